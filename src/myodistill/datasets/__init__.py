@@ -1,0 +1,1 @@
+"""Recordings of people: one file per public dataset, all giving the same Recording objects."""

@@ -1,0 +1,152 @@
+"""What every dataset tells about itself, and the one interface through which it is read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from myodistill.datasets.recording import (
+    Annotation,
+    Electrodes,
+    Recording,
+    Signal,
+    SignalSpec,
+)
+from myodistill.datasets.trees import File, natural
+from myodistill.errors import DataError
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is fixed about a dataset before any file of it is opened.
+
+    Attributes:
+        name: Short name, as given to ``--dataset``.
+        title: Name in prose.
+        electrodes: Layout of the channels.
+        sampling_rate: In hertz.
+        gestures: Names in label order; the first is rest where there is one.
+        unit: Physical unit of the signal, or ``"counts"``.
+        samples: Window length of the protocol, in samples.
+        step: Window step of the protocol, in samples.
+        passband: Edges of the band-pass in hertz.
+        mains: Mains frequency where it was recorded, in hertz.
+        repetitions: Repetitions in every session.
+        calibration_session: The session whose first K repetitions calibrate.
+        test_sessions: The sessions that are scored.
+        licence: Of the recordings.
+        citation: What to cite.
+        home: Where the recordings are published.
+    """
+
+    name: str
+    title: str
+    electrodes: Electrodes
+    sampling_rate: float
+    gestures: tuple[str, ...]
+    unit: str
+    samples: int
+    step: int
+    passband: tuple[float, float]
+    mains: float
+    repetitions: int
+    calibration_session: str
+    test_sessions: tuple[str, ...]
+    licence: str
+    citation: str
+    home: str
+
+    def spec(self, samples: int | None = None) -> SignalSpec:
+        """Return the description that models are built from."""
+        return SignalSpec(
+            self.electrodes, samples or self.samples, self.sampling_rate, self.gestures
+        )
+
+
+class Dataset(ABC):
+    """A dataset at hand: who is in it, and each person's recordings."""
+
+    facts: ClassVar[Facts]
+
+    @abstractmethod
+    def subjects(self) -> tuple[str, ...]:
+        """Return the names of all subjects, in natural order."""
+
+    def pretraining_only(self) -> tuple[str, ...]:
+        """Return the subjects whom the protocol reserves for pre-training; often none.
+
+        A dataset that reserves some has one fold: these against all others.
+        """
+        return ()
+
+    @abstractmethod
+    def recordings(self, subject: str) -> list[Recording]:
+        """Read all recordings of one subject.
+
+        Raises:
+            DataError: The subject is unknown, or a file is missing, truncated or malformed.
+        """
+
+    def _check_subject(self, subject: str) -> None:
+        if subject not in self.subjects():
+            raise DataError(
+                f"{self.facts.title}: expected one of {len(self.subjects())} subjects "
+                f"({', '.join(self.subjects()[:3])}, ...), got '{subject}'"
+            )
+
+
+class FilePerGesture(Dataset):
+    """A dataset whose authors stored every repetition of every gesture in a file of its own.
+
+    Args:
+        files: File by (subject, session, repetition, gesture).
+    """
+
+    def __init__(self, files: dict[tuple[str, str, int, int], File]) -> None:
+        self._files = files
+        self._subjects = tuple(sorted({key[0] for key in files}, key=natural))
+
+    def subjects(self) -> tuple[str, ...]:
+        """Return the names of the subjects at hand."""
+        return self._subjects
+
+    def sessions(self, subject: str) -> tuple[str, ...]:
+        """Return the sessions that ``subject`` must have."""
+        return (self.facts.calibration_session, *self.facts.test_sessions)
+
+    @abstractmethod
+    def parse(self, file: File) -> Signal:
+        """Read one file as ``(time, channel)``; errors name the file."""
+
+    def recordings(self, subject: str) -> list[Recording]:
+        """Read all recordings of one subject, in the order session, repetition, gesture."""
+        self._check_subject(subject)
+        return [
+            self._recording(subject, session, repetition, gesture)
+            for session in self.sessions(subject)
+            for repetition in range(self.facts.repetitions)
+            for gesture in range(len(self.facts.gestures))
+        ]
+
+    def _recording(self, subject: str, session: str, repetition: int, gesture: int) -> Recording:
+        facts = self.facts
+        file = self._files.get((subject, session, repetition, gesture))
+        if file is None:
+            raise DataError(
+                f"{facts.title}: expected repetition {repetition} of gesture {gesture} "
+                f"({facts.gestures[gesture]}) in {subject}/{session}, its file is missing; "
+                f"fetch the dataset again"
+            )
+        signal = self.parse(file)
+        return Recording(
+            subject=subject,
+            session=session,
+            signal=signal,
+            sampling_rate=facts.sampling_rate,
+            electrodes=facts.electrodes,
+            gestures=facts.gestures,
+            annotations=(Annotation(0, len(signal), gesture, repetition),),
+            unit=facts.unit,
+            source=file.place,
+        )

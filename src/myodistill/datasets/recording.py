@@ -1,0 +1,200 @@
+"""The nouns of a recording: where the electrodes sit, what was measured, which gesture when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myodistill.errors import DataError
+
+Signal = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Electrodes:
+    """How the channels of a recording lie on the skin.
+
+    A *ring* of n electrodes is one row of n columns whose ends touch; a *grid* has edges.
+
+    Attributes:
+        layout: ``"ring"`` or ``"grid"``.
+        rows: Electrodes along the limb.
+        columns: Electrodes around the limb.
+        order: Channel index at each position, row by row; empty means 0, 1, 2, ...
+        spacing_mm: Distance between neighbours in millimetres, 0 where it is not known.
+    """
+
+    layout: Literal["ring", "grid"]
+    rows: int
+    columns: int
+    order: tuple[int, ...] = ()
+    spacing_mm: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.columns < 1:
+            raise DataError(
+                f"electrodes: expected at least 1 row and 1 column, got {self.rows}×{self.columns}"
+            )
+        if self.order and sorted(self.order) != list(range(self.channels)):
+            raise DataError(
+                f"electrodes: expected each of the channels 0..{self.channels - 1} once in a "
+                f"{self.rows}×{self.columns} {self.layout}, got {len(self.order)} entries"
+            )
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.rows * self.columns
+
+    @property
+    def is_ring(self) -> bool:
+        """Whether the last column touches the first."""
+        return self.layout == "ring"
+
+    def positions(self) -> NDArray[np.intp]:
+        """Channel index at each position, shape ``(rows, columns)``."""
+        order = self.order or tuple(range(self.channels))
+        return np.asarray(order, dtype=np.intp).reshape(self.rows, self.columns)
+
+
+def ring(count: int, *, spacing_mm: float = 0.0) -> Electrodes:
+    """Return ``count`` electrodes around the limb, in channel order."""
+    return Electrodes("ring", 1, count, spacing_mm=spacing_mm)
+
+
+def grid(
+    rows: int, columns: int, *, order: tuple[int, ...] = (), spacing_mm: float = 0.0
+) -> Electrodes:
+    """Return a grid of electrodes with edges; ``order`` as in :class:`Electrodes`."""
+    return Electrodes("grid", rows, columns, order, spacing_mm)
+
+
+@dataclass(frozen=True)
+class SignalSpec:
+    """What a model needs to know of the signal, and all that it may know.
+
+    Attributes:
+        electrodes: Layout of the channels.
+        samples: Length of a window in samples.
+        sampling_rate: In hertz.
+        gestures: Names of the classes, in label order.
+    """
+
+    electrodes: Electrodes
+    samples: int
+    sampling_rate: float
+    gestures: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise DataError(f"signal: expected windows of at least 1 sample, got {self.samples}")
+        if not self.sampling_rate > 0:
+            raise DataError(f"signal: expected a positive rate in Hz, got {self.sampling_rate}")
+        if len(self.gestures) < 2:
+            raise DataError(f"signal: expected at least 2 gestures, got {len(self.gestures)}")
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.electrodes.channels
+
+    @property
+    def classes(self) -> int:
+        """Number of gestures."""
+        return len(self.gestures)
+
+
+@dataclass(frozen=True, order=True)
+class Repetition:
+    """One performance of the gestures by one subject: the unit that splits are made of.
+
+    Attributes:
+        subject: Name of the person.
+        session: Name of the session, as the dataset's authors call it.
+        index: Repetition within the session, from 0.
+    """
+
+    subject: str
+    session: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.subject}/{self.session}/repetition {self.index}"
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One gesture held from ``start`` up to, not including, ``stop`` (in samples)."""
+
+    start: int
+    stop: int
+    gesture: int
+    repetition: int
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The continuous signal of one take and what was done in it.
+
+    Attributes:
+        subject: Name of the person.
+        session: Name of the session.
+        signal: Shape ``(time, channel)``, float32, in ``unit``.
+        sampling_rate: In hertz.
+        electrodes: Layout of the channels.
+        gestures: Names of the gestures, in label order.
+        annotations: What was held when; samples outside belong to no gesture.
+        unit: Physical unit of the signal, or ``"counts"``.
+        source: The file that it came from, for messages.
+    """
+
+    subject: str
+    session: str
+    signal: Signal = field(repr=False)
+    sampling_rate: float
+    electrodes: Electrodes
+    gestures: tuple[str, ...]
+    annotations: tuple[Annotation, ...]
+    unit: str = "counts"
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        where = self.source or f"{self.subject}/{self.session}"
+        if self.signal.ndim != 2 or self.signal.shape[1] != self.electrodes.channels:
+            raise DataError(
+                f"{where}: expected a (time, {self.electrodes.channels}) signal, "
+                f"got shape {self.signal.shape}; check the channel count of this file"
+            )
+        if len(self.signal) == 0:
+            raise DataError(f"{where}: expected samples, got an empty recording; fetch it again")
+        if not np.isfinite(self.signal).all():
+            row, channel = np.argwhere(~np.isfinite(self.signal))[0]
+            raise DataError(
+                f"{where}: expected finite samples, got {self.signal[row, channel]} at sample "
+                f"{row} of channel {channel}; repair or leave out this recording"
+            )
+        flat = np.flatnonzero(np.ptp(self.signal, axis=0) == 0)
+        if len(flat):
+            raise DataError(
+                f"{where}: expected a changing signal, channel {', '.join(map(str, flat))} is flat "
+                f"({len(self.signal)} equal samples); repair or leave out this recording"
+            )
+        for note in self.annotations:
+            if not 0 <= note.gesture < len(self.gestures):
+                raise DataError(
+                    f"{where}: expected a gesture from 0 to {len(self.gestures) - 1}, "
+                    f"got {note.gesture}"
+                )
+            if not 0 <= note.start < note.stop <= len(self.signal):
+                raise DataError(
+                    f"{where}: expected an annotation within 0..{len(self.signal)}, "
+                    f"got {note.start}..{note.stop}"
+                )
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return len(self.signal) / self.sampling_rate

@@ -1,0 +1,52 @@
+"""The errors that a user can cause; each is one line: what was expected, what came, what to do.
+
+The command line prints the line and exits with code 2; everything else is a defect of ours and
+keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MyoDistillError(Exception):
+    """Base of every error that bad input can cause."""
+
+
+class DataError(MyoDistillError):
+    """A recording, archive or folder is not what its loader was told to expect."""
+
+
+class SettingsError(MyoDistillError):
+    """A setting has a value that no run can use."""
+
+
+class ModelError(MyoDistillError):
+    """A model is unknown, cannot be built for a signal, or does not match its weights."""
+
+
+class LeakageError(MyoDistillError):
+    """Something would be scored on repetitions that it has seen."""
+
+
+class BundleError(MyoDistillError):
+    """A bundle is incomplete, altered or from another version."""
+
+
+class OutputError(MyoDistillError):
+    """Results cannot be written; what was there before is untouched."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the line for an unknown name, with the nearest known names as a suggestion.
+
+    Args:
+        kind: What the name names, for example ``"model"``.
+        name: The name that was asked for.
+        known: The names that exist.
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    return f"unknown {kind} '{name}': {hint}"

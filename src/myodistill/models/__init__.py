@@ -1,0 +1,1 @@
+"""Teachers, students and baselines: one file per family, one catalogue."""

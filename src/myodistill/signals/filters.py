@@ -1,0 +1,89 @@
+"""Causal filters that carry their state, so that chunks give the same samples as the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import butter, iirnotch, sosfilt, sosfilt_zi, tf2sos
+
+from myodistill.datasets.recording import Signal
+from myodistill.errors import SettingsError
+
+Sections = NDArray[np.float64]
+
+_NOTCH_QUALITY = 30.0
+
+
+def design(
+    sampling_rate: float, passband: tuple[float, float], *, order: int = 4, mains: float = 0.0
+) -> Sections:
+    """Design a Butterworth band-pass, with a notch at the mains frequency where one is given.
+
+    Args:
+        sampling_rate: In hertz.
+        passband: Lower and upper edge (-3 dB) in hertz. An upper edge at or above half the
+            sampling rate leaves a high-pass.
+        order: Order of the Butterworth prototype.
+        mains: Frequency of the notch in hertz; 0 for none.
+
+    Returns:
+        Second-order sections, shape ``(section, 6)``.
+
+    Raises:
+        SettingsError: The edges are not ``0 < low < high`` below half the sampling rate.
+    """
+    low, high = passband
+    nyquist = sampling_rate / 2
+    if not 0 < low < min(high, nyquist):
+        raise SettingsError(
+            f"passband: expected 0 < low < high with low below {nyquist:g} Hz, got {low:g}-{high:g}"
+        )
+    if high >= nyquist:
+        sections = butter(order, low, "highpass", fs=sampling_rate, output="sos")
+    else:
+        sections = butter(order, (low, high), "bandpass", fs=sampling_rate, output="sos")
+    if mains:
+        if not 0 < mains < nyquist:
+            raise SettingsError(f"mains: expected a value below {nyquist:g} Hz, got {mains:g}")
+        notch = tf2sos(*iirnotch(mains, _NOTCH_QUALITY, fs=sampling_rate))
+        sections = np.concatenate([sections, notch])
+    return np.asarray(sections, dtype=np.float64)
+
+
+@dataclass
+class CausalFilter:
+    """A filter in operation on one signal; ``push`` takes chunks of any size, in order.
+
+    Its state begins as if the first sample had lasted forever, so that an offset of the
+    electrodes rings less. Computed in float64, as the state feeds back on itself.
+
+    Attributes:
+        sections: Second-order sections, shape ``(section, 6)``.
+    """
+
+    sections: Sections
+    _state: NDArray[np.float64] | None = None
+
+    def push(self, chunk: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Filter the next samples.
+
+        Args:
+            chunk: Shape ``(time, channel)``; may be empty.
+
+        Returns:
+            The filtered samples, same shape, float64.
+        """
+        chunk = chunk.astype(np.float64)
+        if len(chunk) == 0:
+            return chunk
+        if self._state is None:
+            self._state = sosfilt_zi(self.sections)[:, :, None] * chunk[0]
+        filtered, self._state = sosfilt(self.sections, chunk, axis=0, zi=self._state)
+        return filtered.astype(np.float64, copy=False)
+
+
+def apply(sections: Sections, signal: Signal) -> Signal:
+    """Filter a whole recording: the same samples as pushing it in chunks, as float32."""
+    return CausalFilter(sections).push(signal).astype(np.float32)

@@ -1,0 +1,150 @@
+"""The one causal pre-processing: a filter, then one linear map over the channels.
+
+It is fitted on training data only, saved in the bundle, and used unchanged offline, online and
+on the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myodistill.datasets.recording import Repetition, Signal
+from myodistill.errors import DataError
+from myodistill.signals.filters import CausalFilter, Sections, design
+from myodistill.signals.windows import Windows
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """A causal filter and a map of the filtered channels, fitted to one person.
+
+    Attributes:
+        sampling_rate: In hertz.
+        passband: Edges of the band-pass in hertz.
+        mains: Frequency of the notch in hertz; 0 for none.
+        matrix: Map over channels, shape ``(channel, channel)``: ``out = filtered @ matrix.T``.
+            Diagonal when it only scales, symmetric when it re-centres.
+        seen: The repetitions that the map was fitted on.
+    """
+
+    sampling_rate: float
+    passband: tuple[float, float]
+    mains: float
+    matrix: Matrix = field(repr=False)
+    seen: frozenset[Repetition] = field(repr=False)
+
+    def sections(self) -> Sections:
+        """Second-order sections of the filter."""
+        return design(self.sampling_rate, self.passband, mains=self.mains)
+
+    def apply(self, signal: Signal) -> Signal:
+        """Pre-process a whole recording, ``(time, channel)`` to the same shape."""
+        return Stream(self).push(signal)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return {
+            "sampling_rate": self.sampling_rate,
+            "passband": list(self.passband),
+            "mains": self.mains,
+            "matrix": self.matrix.astype(float).tolist(),
+            "seen": [[r.subject, r.session, r.index] for r in sorted(self.seen)],
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        """Rebuild from :meth:`to_dict`."""
+        low, high = values["passband"]
+        return cls(
+            sampling_rate=float(values["sampling_rate"]),
+            passband=(float(low), float(high)),
+            mains=float(values["mains"]),
+            matrix=np.asarray(values["matrix"], dtype=np.float32),
+            seen=frozenset(Repetition(*entry) for entry in values["seen"]),
+        )
+
+
+class Stream:
+    """Pre-processing in operation: ``push`` takes chunks of any size, in order."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self._filter = CausalFilter(preprocessing.sections())
+        self._matrix = preprocessing.matrix
+
+    def push(self, chunk: Signal) -> Signal:
+        """Pre-process the next samples, ``(time, channel)`` to the same shape, float32.
+
+        Raises:
+            DataError: The chunk has another number of channels.
+        """
+        chunk = np.asarray(chunk)
+        if chunk.ndim != 2 or chunk.shape[1] != len(self._matrix):
+            raise DataError(
+                f"pre-processing: expected chunks of shape (time, {len(self._matrix)}), "
+                f"got {chunk.shape}"
+            )
+        return map_channels(self._filter.push(chunk).astype(np.float32), self._matrix)
+
+
+def map_channels(signal: Signal, matrix: Matrix) -> Signal:
+    """Map the channels of every sample: ``signal @ matrix.T``.
+
+    Summed channel by channel, so that a sample's value does not depend on how many others
+    stand beside it, as it would in a blocked matrix product.
+
+    Args:
+        signal: Shape ``(time, channel)``.
+        matrix: Shape ``(channel, channel)``.
+    """
+    mapped = np.zeros_like(signal)
+    for channel in range(signal.shape[1]):
+        mapped += signal[:, channel, None] * matrix[:, channel]
+    return mapped
+
+
+def scaling(windows: Windows) -> Matrix:
+    """Return the diagonal map that gives each channel unit power over ``windows``.
+
+    Args:
+        windows: Filtered windows of one person.
+    """
+    power = np.diagonal(mean_covariance(windows))
+    return np.diag(1 / np.sqrt(power)).astype(np.float32)
+
+
+def recentring(windows: Windows, *, shrinkage: float = 0.0) -> Matrix:
+    """Return the map that whitens a person by the mean covariance of their windows.
+
+    After it the mean covariance is the identity: people meet in one frame, and no label is
+    needed. (Zanini et al., Transfer Learning: A Riemannian Geometry Framework With Applications
+    to Brain-Computer Interfaces, IEEE TBME 65(5), 2018, eq. 7, with the arithmetic mean.)
+
+    Args:
+        windows: Filtered windows of one person.
+        shrinkage: Share of the covariance replaced by its diagonal, 0 to 1.
+
+    Returns:
+        The inverse square root of the mean covariance, shape ``(channel, channel)``.
+    """
+    mean = mean_covariance(windows)
+    mean = (1 - shrinkage) * mean + shrinkage * np.diag(np.diagonal(mean))
+    values, vectors = np.linalg.eigh(mean)
+    floor = values.max() * 1e-6
+    root = vectors @ np.diag(1 / np.sqrt(np.maximum(values, floor))) @ vectors.T
+    return np.asarray(root, dtype=np.float32)
+
+
+def mean_covariance(windows: Windows) -> NDArray[np.float64]:
+    """Mean over windows of the covariance between channels, shape ``(channel, channel)``."""
+    total = np.zeros((windows.signal.shape[1],) * 2)
+    for begin in range(0, len(windows), 4096):
+        batch = windows.gather(slice(begin, begin + 4096)).astype(np.float64)
+        batch -= batch.mean(axis=2, keepdims=True)
+        total += np.einsum("nct,ndt->cd", batch, batch, optimize=True) / windows.samples
+    return total / len(windows)

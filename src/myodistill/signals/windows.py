@@ -1,0 +1,144 @@
+"""Windows as views: each recording is stored once, a window is a place in it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myodistill.datasets.recording import Recording, Repetition, Signal
+from myodistill.errors import DataError
+
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Labelled windows over recordings laid end to end.
+
+    Selecting windows shares the signal; only :meth:`gather` copies.
+
+    Attributes:
+        signal: All recordings end to end, shape ``(time, channel)``, float32.
+        samples: Length of a window.
+        starts: First sample of each window, shape ``(window,)``.
+        labels: Gesture of each window, shape ``(window,)``.
+        owners: Index into ``repetitions`` for each window, shape ``(window,)``.
+        repetitions: The repetitions that the windows come from.
+    """
+
+    signal: Signal
+    samples: int
+    starts: Indices
+    labels: Indices
+    owners: Indices
+    repetitions: tuple[Repetition, ...]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def every_position(self) -> Signal:
+        """View of every possible window, shape ``(position, channel, time)``; nothing is copied."""
+        return np.lib.stride_tricks.sliding_window_view(self.signal, self.samples, axis=0)
+
+    def gather(self, indices: Indices | slice = slice(None)) -> Signal:
+        """Copy windows into a batch, shape ``(window, channel, time)``, float32."""
+        return self.every_position()[self.starts[indices]]
+
+    def seen(self) -> frozenset[Repetition]:
+        """Return the repetitions that really own a window here."""
+        return frozenset(self.repetitions[owner] for owner in np.unique(self.owners))
+
+    def select(self, repetitions: Collection[Repetition]) -> Windows:
+        """Return the windows of some repetitions.
+
+        Raises:
+            DataError: One of them has no window here.
+        """
+        wanted = set(repetitions)
+        absent = wanted - self.seen()
+        if absent:
+            raise DataError(
+                f"windows: expected windows of {min(absent)}, there are none; "
+                f"it was not recorded or not loaded"
+            )
+        mine = np.array([repetition in wanted for repetition in self.repetitions])
+        return self.take(np.flatnonzero(mine[self.owners]))
+
+    def take(self, indices: Indices) -> Windows:
+        """Return some windows by index, in that order."""
+        return replace(
+            self,
+            starts=self.starts[indices],
+            labels=self.labels[indices],
+            owners=self.owners[indices],
+        )
+
+
+def cut(
+    recordings: Sequence[Recording], signals: Sequence[Signal], *, samples: int, step: int
+) -> Windows:
+    """Lay windows over recordings, none of which straddles two annotations.
+
+    Args:
+        recordings: Where the annotations come from.
+        signals: What to cut for each recording: its signal after filtering, ``(time, channel)``.
+        samples: Window length.
+        step: Samples from one window to the next.
+
+    Raises:
+        DataError: There is no recording, or an annotation is shorter than a window.
+    """
+    if not recordings:
+        raise DataError("windows: expected at least one recording, got none")
+    starts: list[Indices] = []
+    labels: list[int] = []
+    owners: list[int] = []
+    codes: dict[Repetition, int] = {}
+    offset = 0
+    for recording, signal in zip(recordings, signals, strict=True):
+        for note in recording.annotations:
+            if note.stop - note.start < samples:
+                raise DataError(
+                    f"{recording.source or recording.subject}: expected at least {samples} samples "
+                    f"of gesture {note.gesture} for one window, got {note.stop - note.start}; "
+                    f"the recording is truncated, fetch it again"
+                )
+            places = np.arange(note.start, note.stop - samples + 1, step) + offset
+            repetition = Repetition(recording.subject, recording.session, note.repetition)
+            starts.append(places)
+            labels.extend([note.gesture] * len(places))
+            owners.extend([codes.setdefault(repetition, len(codes))] * len(places))
+        offset += len(signal)
+    return Windows(
+        signal=np.concatenate(signals),
+        samples=samples,
+        starts=np.concatenate(starts),
+        labels=np.array(labels, dtype=np.intp),
+        owners=np.array(owners, dtype=np.intp),
+        repetitions=tuple(codes),
+    )
+
+
+def join(parts: Sequence[Windows]) -> Windows:
+    """Put windows of several people into one set; their signals are laid end to end."""
+    if not parts:
+        raise DataError("windows: expected at least one set of windows to join, got none")
+    starts, owners = [], []
+    repetitions: list[Repetition] = []
+    offset = 0
+    for part in parts:
+        starts.append(part.starts + offset)
+        owners.append(part.owners + len(repetitions))
+        repetitions.extend(part.repetitions)
+        offset += len(part.signal)
+    return Windows(
+        signal=np.concatenate([part.signal for part in parts]),
+        samples=parts[0].samples,
+        starts=np.concatenate(starts),
+        labels=np.concatenate([part.labels for part in parts]),
+        owners=np.concatenate(owners),
+        repetitions=tuple(repetitions),
+    )

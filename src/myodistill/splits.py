@@ -1,0 +1,140 @@
+"""Who trains, who calibrates with what, what is scored; and the guard that keeps them apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from myodistill.datasets.dataset import Dataset
+from myodistill.datasets.recording import Repetition
+from myodistill.errors import LeakageError, SettingsError
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Split:
+    """One fold: an immutable artefact, the same on every machine, known by its hash.
+
+    Attributes:
+        dataset: Name of the dataset.
+        fold: From 1.
+        folds: How many there are.
+        pretraining: Subjects whose every repetition may train teachers.
+        heldout: Subjects who calibrate and are scored.
+        calibration_session: The session whose first K repetitions calibrate.
+        test_sessions: The sessions that are scored, whole.
+        repetitions: Repetitions in every session.
+    """
+
+    dataset: str
+    fold: int
+    folds: int
+    pretraining: tuple[str, ...]
+    heldout: tuple[str, ...]
+    calibration_session: str
+    test_sessions: tuple[str, ...]
+    repetitions: int
+
+    @property
+    def hash(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the split's JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """Return the canonical JSON."""
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, indent=1)
+
+    @classmethod
+    def load(cls, path: Path) -> Split:
+        """Read a split that was saved with :meth:`to_json`."""
+        values = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("pretraining", "heldout", "test_sessions"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+    def calibration(self, subject: str, k: int) -> frozenset[Repetition]:
+        """Return the first ``k`` repetitions of the calibration session.
+
+        Raises:
+            SettingsError: ``k`` is not between 1 and the repetitions that there are.
+        """
+        if not 1 <= k <= self.repetitions:
+            raise SettingsError(
+                f"k: expected 1 to {self.repetitions} calibration repetitions, got {k}"
+            )
+        return frozenset(Repetition(subject, self.calibration_session, i) for i in range(k))
+
+    def unlabelled(self, subject: str, k: int) -> frozenset[Repetition]:
+        """Return what re-centring may use: the calibration repetitions, at K = 0 the first."""
+        return self.calibration(subject, max(k, 1))
+
+    def test(self, subject: str) -> frozenset[Repetition]:
+        """Return all repetitions of the test sessions."""
+        return frozenset(
+            Repetition(subject, session, i)
+            for session in self.test_sessions
+            for i in range(self.repetitions)
+        )
+
+
+def make_split(dataset: Dataset, fold: int) -> Split:
+    """Return fold ``fold`` of a dataset.
+
+    Subjects are dealt to five folds in natural order; a dataset that reserves subjects for
+    pre-training has the one fold that its protocol says.
+
+    Raises:
+        SettingsError: There is no such fold, or there are too few subjects to train on others.
+    """
+    facts = dataset.facts
+    reserved = dataset.pretraining_only()
+    subjects = dataset.subjects()
+    folds = 1 if reserved else min(FOLDS, len(subjects))
+    if len(subjects) < 2:
+        raise SettingsError(
+            f"{facts.name}: expected at least 2 subjects, as teachers learn from other people, "
+            f"got {len(subjects)}"
+        )
+    if not 1 <= fold <= folds:
+        raise SettingsError(f"fold: expected 1 to {folds} for {facts.name}, got {fold}")
+    if reserved:
+        pretraining, heldout = reserved, tuple(s for s in subjects if s not in reserved)
+    else:
+        heldout = subjects[fold - 1 :: folds]
+        pretraining = tuple(s for s in subjects if s not in heldout)
+    return Split(
+        dataset=facts.name,
+        fold=fold,
+        folds=folds,
+        pretraining=pretraining,
+        heldout=heldout,
+        calibration_session=facts.calibration_session,
+        test_sessions=facts.test_sessions,
+        repetitions=facts.repetitions,
+    )
+
+
+def require_unseen(
+    scored: Collection[Repetition], seen: Collection[Repetition], *, what: str
+) -> None:
+    """Refuse to score repetitions that something has been fitted on.
+
+    Args:
+        scored: What is about to be scored.
+        seen: What ``what`` was fitted on.
+        what: What was fitted, for the message: ``"teacher"``, ``"re-centring"``, ...
+
+    Raises:
+        LeakageError: The two overlap; the message names the repetitions.
+    """
+    shared = sorted(set(scored) & set(seen))
+    if shared:
+        names = ", ".join(map(str, shared[:3])) + (", ..." if len(shared) > 3 else "")
+        raise LeakageError(
+            f"leakage: expected test repetitions that the {what} never saw, it was fitted on "
+            f"{len(shared)} of them ({names}); score it on other repetitions"
+        )
