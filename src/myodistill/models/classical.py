@@ -6,6 +6,7 @@ They calibrate on the same repetitions as every student and stand in every table
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -39,7 +40,7 @@ def bands(facts: Facts) -> tuple[Band, ...]:
         inner = (low, 80.0, 160.0, 350.0)
     else:
         inner = (low, low + (high - low) / 4, low + (high - low) * 5 / 8, high)
-    return (facts.passband, *zip(inner[:-1], inner[1:], strict=True))
+    return (facts.passband, *pairwise(inner))
 
 
 def time_domain_features(recordings: Sequence[Recording], facts: Facts) -> tuple[Windows, Features]:

@@ -75,13 +75,14 @@ class CausalFilter:
         Returns:
             The filtered samples, same shape, float64.
         """
-        chunk = chunk.astype(np.float64)
-        if len(chunk) == 0:
-            return chunk
+        samples = chunk.astype(np.float64)
+        if len(samples) == 0:
+            return samples
         if self._state is None:
-            self._state = sosfilt_zi(self.sections)[:, :, None] * chunk[0]
-        filtered, self._state = sosfilt(self.sections, chunk, axis=0, zi=self._state)
-        return filtered.astype(np.float64, copy=False)
+            self._state = sosfilt_zi(self.sections)[:, :, None] * samples[0]
+        filtered, state = sosfilt(self.sections, samples, axis=0, zi=self._state)
+        self._state = np.asarray(state, dtype=np.float64)
+        return np.asarray(filtered, dtype=np.float64)
 
 
 def apply(sections: Sections, signal: Signal) -> Signal:

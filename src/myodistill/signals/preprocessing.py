@@ -47,6 +47,10 @@ class Preprocessing:
         """Pre-process a whole recording, ``(time, channel)`` to the same shape."""
         return Stream(self).push(signal)
 
+    def map(self, windows: Windows) -> Windows:
+        """Map windows whose signal is filtered already: the same samples as :meth:`apply`."""
+        return windows.over(map_channels(windows.signal, self.matrix))
+
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
         return {

@@ -67,6 +67,10 @@ class Windows:
         mine = np.array([repetition in wanted for repetition in self.repetitions])
         return self.take(np.flatnonzero(mine[self.owners]))
 
+    def over(self, signal: Signal) -> Windows:
+        """Return the same places in another signal of the same length."""
+        return replace(self, signal=signal)
+
     def take(self, indices: Indices) -> Windows:
         """Return some windows by index, in that order."""
         return replace(

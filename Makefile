@@ -1,0 +1,35 @@
+# Two commands on a fresh machine: `make demo` and `make test`; each makes the environment first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+export MYODISTILL_DATA ?= $(abspath $(wildcard ../shared/data))
+
+.PHONY: demo test test-slow lint format clean
+
+demo: $(VENV)/ready
+	$(BIN)/myodistill run --config examples/demo.yaml
+
+test: lint
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(VENV)/ready
+	$(BIN)/pytest -m slow
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+
+# The CPU build of PyTorch goes in first: asked for as a range it would bring gigabytes of CUDA.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist

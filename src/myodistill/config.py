@@ -1,0 +1,134 @@
+"""Every option, once: the same name is the YAML key, the command-line flag and the keyword."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from myodistill.errors import SettingsError
+
+
+def _split_commas(value: object) -> object:
+    """Take ``1,2,4`` and a lone ``1`` for a list."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value if isinstance(value, list | tuple) else [value]
+
+
+T = TypeVar("T")
+Several = Annotated[tuple[T, ...], BeforeValidator(_split_commas)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Training(_Settings):
+    """How one network is trained, at any stage."""
+
+    num_epochs: int = Field(20, ge=0, description="passes over the training windows")
+    batch_size: int = Field(128, ge=2, description="windows a step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak of the schedule, for AdamW")
+    weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share spread over all gestures")
+    schedule: Literal["one-cycle", "cosine", "constant"] = Field(
+        "cosine", description="of the learning rate"
+    )
+    patience: int = Field(
+        0,
+        ge=0,
+        description="epochs without gain on a held-out repetition before stopping; 0: fixed budget",
+    )
+
+
+class Pretraining(Training):
+    """Stage 1: the teacher across subjects."""
+
+    num_epochs: int = Field(30, ge=0, description="passes over the other subjects' windows")
+    batch_size: int = Field(300, ge=2, description="windows a step")
+
+
+class Finetuning(Training):
+    """Stage 2: the teacher on one subject."""
+
+    num_epochs: int = Field(30, ge=0, description="passes over the calibration windows")
+    batch_size: int = Field(125, ge=2, description="windows a step")
+
+
+class Distillation(Training):
+    """Stage 3: the student under its teacher."""
+
+    num_epochs: int = Field(60, ge=0, description="passes over the calibration windows")
+    batch_size: int = Field(125, ge=2, description="windows a step")
+
+
+class Settings(_Settings):
+    """A whole run: whose recordings, which models, how each stage trains."""
+
+    dataset: str = Field("synthetic", description="name of the dataset")
+    out: Path = Field(Path("runs/run"), description="folder that the run is written to")
+    fold: Several[int] = Field((), description="folds over subjects, from 1; empty: all")
+    subjects: Several[str] = Field((), description="held-out subjects; empty: all of the folds")
+    k: Several[int] = Field((1, 2, 4), description="calibration repetitions; 0: unlabelled")
+    seed: Several[int] = Field((0,), description="seeds of weights, order and augmentation")
+    teacher_model: str = Field("covariance", description="name of the teacher model")
+    student_model: str = Field("log-power", description="name of the student model")
+    recentre: bool = Field(True, description="whiten each person by their mean covariance")
+    alpha: float = Field(0.0, ge=0, le=1, description="weight of the hard-label loss")
+    temp: float = Field(20.0, gt=0, description="temperature of the soft targets")
+    device: str = Field("cpu", description="cpu, cuda or cuda:N")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the forward pass")
+    processes: int = Field(1, ge=1, description="subjects worked on at once, one thread each")
+    pretrain: Pretraining = Pretraining()
+    finetune: Finetuning = Finetuning()
+    distill: Distillation = Distillation()
+
+
+def make_settings(values: dict[str, Any]) -> Settings:
+    """Validate settings.
+
+    Raises:
+        SettingsError: A key is unknown or a value is not allowed; the line names the first.
+    """
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
+        if first["type"] == "extra_forbidden":
+            raise SettingsError(f"settings: there is no option '{key}'; see --help") from None
+        expected = first["msg"].removeprefix("Input should be ").lower()
+        raise SettingsError(f"{key}: expected {expected}, got {first['input']!r}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read settings from a YAML file.
+
+    Raises:
+        SettingsError: The file cannot be read or is not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: expected a settings file, got: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise SettingsError(f"{path}: expected YAML, got: {reason}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(
+            f"{path}: expected 'option: value' lines, got a {type(values).__name__}"
+        )
+    return values
+
+
+def digest(*values: object) -> str:
+    """Return 16 hex digits that change when any of some JSON-like values does."""
+    text = json.dumps(values, sort_keys=True, default=str, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

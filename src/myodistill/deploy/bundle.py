@@ -1,0 +1,133 @@
+"""A bundle: everything that is needed to decode one person's gestures on a device.
+
+A folder of two files, neither of which can hold code: ``bundle.json`` (signal, pre-processing,
+model, provenance) and ``weights.safetensors``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from myodistill.datasets.recording import Electrodes, Repetition, SignalSpec
+from myodistill.errors import BundleError, ModelError
+from myodistill.files import write_bytes, write_text
+from myodistill.models.catalogue import build
+from myodistill.models.predict import predict
+from myodistill.signals.preprocessing import Preprocessing
+from myodistill.signals.windows import Windows
+
+FORMAT = 1
+_CARD, _WEIGHTS = "bundle.json", "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained network with all that it needs and all that it saw.
+
+    Attributes:
+        model: Name in the catalogue.
+        spec: The signal that it reads.
+        network: In evaluation mode.
+        preprocessing: The person's own; None for a network that has no person yet.
+        seen: The repetitions that it, its teacher and its pre-processing were fitted on.
+        origin: Provenance for people: dataset, licence, subject, fold, split hash, K, seed, stage.
+    """
+
+    model: str
+    spec: SignalSpec
+    network: nn.Module = field(repr=False)
+    preprocessing: Preprocessing | None
+    seen: frozenset[Repetition] = field(repr=False)
+    origin: dict[str, Any]
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    def logits(self, windows: Windows) -> NDArray[np.float32]:
+        """Return the logits of filtered windows, shape ``(window, gesture)``.
+
+        Args:
+            windows: Cut from signals that went through the pre-processing's filter, not its map.
+        """
+        if self.preprocessing is None:
+            raise BundleError(f"{self.model}: expected a person's pre-processing, it has none yet")
+        return predict(self.network, self.preprocessing.map(windows))
+
+    def save(self, folder: Path) -> None:
+        """Write the two files into ``folder``.
+
+        Raises:
+            OutputError: They cannot be written.
+        """
+        state = {
+            name: t.detach().cpu().contiguous() for name, t in self.network.state_dict().items()
+        }
+        weights = save({name: value.cpu().contiguous() for name, value in state.items()})
+        card = {
+            "format": FORMAT,
+            "model": self.model,
+            "signal": asdict(self.spec),
+            "preprocessing": self.preprocessing.to_dict() if self.preprocessing else None,
+            "weights_sha256": hashlib.sha256(weights).hexdigest(),
+            "parameters": self.parameters,
+            "seen": [[r.subject, r.session, r.index] for r in sorted(self.seen)],
+            "origin": self.origin,
+        }
+        write_bytes(folder / _WEIGHTS, weights)
+        write_text(folder / _CARD, json.dumps(card, indent=1, ensure_ascii=False))
+
+    @classmethod
+    def load(cls, folder: Path) -> Bundle:
+        """Read a bundle.
+
+        Raises:
+            BundleError: A file is missing, damaged, does not match, or is from a newer version.
+        """
+        try:
+            card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+            weights = (folder / _WEIGHTS).read_bytes()
+        except (OSError, ValueError) as error:
+            raise BundleError(
+                f"{folder}: expected a bundle ({_CARD} and {_WEIGHTS}), got: {error}; "
+                f"export it again"
+            ) from error
+        if card.get("format") != FORMAT:
+            raise BundleError(
+                f"{folder}: expected bundle format {FORMAT}, got {card.get('format')}; "
+                f"update myodistill or export the bundle again"
+            )
+        if hashlib.sha256(weights).hexdigest() != card["weights_sha256"]:
+            raise BundleError(
+                f"{folder}: expected the weights that {_CARD} names, the file was altered or "
+                f"truncated; export the bundle again"
+            )
+        try:
+            signal = dict(card["signal"])
+            electrodes = dict(signal["electrodes"])
+            electrodes["order"] = tuple(electrodes["order"])
+            signal["electrodes"] = Electrodes(**electrodes)
+            signal["gestures"] = tuple(signal["gestures"])
+            spec = SignalSpec(**signal)
+            network = build(card["model"], spec)
+            network.load_state_dict(load(weights))
+            stored = card["preprocessing"]
+            preprocessing = Preprocessing.from_dict(stored) if stored else None
+            seen = frozenset(Repetition(*entry) for entry in card["seen"])
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise BundleError(f"{folder}: expected a complete bundle, got: {reason}") from error
+        except ModelError as error:
+            raise BundleError(f"{folder}: {error}") from error
+        return cls(card["model"], spec, network.eval(), preprocessing, seen, card["origin"])

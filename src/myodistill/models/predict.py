@@ -1,0 +1,30 @@
+"""What a network answers, batch by batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from myodistill.signals.windows import Windows
+
+
+@torch.no_grad()
+def predict(network: nn.Module, windows: Windows, *, batch: int = 4096) -> NDArray[np.float32]:
+    """Return a network's logits for pre-processed windows, shape ``(window, gesture)``.
+
+    The network is put in evaluation mode: no dropout, running batch statistics.
+
+    Args:
+        network: ``(window, channel, time)`` to logits.
+        windows: Pre-processed.
+        batch: Windows at a time.
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    parts = []
+    for begin in range(0, len(windows), batch):
+        inputs = torch.from_numpy(windows.gather(slice(begin, begin + batch))).to(device)
+        parts.append(network(inputs).float().cpu().numpy())
+    return np.concatenate(parts)

@@ -1,0 +1,72 @@
+"""Shared by all tests: files in the datasets' own layout, and where the real ones are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+DATA = Path(os.environ.get("MYODISTILL_DATA") or Path(__file__).parents[2] / "shared" / "data")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that need real recordings where there are none."""
+    if DATA.is_dir():
+        return
+    absent = [item for item in items if item.get_closest_marker("real")]
+    config.hook.pytest_deselected(items=absent)
+    items[:] = [item for item in items if item not in absent]
+
+
+@pytest.fixture(autouse=True)
+def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test finds recordings, or leaves files, that it did not ask for."""
+    monkeypatch.setenv("MYODISTILL_DATA", "")
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    return
+
+
+@pytest.fixture
+def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MYODISTILL_DATA", str(DATA))
+    return DATA
+
+
+def write_threedc(folder: Path, subjects: int = 2, samples: int = 400, seed: int = 0) -> Path:
+    """Write noise in the layout of the 3DC dataset; gestures differ in which channel is loud."""
+    rng = np.random.default_rng(seed)
+    root = folder / "3DCDataset-test"
+    for subject in range(1, subjects + 1):
+        for session in ("train", "test"):
+            emg = root / f"Participant{subject}" / session / "EMG"
+            emg.mkdir(parents=True)
+            for repetition in range(4):
+                for gesture in range(11):
+                    scale = np.full(10, 20.0)
+                    scale[gesture % 10] = 100 if gesture < 10 else 5
+                    signal = (rng.standard_normal((samples, 10)) * scale).astype(int)
+                    path = emg / f"3dc_EMG_gesture_{repetition}_{gesture}.txt"
+                    path.write_text("\n".join(",".join(map(str, row)) for row in signal) + "\n")
+    return root
+
+
+def write_myo(folder: Path, samples: int = 60, seed: int = 0) -> Path:
+    """Write noise in the layout of the Myo dataset: two people in each set."""
+    rng = np.random.default_rng(seed)
+    root = folder / "MyoArmbandDataset-test"
+    for cohort, sessions in (
+        ("PreTraining", ("training0",)),
+        ("Evaluation", ("training0", "Test0", "Test1")),
+    ):
+        for person in ("Female0", "Male0"):
+            for session in sessions:
+                where = root / f"{cohort}Dataset" / person / session
+                where.mkdir(parents=True)
+                for index in range(28):
+                    signal = rng.integers(-100, 100, (samples, 8)).astype("<i2")
+                    (where / f"classe_{index}.dat").write_bytes(signal.tobytes())
+    return root
