@@ -5,5 +5,5 @@ from __future__ import annotations
 from myodistill.datasets.dataset import Dataset
 
 
-class Synthetic(Dataset):  # type: ignore
+class Synthetic(Dataset):
     """Being written."""

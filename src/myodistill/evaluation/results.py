@@ -1,0 +1,178 @@
+"""The one results table: a row for every score of every subject."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from myodistill.errors import DataError
+from myodistill.files import write_bytes
+
+Stage = Literal["floor", "pretrain", "finetune", "scratch", "transfer", "distill", "full"]
+
+STAGES: dict[str, str] = {
+    "floor": "classical floor",
+    "pretrain": "teacher, not calibrated",
+    "finetune": "teacher",
+    "scratch": "student, no teacher",
+    "transfer": "student, no teacher, pre-trained",
+    "distill": "student, distilled",
+    "full": "student, distilled, pre-trained",
+}
+"""What the score of each stage is of, in the order of tables.
+
+*pre-trained* students learned across the training subjects first (``transfer`` from labels alone,
+``full`` from teachers); *distilled* ones learned from a teacher at every step.
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One score: a method, one subject, one K, one seed.
+
+    Attributes:
+        dataset: Name of the dataset.
+        fold: From 1.
+        subject: Held-out subject who was scored.
+        stage: How the model came to be; one of :data:`STAGES`.
+        model: Name of the model.
+        k: Calibration repetitions.
+        seed: Of the training.
+        accuracy: Share of windows decided rightly.
+        macro_f1: Mean F1 over gestures.
+        balanced_accuracy: Mean recall over gestures.
+        windows: How many were scored.
+        parameters: Of the network; 0 for a classical method.
+        seconds: Time to calibrate this subject.
+    """
+
+    dataset: str
+    fold: int
+    subject: str
+    stage: Stage
+    model: str
+    k: int
+    seed: int
+    accuracy: float
+    macro_f1: float
+    balanced_accuracy: float
+    windows: int
+    parameters: int
+    seconds: float
+
+
+def table(results: Sequence[Result]) -> pd.DataFrame:
+    """Return results as one row each, in the order of the stages."""
+    frame = pd.DataFrame([asdict(result) for result in results], columns=list(_COLUMNS))
+    order = {stage: place for place, stage in enumerate(STAGES)}
+    return frame.sort_values(
+        ["stage", "model", "k", "seed", "fold", "subject"],
+        key=lambda column: column.map(order) if column.name == "stage" else column,
+        ignore_index=True,
+    )
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table as Parquet, whole or not at all."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read a table.
+
+    Raises:
+        DataError: The file is missing, is no Parquet file, or lacks a column.
+    """
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: expected a results table, got: {reason}; run again") from error
+    absent = [name for name in _COLUMNS if name not in frame.columns]
+    if absent:
+        raise DataError(
+            f"{path}: expected the columns of a results table, there is no {', '.join(absent)}; "
+            f"it was written by something else or another version, run again"
+        )
+    return frame
+
+
+def per_subject(frame: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
+    """Average seeds: one row per (stage, model, k, subject), ordered as :data:`STAGES`."""
+    keys = ["stage", "model", "k", "subject"]
+    return frame.groupby(keys, sort=False, as_index=False).agg(
+        **{metric: (metric, "mean"), "parameters": ("parameters", "first")}
+    )
+
+
+def summary(frame: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
+    """Macro-average over subjects with a 95 % bootstrap interval.
+
+    Returns:
+        Columns ``stage, model, k, mean, low, high, subjects, parameters``; scores in per cent.
+    """
+    rows = []
+    for (stage, model, k), group in per_subject(frame, metric).groupby(
+        ["stage", "model", "k"], sort=False
+    ):
+        scores = 100 * group[metric].to_numpy(dtype=float)
+        low, high = interval(scores)
+        parameters = int(group["parameters"].iloc[0])
+        rows.append((stage, model, k, scores.mean(), low, high, len(scores), parameters))
+    names = ["stage", "model", "k", "mean", "low", "high", "subjects", "parameters"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def interval(scores: np.ndarray, *, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean over subjects.
+
+    (Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 13.)
+
+    Args:
+        scores: One per subject.
+        draws: Resamples.
+        seed: Of the resampling.
+    """
+    rng = np.random.default_rng(seed)
+    means = rng.choice(scores, (draws, len(scores))).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def render(frame: pd.DataFrame) -> Table:
+    """Lay the summary out for a terminal: a row per method, a column per K."""
+    overview = summary(frame)
+    ks = sorted(overview["k"].unique())
+    shown = Table(
+        title=f"{frame['dataset'].iloc[0]}: accuracy in %, mean of "
+        f"{frame['subject'].nunique()} subjects ± half the 95 % interval"
+    )
+    shown.add_column("method", no_wrap=True)
+    shown.add_column("model", no_wrap=True)
+    shown.add_column("parameters", justify="right", no_wrap=True)
+    for k in ks:
+        shown.add_column(f"K={k}", justify="right", no_wrap=True)
+    for (stage, model), group in overview.groupby(["stage", "model"], sort=False):
+        cells = {
+            row.k: f"{row.mean:.1f} ± {(row.high - row.low) / 2:.1f}" for row in group.itertuples()
+        }
+        parameters = int(group["parameters"].iloc[0])
+        shown.add_row(
+            STAGES[str(stage)],
+            str(model),
+            f"{parameters:,}" if parameters else "–",
+            *(cells.get(k, "") for k in ks),
+        )
+    return shown
+
+
+_COLUMNS = tuple(Result.__dataclass_fields__)
