@@ -162,8 +162,10 @@ def render(frame: pd.DataFrame) -> Table:
     for k in ks:
         shown.add_column(f"K={k}", justify="right", no_wrap=True)
     for (stage, model), group in overview.groupby(["stage", "model"], sort=False):
+        half = (group["high"] - group["low"]) / 2
         cells = {
-            row.k: f"{row.mean:.1f} ± {(row.high - row.low) / 2:.1f}" for row in group.itertuples()
+            k: f"{mean:.1f} ± {width:.1f}"
+            for k, mean, width in zip(group["k"], group["mean"], half, strict=True)
         }
         parameters = int(group["parameters"].iloc[0])
         shown.add_row(
