@@ -63,7 +63,8 @@ class TestSameSeedSameBytes:
     def test_whatever_the_number_of_subjects(self, small):
         assert digest(small) == digest(Synthetic(**{**QUIET, "subjects": 7}))
 
-    def test_in_another_process(self, small):
+    @pytest.mark.parametrize("threads", ["1", "2"])
+    def test_in_another_process(self, small, threads):
         code = (
             "import sys; sys.path.insert(0, sys.argv[1]); import test_synthetic as t; "
             "print(t.digest(t.Synthetic(**t.QUIET)))"
@@ -73,7 +74,7 @@ class TestSameSeedSameBytes:
             capture_output=True,
             text=True,
             check=True,
-            env={**os.environ, "PYTHONHASHSEED": "1"},
+            env={**os.environ, "PYTHONHASHSEED": "1", "OPENBLAS_NUM_THREADS": threads},
         )
         assert done.stdout.strip() == digest(small)
 

@@ -5,7 +5,9 @@ perform a gesture, their own way to put on the electrodes; no two performances o
 equal. What differs between performances (force, wrist posture, co-contraction) differs in the
 same manner in everyone, so that a teacher who has seen many people knows what to ignore in a new
 one. Spreads are *chosen* so that decoding an unseen person is hard without calibration and
-improves with each repetition about as on real recordings; they were not measured.
+improves with each repetition about as on real recordings; they were not measured. With the
+defaults the log-covariance floor stands near 59 % without calibration and near 81, 89 and 94 %
+after 1, 2 and 4 repetitions.
 """
 
 from __future__ import annotations
@@ -65,16 +67,16 @@ class Variety:
     """
 
     people: float = 1.0
-    donning: float = 20.0
-    habit: float = 0.35
-    gain: float = 0.15
+    donning: float = 22.0
+    habit: float = 0.3
+    gain: float = 0.5
     session_turn: float = 3.0
     session_shift: float = 4.0
-    force: float = 0.3
-    recruitment: float = 0.3
-    cocontraction: float = 0.06
-    posture: float = 4.0
-    tremor: float = 0.12
+    force: float = 0.45
+    recruitment: float = 0.35
+    cocontraction: float = 0.1
+    posture: float = 5.0
+    tremor: float = 0.18
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -311,7 +313,8 @@ class Synthetic(Dataset):
         response = conduct(forearm, places, centres)
         mixed = np.empty((len(places), waves.shape[1]), dtype=np.complex128)
         for band, (low, high) in enumerate(pairwise(edges)):
-            mixed[:, low:high] = response[band] @ waves[:, low:high]
+            # Not a BLAS product: its rounding could depend on the number of threads.
+            mixed[:, low:high] = np.einsum("cs,sf->cf", response[band], waves[:, low:high])
         return np.asarray(irfft(mixed, size, axis=1)[:, :length].T)
 
 
