@@ -19,7 +19,7 @@ from myodistill.datasets.recording import Electrodes
 Array = NDArray[np.float64]
 
 # Velocity along muscle fibres, 4 m/s: usual value for healthy limb muscles (range 3 to 5;
-# Merletti and Parker, Electromyography, 2004, ch. 4). Millimetres a second here.
+# Merletti and Parker, Electromyography, 2004). Millimetres a second here.
 FIBRE_VELOCITY = 4000.0
 # Corners of the surface EMG spectrum, 60 and 120 Hz: as used to simulate EMG with the model of
 # Shwedyk et al. by Farina and Merletti (J. Electromyogr. Kinesiol. 10, 2000).

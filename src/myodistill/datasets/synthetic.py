@@ -112,7 +112,7 @@ class Synthetic(Dataset):
         transition: Seconds between performances.
         variety: How much people and performances vary.
         full_effort: RMS of an average muscle at full effort, at the reference distance, in µV;
-            chosen, giving some hundred µV in a strong gesture.
+            chosen, giving about a hundred µV in a strong gesture.
         noise: RMS of electrode and amplifier noise, in µV; chosen, as of dry electrodes.
         hum: Amplitude of the mains line, in µV; chosen.
         mains: Mains frequency, in hertz.
