@@ -12,7 +12,6 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 
-import myodistill
 from myodistill.config import Settings, make_settings, read_yaml
 from myodistill.errors import MyoDistillError
 
