@@ -73,6 +73,6 @@ def test_other_gestures_replace_the_head_only() -> None:
 def test_what_cannot_be_adapted_says_why() -> None:
     trained = build("gru-10k", SPEC).state_dict()
     with pytest.raises(ModelError, match=r"gru-10k: cannot be adapted from a 1×4 ring.*shape"):
-        adapt("gru-10k", trained, SPEC, OTHER)
+        adapt("gru-10k", trained, SPEC, SignalSpec(grid(16, 16), 24, 200.0, SPEC.gestures))
     with pytest.raises(ModelError, match="another model or signal"):
         adapt("cnn", trained, SPEC, OTHER)

@@ -71,7 +71,7 @@ class ImageCnnLstm(Network):
         """
         newest = self.image(windows)[:, -PARTS * self.part :]
         parts = newest.reshape(-1, self.part, *newest.shape[2:])
-        features = self.body(self.stem(parts)).reshape(len(windows), PARTS, -1)
+        features = self.body(self.stem(parts)).reshape(-1, PARTS, self.cell.input_size)
         _, (hidden, _) = self.cell(features)
         logits: Tensor = self.head(self.dropout(hidden[-1]))
         return logits

@@ -59,7 +59,7 @@ class Tcn(Network):
             samples: Any samples ``(window, channel, time)``; their number, type and device count.
         """
         lengths = [block.context for block in self.body if isinstance(block, Block)]
-        pasts = (samples.new_zeros(len(samples), self.width, n) for n in (*lengths, 1))
+        pasts = (samples.new_zeros(samples.shape[0], self.width, n) for n in (*lengths, 1))
         return self.stem.start(samples), *pasts
 
     def step(self, samples: Tensor, state: State) -> tuple[Tensor, State]:
