@@ -9,6 +9,7 @@ Forward, cross-entropy, backward, Adam. ``--write`` replaces the table that docs
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import time
 from pathlib import Path
@@ -85,9 +86,10 @@ def main() -> None:
     how += ["bfloat16" if options.bf16 else "float32", *(["compiled"] if options.compiled else [])]
     page = f"""## One training step
 
-Forward, loss, backward and Adam at the reference geometry, batch {options.batch}, mean of
-{options.steps} after one that warms up: {machine}, {", ".join(how)}, PyTorch {torch.__version__}.
-Written by `python benchmarks/training_step.py --batch {options.batch} --write`.
+Forward, loss, backward and Adam at the reference geometry, batch {options.batch} (published: 300),
+mean of {options.steps} after one that warms up: {machine}, {", ".join(how)}, PyTorch {torch.__version__}.
+The machine's load was {os.getloadavg()[1]:.1f}, ours included. Written by
+`python benchmarks/training_step.py --batch {options.batch} --steps {options.steps} --write`.
 
 | teacher | built on meta s | step s | windows/s |
 | --- | ---: | ---: | ---: |
