@@ -82,12 +82,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
 
     machine = torch.cuda.get_device_name() if options.device == "cuda" else processor()
-    how = [f"{options.threads} thread" if options.device == "cpu" else "one GPU"]
+    how = [machine, f"{options.threads} thread" if options.device == "cpu" else "one GPU"]
     how += ["bfloat16" if options.bf16 else "float32", *(["compiled"] if options.compiled else [])]
     page = f"""## One training step
 
 Forward, loss, backward and Adam at the reference geometry, batch {options.batch} (published: 300),
-mean of {options.steps} after one that warms up: {machine}, {", ".join(how)}, PyTorch {torch.__version__}.
+mean of {options.steps} after one that warms up: {", ".join(how)}, PyTorch {torch.__version__}.
 The machine's load was {os.getloadavg()[1]:.1f}, ours included. Written by
 `python benchmarks/training_step.py --batch {options.batch} --steps {options.steps} --write`.
 
