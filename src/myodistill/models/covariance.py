@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from myodistill.datasets.recording import SignalSpec
 from myodistill.errors import ModelError
 from myodistill.models.catalogue import register
+from myodistill.models.layers import Network
 
 EDGES_HZ = (20.0, 45.0, 80.0, 120.0, 170.0, 250.0, 450.0)
 """Edges of the bands where the sampling rate allows them: narrow where EMG is strong."""
@@ -168,7 +169,7 @@ class Standardise(nn.Module):
         return standard
 
 
-class Covariance(nn.Module):
+class Covariance(Network):
     """A teacher on log-covariances: two hidden layers.
 
     Args:
@@ -177,8 +178,11 @@ class Covariance(nn.Module):
         dropout: After each.
     """
 
+    signal_weights = ("front.", "head.0.", "head.2.")
+    gesture_weights = ("head.10.",)
+
     def __init__(self, spec: SignalSpec, *, width: int = 192, dropout: float = 0.4) -> None:
-        super().__init__()
+        super().__init__(spec)
         self.front = LogCovariances(spec)
         self.head = nn.Sequential(
             Standardise(self.front.features),
@@ -196,7 +200,7 @@ class Covariance(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Map ``(window, channel, time)`` to logits ``(window, gesture)``."""
-        logits: Tensor = self.head(self.front(windows))
+        logits: Tensor = self.head(self.front(self.checked(windows)))
         return logits
 
 

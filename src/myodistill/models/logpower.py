@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from myodistill.datasets.recording import SignalSpec
 from myodistill.models.catalogue import register
 from myodistill.models.covariance import BandCovariances
+from myodistill.models.layers import Network
 
 _FLOOR = 1e-3
 
@@ -53,7 +54,7 @@ class LogPowers(nn.Module):
         return torch.log(power + _FLOOR).flatten(1)
 
 
-class LogPower(nn.Module):
+class LogPower(Network):
     """A student on log powers.
 
     Args:
@@ -63,10 +64,13 @@ class LogPower(nn.Module):
         dropout: After the hidden layer.
     """
 
+    signal_weights = ("front.", "head.0.", "head.1.")
+    gesture_weights = ("head.5.",)
+
     def __init__(
         self, spec: SignalSpec, *, projections: int, width: int, dropout: float = 0.1
     ) -> None:
-        super().__init__()
+        super().__init__(spec)
         self.front = BandCovariances(spec)
         bands = self.front.bands
         self.head = nn.Sequential(
@@ -80,7 +84,7 @@ class LogPower(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Map ``(window, channel, time)`` to logits ``(window, gesture)``."""
-        logits: Tensor = self.head(self.front(windows))
+        logits: Tensor = self.head(self.front(self.checked(windows)))
         return logits
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from myodistill.datasets.recording import SignalSpec
 from myodistill.models.catalogue import register
 from myodistill.models.covariance import LogCovariances
+from myodistill.models.layers import Network
 
 _SHRINKAGE = 0.3
 _TEMPERATURE = 4.0
@@ -93,17 +94,19 @@ def _scatter(deviations: Tensor) -> Tensor:
     return deviations.mT @ deviations / len(deviations)
 
 
-class Population(nn.Module):
+class Population(Network):
     """Log-covariances and the population's decision."""
 
+    signal_weights = ("front.", "head.")
+
     def __init__(self, spec: SignalSpec) -> None:
-        super().__init__()
+        super().__init__(spec)
         self.front = LogCovariances(spec)
         self.head = PopulationHead(self.front.features, spec.classes)
 
     def forward(self, windows: Tensor) -> Tensor:
         """Map ``(window, channel, time)`` to logits ``(window, gesture)``."""
-        logits: Tensor = self.head(self.front(windows))
+        logits: Tensor = self.head(self.front(self.checked(windows)))
         return logits
 
 
