@@ -90,7 +90,7 @@ class Settings(_Settings):
     teacher_model: Several[str] = Field(
         ("population", "covariance"), description="teacher models; several teach together"
     )
-    student_model: str = Field("log-power", description="name of the student model")
+    student_model: str = Field("log-power-30k", description="name of the student model")
     recentre: bool = Field(True, description="whiten each person by their mean covariance")
     alpha: float = Field(0.0, ge=0, le=1, description="weight of the hard-label loss")
     temp: float = Field(20.0, gt=0, description="temperature of the soft targets")

@@ -17,7 +17,7 @@ from scipy.signal import firwin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from myodistill.datasets.recording import SignalSpec
+from myodistill.datasets.recording import Electrodes, SignalSpec
 from myodistill.errors import ModelError
 from myodistill.models.catalogue import register
 from myodistill.models.layers import Network
@@ -26,6 +26,7 @@ EDGES_HZ = (20.0, 45.0, 80.0, 120.0, 170.0, 250.0, 450.0)
 """Edges of the bands where the sampling rate allows them: narrow where EMG is strong."""
 
 _SHRINKAGE = 1e-3
+_MOST_CHANNELS = 32
 
 
 def band_edges(sampling_rate: float) -> tuple[float, ...]:
@@ -45,11 +46,38 @@ def taps_length(sampling_rate: float) -> int:
     return max(15, 2 * round(0.0155 * sampling_rate) + 1)
 
 
+def pool_electrodes(electrodes: Electrodes) -> np.ndarray:
+    """Weights that average neighbouring electrodes until at most 32 are left.
+
+    Returns:
+        Shape ``(pooled, channel)``; the identity where nothing is pooled.
+    """
+    positions = electrodes.positions()
+    rows, columns = positions.shape
+    high, wide = 1, 1
+    while -(-rows // high) * -(-columns // wide) > _MOST_CHANNELS:
+        if rows / high >= columns / wide:
+            high *= 2
+        else:
+            wide *= 2
+    if (high, wide) == (1, 1):
+        return np.eye(electrodes.channels)
+    patches = [
+        positions[top : top + high, left : left + wide].ravel()
+        for top in range(0, rows, high)
+        for left in range(0, columns, wide)
+    ]
+    weights = np.zeros((len(patches), electrodes.channels))
+    for place, patch in enumerate(patches):
+        weights[place, patch] = 1 / len(patch)
+    return weights
+
+
 class BandCovariances(nn.Module):
     """Covariances between channels in each band, re-centred to one person.
 
-    Each band is a linear-phase FIR filter run inside the window, with zeros around it. Nothing here
-    is trained.
+    Each band is a linear-phase FIR filter run inside the window, with zeros around it. Where there
+    are more than 32 electrodes, neighbours are averaged first. Nothing here is trained.
 
     Args:
         spec: The signal.
@@ -59,6 +87,7 @@ class BandCovariances(nn.Module):
     """
 
     taps: Tensor
+    pooling: Tensor
     whitening: Tensor
 
     def __init__(self, spec: SignalSpec) -> None:
@@ -74,10 +103,13 @@ class BandCovariances(nn.Module):
             firwin(length, band, pass_zero=False, fs=spec.sampling_rate) for band in pairwise(edges)
         ]
         self.bands = len(taps)
-        self.channels = spec.channels
-        kernels = torch.from_numpy(np.stack(taps)[:, None, ::-1].copy()).float()
+        pooling = pool_electrodes(spec.electrodes)
+        self.channels = len(pooling)
+        kernels = torch.tensor(np.stack(taps)[:, None, ::-1].tolist())
         self.register_buffer("taps", kernels, persistent=False)
-        identity = torch.eye(spec.channels).expand(self.bands, -1, -1).clone()
+        needed = None if self.channels == spec.channels else torch.tensor(pooling.tolist())
+        self.register_buffer("pooling", needed, persistent=False)
+        identity = torch.eye(self.channels).expand(self.bands, -1, -1).clone()
         self.register_buffer("whitening", identity)
 
     def forward(self, windows: Tensor) -> Tensor:
@@ -87,6 +119,8 @@ class BandCovariances(nn.Module):
 
     def covariances(self, windows: Tensor) -> Tensor:
         """As :meth:`forward`, before re-centring."""
+        if self.pooling is not None:
+            windows = self.pooling @ windows
         count, channels, samples = windows.shape
         signals = windows.reshape(count * channels, 1, samples)
         filtered = F.conv1d(signals, self.taps, padding=self.taps.shape[-1] // 2)

@@ -7,13 +7,15 @@ et al., Optimizing spatial filters for robust EEG single-trial analysis, IEEE SP
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
 from myodistill.models.catalogue import register
 from myodistill.models.covariance import BandCovariances
-from myodistill.models.layers import Network
+from myodistill.models.layers import Network, widest
 
 _FLOOR = 1e-3
 
@@ -74,7 +76,7 @@ class LogPower(Network):
         self.front = BandCovariances(spec)
         bands = self.front.bands
         self.head = nn.Sequential(
-            LogPowers(bands, spec.channels, projections),
+            LogPowers(bands, self.front.channels, projections),
             nn.Linear(bands * projections, width),
             nn.BatchNorm1d(width),
             nn.ReLU(),
@@ -88,13 +90,17 @@ class LogPower(Network):
         return logits
 
 
-@register("log-power", "student")
-def log_power(spec: SignalSpec) -> nn.Module:
-    """Build the student of at most 30 k parameters on ten channels."""
-    return LogPower(spec, projections=40, width=96)
+@register("log-power-30k", "student")
+def log_power_30k(spec: SignalSpec) -> nn.Module:
+    """Build the widest student of at most 30 k parameters."""
+    return widest(_of_width(spec), 30_000)
 
 
 @register("log-power-10k", "student")
 def log_power_10k(spec: SignalSpec) -> nn.Module:
-    """Build the student of at most 10 k parameters on ten channels."""
-    return LogPower(spec, projections=20, width=48)
+    """Build the widest student of at most 10 k parameters."""
+    return widest(_of_width(spec), 10_000)
+
+
+def _of_width(spec: SignalSpec) -> Callable[[int], LogPower]:
+    return lambda width: LogPower(spec, projections=2 * width // 5, width=width)
