@@ -212,7 +212,7 @@ def test_comparisons_that_cannot_be_made_say_why() -> None:
     with pytest.raises(DataError, match="unknown metric 'accurcy': did you mean accuracy"):
         subject_scores(frame, 1, "accurcy")
     gone = frame[~((frame["stage"] == "scratch") & (frame["subject"] == "Ann"))]
-    with pytest.raises(DataError, match=r"student, no teacher · log-power is missing for 1 of 12"):
+    with pytest.raises(DataError, match=r"log-power at K=1 is missing for 1 of 12 \(Ann\)"):
         subject_scores(gone, 1)
     with pytest.raises(DataError, match="at least 2 subjects, got 1"):
         compare(subject_scores(example_results(subjects=1), 1))

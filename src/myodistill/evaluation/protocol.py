@@ -135,6 +135,7 @@ def subject_scores(frame: pd.DataFrame, k: int, metric: str = "accuracy") -> pd.
     if len(mine) == 0:
         known = ", ".join(str(value) for value in sorted(frame["k"].unique()))
         raise DataError(f"results: expected scores at K={k}, there are only K={known}")
+    require_same_people(mine)
     wide = mine.pivot_table(index="subject", columns=["stage", "model"], values=metric)
     methods = [
         (stage, model)
@@ -142,17 +143,26 @@ def subject_scores(frame: pd.DataFrame, k: int, metric: str = "accuracy") -> pd.
         for model in sorted(mine.loc[mine["stage"] == stage, "model"].unique())
     ]
     wide = wide[methods].set_axis([method_name(*method) for method in methods], axis=1)
-    gaps = wide.isna()
-    if gaps.to_numpy().any():
-        method = gaps.any().idxmax()
-        absent = list(wide.index[gaps[method]])
-        names = ", ".join(map(str, absent[:3])) + (", ..." if len(absent) > 3 else "")
-        raise DataError(
-            f"results: expected every method on the same subjects at K={k}, {method} is missing "
-            f"for {len(absent)} of {len(wide)} ({names}); paired tests and means over different "
-            f"people cannot be compared, finish the run or leave this method out"
-        )
     return 100 * wide
+
+
+def require_same_people(frame: pd.DataFrame) -> None:
+    """Refuse to set means or tests over different people side by side.
+
+    Raises:
+        DataError: A method was not scored on every subject of the table at some K.
+    """
+    everybody = set(frame["subject"])
+    for (stage, model, k), group in frame.groupby(["stage", "model", "k"], sort=False):
+        absent = sorted(everybody - set(group["subject"]))
+        if absent:
+            names = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+            raise DataError(
+                f"results: expected every method on the same subjects, "
+                f"{method_name(str(stage), str(model))} at K={k} is missing for {len(absent)} of "
+                f"{len(everybody)} ({names}); means and paired tests over different people cannot "
+                f"be compared, finish the run or leave this method out"
+            )
 
 
 def usual_k(frame: pd.DataFrame) -> int:

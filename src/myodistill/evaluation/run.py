@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,8 +57,9 @@ class Run:
         facts = getattr(DATASETS.get(name), "facts", None)
         return facts if isinstance(facts, Facts) else None
 
+    @cached_property
     def recordings(self) -> list[Recording]:
-        """Read the calibration session of the first subject who was scored.
+        """The calibration session of the first subject who was scored, read when first asked for.
 
         Raises:
             DataError: The dataset is not at hand, or the run names no split.
@@ -74,9 +76,9 @@ class Run:
         """Return the length of one calibration repetition, all gestures, of the first subject.
 
         Raises:
-            DataError: As :meth:`recordings`.
+            DataError: As :attr:`recordings`.
         """
-        notes = [(r.sampling_rate, note) for r in self.recordings() for note in r.annotations]
+        notes = [(r.sampling_rate, note) for r in self.recordings for note in r.annotations]
         repetitions = {note.repetition for _, note in notes}
         return sum((note.stop - note.start) / rate for rate, note in notes) / len(repetitions)
 

@@ -51,7 +51,7 @@ FIGURES: dict[str, Callable[[Run], list[Picture]]] = {
     "hypothesis-heatmap": lambda run: [hypothesis_heatmap(run.results, k=k) for k in _ks(run)],
     "critical-difference": lambda run: [critical_difference(run.results, k=k) for k in _ks(run)],
     "confusion": _confusion,
-    "rms-map": lambda run: [rms_map(run.recordings())],
+    "rms-map": lambda run: [rms_map(run.recordings, run.facts.passband if run.facts else None)],
     "training-curves": lambda run: [training_curves(run.histories())],
 }
 """Figures by name; each draws from a run folder, some once for every K."""

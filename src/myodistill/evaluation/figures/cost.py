@@ -21,7 +21,12 @@ from myodistill.evaluation.figures.canvas import (
     drawn,
     label_points,
 )
-from myodistill.evaluation.protocol import METRICS, require_one_protocol, usual_k
+from myodistill.evaluation.protocol import (
+    METRICS,
+    require_one_protocol,
+    require_same_people,
+    usual_k,
+)
 from myodistill.evaluation.results import STAGES, summary
 from myodistill.evaluation.statistics import Values
 
@@ -48,6 +53,7 @@ def accuracy_cost(
         DataError: The table is bad, or has no network at this K.
     """
     require_one_protocol(frame, metric)
+    require_same_people(frame)
     k = usual_k(frame) if k is None else k
     every = summary(frame[frame["k"] == k], metric)
     points = every[every["parameters"] > 0].copy()

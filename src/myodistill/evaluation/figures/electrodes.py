@@ -14,12 +14,20 @@ from numpy.typing import NDArray
 from myodistill.datasets.recording import Recording
 from myodistill.errors import DataError
 from myodistill.evaluation.figures.canvas import FAINT, PAGE, RULE, Picture, drawn
+from myodistill.signals.filters import apply, design
 
 
-def gesture_rms(recordings: Sequence[Recording]) -> NDArray[np.float64]:
+def gesture_rms(
+    recordings: Sequence[Recording], band: tuple[float, float] | None = None
+) -> NDArray[np.float64]:
     """Root mean square around the mean under each electrode, shape ``(gesture, channel)``.
 
     Gestures that were not performed are NaN.
+
+    Args:
+        recordings: Of one subject.
+        band: Edges in hertz of a causal band-pass that takes drift and offsets away first; what
+            it answers in the first tenth of a second of a recording is left out.
 
     Raises:
         DataError: There are no recordings, or they differ in electrodes or gestures.
@@ -36,8 +44,14 @@ def gesture_rms(recordings: Sequence[Recording]) -> NDArray[np.float64]:
     squares = np.zeros((len(first.gestures), first.electrodes.channels))
     samples = np.zeros(len(first.gestures))
     for recording in recordings:
+        signal, settled = recording.signal, 0
+        if band is not None:
+            signal = apply(design(recording.sampling_rate, band), signal)
+            settled = round(recording.sampling_rate / 10)
         for note in recording.annotations:
-            part = recording.signal[note.start : note.stop].astype(float)
+            part = signal[max(note.start, settled) : note.stop].astype(float)
+            if len(part) == 0:
+                continue
             squares[note.gesture] += ((part - part.mean(axis=0)) ** 2).sum(axis=0)
             samples[note.gesture] += len(part)
     held = samples > 0
@@ -47,16 +61,17 @@ def gesture_rms(recordings: Sequence[Recording]) -> NDArray[np.float64]:
 
 
 @drawn
-def rms_map(recordings: Sequence[Recording]) -> Picture:
+def rms_map(recordings: Sequence[Recording], band: tuple[float, float] | None = None) -> Picture:
     """RMS of each gesture over the electrodes: petals for a ring, squares for a grid.
 
     Args:
         recordings: Of one subject.
+        band: As in :func:`gesture_rms`.
 
     Raises:
         DataError: As :func:`gesture_rms`, or fewer than two gestures were performed.
     """
-    rms = gesture_rms(recordings)
+    rms = gesture_rms(recordings, band)
     first = recordings[0]
     shown = [g for g in range(len(first.gestures)) if np.isfinite(rms[g]).all()]
     if len(shown) < 2:
@@ -105,14 +120,18 @@ def rms_map(recordings: Sequence[Recording]) -> Picture:
         ),
         f"Small maps of the signal strength of {len(shown)} gestures over {layout.channels} "
         f"electrodes of subject {first.subject}; {first.gestures[strongest]} is the strongest.",
-        f"Subject {first.subject}. "
+        f"Subject {first.subject}{'' if band is None else f', {band[0]:g}–{band[1]:g} Hz'}. "
         + (
             f"Petals are electrodes around the limb, channel 0 on top and on clockwise; the outer "
-            f"circle is {top:.3g} {first.unit}."
+            f"circle is {_short(top)} {first.unit}."
             if petals
             else "One scale for all gestures."
         ),
     )
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _petals(axes: PolarAxes, values: NDArray[np.float64], top: float) -> None:

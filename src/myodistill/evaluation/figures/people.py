@@ -14,6 +14,7 @@ from myodistill.evaluation.protocol import (
     METRICS,
     method_name,
     require_one_protocol,
+    require_same_people,
     subject_scores,
 )
 from myodistill.evaluation.results import interval, summary
@@ -36,6 +37,7 @@ def calibration_curve(
         DataError: The table is bad, or has a single K.
     """
     require_one_protocol(frame, metric)
+    require_same_people(frame)
     overview = summary(frame, metric)
     ks = sorted(int(k) for k in overview["k"].unique())
     if len(ks) < 2:

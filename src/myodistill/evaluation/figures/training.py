@@ -29,7 +29,9 @@ def training_curves(histories: pd.DataFrame) -> Picture:
     if absent:
         raise DataError(f"training curves: expected columns {', '.join(COLUMNS)}; no {absent[0]}")
     if len(histories) == 0:
-        raise DataError("training curves: expected the epochs of at least one run, got none")
+        raise DataError(
+            "training curves: expected the epochs of at least one run in TensorBoard logs, got none"
+        )
     finite = histories[histories["value"].abs() < float("inf")]
     if len(finite) < len(histories):
         row = histories.drop(finite.index).iloc[0]
@@ -38,14 +40,16 @@ def training_curves(histories: pd.DataFrame) -> Picture:
             f"{row['value']} in epoch {row['epoch']}; that training diverged"
         )
     measures = sorted(histories["measure"].unique(), key=lambda m: (m != "loss", m))[:3]
+    columns = 1 if len(measures) == 1 else 3
+    rows_of_names = -(-histories["stage"].nunique() // columns)
     wide = COLUMN if len(measures) == 1 else PAGE
-    figure = Figure(figsize=(wide, 2.5), layout="constrained")
+    figure = Figure(figsize=(wide, 2.2 + 0.14 * rows_of_names), layout="constrained")
     panels = figure.subplots(1, len(measures), squeeze=False)[0]
     rows = []
     for axes, measure in zip(panels, measures, strict=True):
         axes.grid(axis="y")
         mine = histories[histories["measure"] == measure]
-        for stage, group in mine.groupby("stage", sort=False):
+        for stage, group in sorted(mine.groupby("stage"), key=_place):
             mark = MARKS.get(str(stage), Mark("#6b7280", ""))
             values = group.groupby("epoch")["value"]
             low, middle, high = (values.quantile(q) for q in (0.25, 0.5, 0.75))
@@ -79,12 +83,7 @@ def training_curves(histories: pd.DataFrame) -> Picture:
     for axes in panels:
         handles, names = axes.get_legend_handles_labels()
         entries.update(zip(names, handles, strict=True))
-    figure.legend(
-        list(entries.values()),
-        list(entries),
-        loc="outside lower center",
-        ncols=min(3, len(entries)),
-    )
+    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
     stages = ", ".join(STAGES.get(str(s), str(s)) for s in histories["stage"].unique())
     return Picture(
         "training-curves",
@@ -94,3 +93,7 @@ def training_curves(histories: pd.DataFrame) -> Picture:
         f"Curves of {' and '.join(map(str, measures))} over epochs for {stages}.",
         "Median of the runs of each stage; the band is their middle half.",
     )
+
+
+def _place(group: tuple[object, pd.DataFrame]) -> int:
+    return list(STAGES).index(str(group[0])) if group[0] in STAGES else len(STAGES)
