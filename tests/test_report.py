@@ -76,6 +76,8 @@ def test_it_holds_the_numbers(page: Page) -> None:
     assert f"All {len(found) * 3 + 3} comparisons" in text
     assert "covariance → log-power on example" in text
     assert "Read this first" not in text
+    assert "myodistill report runs/example" in text
+    assert "/tmp" not in text, "where it lies on this machine is nobody's business"
 
 
 def test_the_headline_agrees_with_the_tests(page: Page) -> None:
@@ -138,9 +140,10 @@ def test_what_the_run_did_not_record_is_named(tmp_path: Path) -> None:
         assert name in text
     assert "The command of the run was not recorded" in text
     assert "The run folder holds no splits" in text
+    assert "unknown to whatever" not in text
     assert "Those of the run were not recorded" in text
     assert "not in the catalogue" in text
-    assert "expected confusion.json" in text
+    assert "confusion matrices: expected confusion.json" in text
 
 
 def test_one_subject_gets_no_interval_and_no_test(tmp_path: Path) -> None:
@@ -150,6 +153,7 @@ def test_one_subject_gets_no_interval_and_no_test(tmp_path: Path) -> None:
     assert "With one subject there is neither an interval nor a test" in text
     assert not re.search(r"\d \[\d", text)
     assert "1 person was scored" in text
+    assert "paired slopes: expected at least 2 subjects" in text
 
 
 def test_a_method_missing_for_somebody_stops_the_tests_of_that_k(tmp_path: Path) -> None:

@@ -8,9 +8,57 @@ import pandas as pd
 
 from myodistill.evaluation.protocol import STUDENTS, method_name
 from myodistill.evaluation.results import STAGES
+from myodistill.evaluation.run import Run
 
 _ALONE = {"distill": "scratch", "full": "transfer"}
 """The stage that differs from a distilled one by the teacher only."""
+
+GLOSSARY = {
+    "floor": "a classical method on hand-made features, fitted to the person's own repetitions; "
+    "what a network must beat to be worth its effort",
+    "pretrain": "a large network that has learned from other people and has seen no label of "
+    "this person",
+    "finetune": "the same network after it has learned from the person's own repetitions",
+    "scratch": "a small network that has seen the person's own repetitions and nothing else",
+    "transfer": "a small network that learned from other people first, from labels alone",
+    "distill": "a small network that learned from the person's own repetitions and from what the "
+    "teacher says about them",
+    "full": "a small network that learned from teachers at every step, across people and then on "
+    "the person",
+}
+"""What each stage means, for someone who has not read the paper."""
+
+
+def title(run: Run) -> str:
+    """Name a run by its teachers, students and dataset."""
+    facts = run.facts
+    data = facts.title if facts else str(run.results["dataset"].iloc[0])
+    sides = []
+    for stages, what in ((("pretrain", "finetune"), "teachers"), (STUDENTS, "students")):
+        models = sorted(run.results.loc[run.results["stage"].isin(stages), "model"].unique())
+        if models:
+            sides.append(" and ".join(models) if len(models) < 4 else f"{len(models)} {what}")
+    return f"{' → '.join(sides)} on {data}" if sides else data
+
+
+def lead(run: Run, people: int, ks: list[int]) -> str:
+    """Say what a run asked and of whom."""
+    frame = run.results
+    gestures = f"{len(run.facts.gestures)} gestures" if run.facts else "gestures"
+    count = f"{people} {'people' if people > 1 else 'person'}"
+    repetitions = ", ".join(map(str, ks[:-1])) + (" and " if len(ks) > 1 else "") + str(ks[-1])
+    networks = frame[frame["parameters"] > 0]
+    seeds = networks.groupby(["stage", "model"])["seed"].nunique()
+    several = ""
+    if len(seeds) and seeds.max() > 1:
+        upto = "" if seeds.min() == seeds.max() else "up to "
+        several = f" Networks were trained with {upto}{seeds.max()} seeds."
+    held = ", each unknown to whatever had learned before," if run.splits else ""
+    return (
+        f"How well do small networks tell {gestures} apart by a person's muscle signals? "
+        f"{count} {'were' if people > 1 else 'was'} scored{held} with {repetitions} "
+        f"repetition{'s' if ks[-1] != 1 else ''} of their own for calibration.{several}"
+    )
 
 
 @dataclass(frozen=True)

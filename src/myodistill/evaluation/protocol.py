@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from myodistill.errors import DataError, unknown_name
-from myodistill.evaluation.results import STAGES
+from myodistill.evaluation.results import STAGES, summary
 
 METRICS = {
     "accuracy": "accuracy",
@@ -163,6 +163,18 @@ def require_same_people(frame: pd.DataFrame) -> None:
                 f"{len(everybody)} ({names}); means and paired tests over different people cannot "
                 f"be compared, finish the run or leave this method out"
             )
+
+
+def overview(frame: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
+    """Return the summary of a table, without intervals (NaN) where one subject cannot give any.
+
+    Columns as :func:`myodistill.evaluation.results.summary`.
+    """
+    means = summary(frame, metric)
+    return means.assign(
+        low=means["low"].where(means["subjects"] > 1),
+        high=means["high"].where(means["subjects"] > 1),
+    )
 
 
 def usual_k(frame: pd.DataFrame) -> int:

@@ -18,19 +18,19 @@ from myodistill.datasets.trees import natural
 from myodistill.errors import DataError
 from myodistill.evaluation.figures import FIGURES
 from myodistill.evaluation.figures.canvas import Picture
-from myodistill.evaluation.headline import headline
+from myodistill.evaluation.headline import GLOSSARY, headline, lead, title
 from myodistill.evaluation.limits import limits, warnings
 from myodistill.evaluation.power import power_note
 from myodistill.evaluation.protocol import (
     METRICS,
-    STUDENTS,
     method_name,
+    overview,
     require_one_protocol,
     subject_scores,
     usual_k,
 )
 from myodistill.evaluation.rendering import environment, template
-from myodistill.evaluation.results import STAGES, summary
+from myodistill.evaluation.results import STAGES
 from myodistill.evaluation.run import Run, read_run
 from myodistill.evaluation.statistics import compare
 from myodistill.files import write_text
@@ -47,19 +47,6 @@ _CONTENTS = {
     "models": "Models",
     "repeat": "Repeat it",
     "limits": "Limits",
-}
-_GLOSSARY = {
-    "floor": "a classical method on hand-made features, fitted to the person's own repetitions; "
-    "what a network must beat to be worth its effort",
-    "pretrain": "a large network that has learned from other people and has seen no label of "
-    "this person",
-    "finetune": "the same network after it has learned from the person's own repetitions",
-    "scratch": "a small network that has seen the person's own repetitions and nothing else",
-    "transfer": "a small network that learned from other people first, from labels alone",
-    "distill": "a small network that learned from the person's own repetitions and from what the "
-    "teacher says about them",
-    "full": "a small network that learned from teachers at every step, across people and then on "
-    "the person",
 }
 
 
@@ -89,26 +76,27 @@ def _context(run: Run) -> dict[str, Any]:
     frame = run.results
     ks = sorted(int(k) for k in frame["k"].unique())
     people = int(frame["subject"].nunique())
-    overview = summary(frame)
+    means = overview(frame)
     tests, no_tests = _tests(frame, ks)
-    headlines = [line for k in ks if (line := headline(overview, k, tests.get(k)))]
+    headlines = [line for k in ks if (line := headline(means, k, tests.get(k)))]
     pictures, no_pictures = _pictures(run, usual_k(frame))
+    folder = run.settings.get("out", run.folder.name)  # not where it lies on this machine
     written = datetime.fromtimestamp((run.folder / "results.parquet").stat().st_mtime, UTC)
     return {
         "css": Markup(template("report.css")),
         "js": Markup(template("report.js")),
-        "title": _title(run),
-        "lead": _lead(run, people, ks),
+        "title": title(run),
+        "lead": lead(run, people, ks),
         "contents": _CONTENTS,
-        "glossary": [(STAGES[s], _GLOSSARY[s]) for s in STAGES if (frame["stage"] == s).any()],
+        "glossary": [(STAGES[s], GLOSSARY[s]) for s in STAGES if (frame["stage"] == s).any()],
         "warnings": warnings(run),
         "headlines": headlines,
         "metric": METRICS["accuracy"],
         "people": people,
         "ks": ks,
         "interval_words": " with 95 % bootstrap interval" if people > 1 else "",
-        "tables": {metric: _score_rows(summary(frame, metric), ks) for metric in METRICS},
-        "key_pairs": _key_pairs(tests, overview),
+        "tables": {metric: _score_rows(overview(frame, metric), ks) for metric in METRICS},
+        "key_pairs": _key_pairs(tests, means),
         "all_pairs": [_oriented(row, k) for k in tests for row in tests[k].to_dict("records")],
         "no_tests": no_tests,
         "power": [f"K={k}: {power_note(tests[k])}" for k in tests],
@@ -119,8 +107,8 @@ def _context(run: Run) -> dict[str, Any]:
         "models": _models(run),
         "command": str(run.environment.get("command") or ""),
         "commands": "\n".join(
-            [f"myodistill report {run.folder}"]
-            + [f"myodistill figure {name} {run.folder}" for name in FIGURES]
+            [f"myodistill report {folder}"]
+            + [f"myodistill figure {name} {folder}" for name in FIGURES]
         ),
         "settings": list(_flat(run.settings)),
         "environment": [
@@ -136,56 +124,28 @@ def _context(run: Run) -> dict[str, Any]:
     }
 
 
-def _title(run: Run) -> str:
-    facts = run.facts
-    data = facts.title if facts else str(run.results["dataset"].iloc[0])
-    names = [
-        " and ".join(sorted(run.results.loc[run.results["stage"].isin(stages), "model"].unique()))
-        for stages in (("pretrain", "finetune"), STUDENTS)
-    ]
-    taught = [
-        name if name.count(" and ") < 3 else f"{name.count(' and ') + 1} models" for name in names
-    ]
-    return f"{' → '.join(name for name in taught if name)} on {data}" if any(taught) else data
-
-
-def _lead(run: Run, people: int, ks: list[int]) -> str:
-    frame = run.results
-    gestures = f"{len(run.facts.gestures)} gestures" if run.facts else "gestures"
-    count = f"{people} {'people' if people > 1 else 'person'}"
-    repetitions = ", ".join(map(str, ks[:-1])) + (" and " if len(ks) > 1 else "") + str(ks[-1])
-    seeds = int(frame["seed"].nunique())
-    several = f" Networks were trained with {seeds} seeds each." if seeds > 1 else ""
-    return (
-        f"How well do small networks tell {gestures} apart by a person's muscle signals? "
-        f"{count} {'were' if people > 1 else 'was'} scored, each unknown to whatever had learned "
-        f"before, with {repetitions} "
-        f"repetition{'s' if ks[-1] != 1 else ''} of their own for calibration.{several}"
-    )
-
-
 def _tests(frame: pd.DataFrame, ks: list[int]) -> tuple[dict[int, pd.DataFrame], list[str]]:
     found: dict[int, pd.DataFrame] = {}
-    reasons: list[str] = []
+    reasons: dict[str, list[str]] = {}
     for k in ks:
         try:
             found[k] = compare(subject_scores(frame, k))
         except DataError as error:
-            reasons.append(f"K={k}: {error}.")
-    return found, reasons
+            reasons.setdefault(str(error), []).append(str(k))
+    return found, [f"K={', '.join(at)}: {reason}." for reason, at in reasons.items()]
 
 
-def _key_pairs(tests: dict[int, pd.DataFrame], overview: pd.DataFrame) -> list[dict[str, Any]]:
+def _key_pairs(tests: dict[int, pd.DataFrame], means: pd.DataFrame) -> list[dict[str, Any]]:
     """Distilled against alone for every student, and the best student against teacher and floor."""
     rows = []
     for k, found in tests.items():
-        models = overview.loc[overview["k"] == k, "model"].unique()
+        models = means.loc[means["k"] == k, "model"].unique()
         wanted = {
             frozenset((method_name(taught, model), method_name(alone, model)))
             for model in models
             for taught, alone in (("distill", "scratch"), ("full", "transfer"))
         }
-        best = headline(overview, k, None)
+        best = headline(means, k, None)
         if best is not None:
             student = method_name(best.stage, best.model)
             wanted |= {frozenset((student, other.name)) for other in best.versus}
@@ -204,11 +164,11 @@ def _oriented(row: dict[Any, Any], k: int) -> dict[str, Any]:
     return row | turned | {"first": row["second"], "second": row["first"]}
 
 
-def _score_rows(overview: pd.DataFrame, ks: list[int]) -> list[dict[str, Any]]:
-    everybody = overview["subjects"].max()
-    best = overview[overview["subjects"] == everybody].groupby("k")["mean"].max()
+def _score_rows(means: pd.DataFrame, ks: list[int]) -> list[dict[str, Any]]:
+    everybody = means["subjects"].max()
+    best = means[means["subjects"] == everybody].groupby("k")["mean"].max()
     rows = []
-    for (stage, model), group in overview.groupby(["stage", "model"], sort=False):
+    for (stage, model), group in means.groupby(["stage", "model"], sort=False):
         cells: dict[int, dict[Any, Any]] = {}
         for cell in group.to_dict("records"):
             if cell["subjects"] < 2:

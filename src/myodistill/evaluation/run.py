@@ -66,7 +66,7 @@ class Run:
         """
         if not self.splits:
             raise DataError(
-                f"{self.folder}: expected splits/fold-1.json to name a subject, no file"
+                "recordings: expected splits/fold-1.json to name a subject, there is none"
             )
         split = self.splits[0]
         every = open_dataset(split.dataset).recordings(split.heldout[0])

@@ -30,7 +30,7 @@ def _curve(run: Run) -> list[Picture]:
 def _confusion(run: Run) -> list[Picture]:
     if not run.confusion:
         raise DataError(
-            f"{run.folder}: expected confusion.json for the confusion matrices, there is none"
+            "confusion matrices: expected confusion.json in the run folder, there is none"
         )
     pictures = []
     for k in sorted({k for by_k in run.confusion.values() for k in by_k}):

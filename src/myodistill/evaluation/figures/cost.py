@@ -23,11 +23,12 @@ from myodistill.evaluation.figures.canvas import (
 )
 from myodistill.evaluation.protocol import (
     METRICS,
+    overview,
     require_one_protocol,
     require_same_people,
     usual_k,
 )
-from myodistill.evaluation.results import STAGES, summary
+from myodistill.evaluation.results import STAGES
 from myodistill.evaluation.statistics import Values
 
 Flags = NDArray[np.bool_]
@@ -55,7 +56,7 @@ def accuracy_cost(
     require_one_protocol(frame, metric)
     require_same_people(frame)
     k = usual_k(frame) if k is None else k
-    every = summary(frame[frame["k"] == k], metric)
+    every = overview(frame[frame["k"] == k], metric)
     points = every[every["parameters"] > 0].copy()
     if len(points) == 0:
         raise DataError(

@@ -13,11 +13,12 @@ from myodistill.evaluation.figures.canvas import COLUMN, INK, MARKS, PAGE, Pictu
 from myodistill.evaluation.protocol import (
     METRICS,
     method_name,
+    overview,
     require_one_protocol,
     require_same_people,
     subject_scores,
 )
-from myodistill.evaluation.results import interval, summary
+from myodistill.evaluation.results import interval
 
 _LINES_FIT = 9
 
@@ -38,8 +39,8 @@ def calibration_curve(
     """
     require_one_protocol(frame, metric)
     require_same_people(frame)
-    overview = summary(frame, metric)
-    ks = sorted(int(k) for k in overview["k"].unique())
+    means = overview(frame, metric)
+    ks = sorted(int(k) for k in means["k"].unique())
     if len(ks) < 2:
         raise DataError(
             f"calibration curve: expected at least 2 values of K, got only K={ks[0]}; "
@@ -50,7 +51,7 @@ def calibration_curve(
     axes.grid(axis="y")
     groups = [
         (method_name(str(stage), str(model)), str(stage), group)
-        for (stage, model), group in overview.groupby(["stage", "model"], sort=False)
+        for (stage, model), group in means.groupby(["stage", "model"], sort=False)
     ]
     methods = len(groups)
     if methods > _LINES_FIT:
@@ -92,13 +93,17 @@ def calibration_curve(
         "calibration-curve",
         "Accuracy against calibration",
         figure,
-        overview.assign(seconds=overview["k"] * seconds) if seconds else overview,
+        means.assign(seconds=means["k"] * seconds) if seconds else means,
         f"Line plot of {METRICS[metric]} against K={', '.join(map(str, ks))} for {len(groups)} "
         f"methods; at K={ks[-1]} the best, {groups[0][0]}, has"
         f" {groups[0][2]['mean'].iloc[-1]:.1f} %.",
-        f"Mean of {people} subjects with 95 % bootstrap intervals; points are set apart sideways."
+        (
+            f"Mean of {people} subjects with 95 % bootstrap intervals; points stand apart sideways."
+            if people > 1
+            else "One subject, so there are no intervals."
+        )
         + (
-            f" Of {overview['model'].nunique()} models the best of each kind is drawn, the data "
+            f" Of {means['model'].nunique()} models the best of each kind is drawn, the data "
             f"hold all."
             if len(groups) < methods
             else ""
@@ -127,9 +132,13 @@ def paired_slopes(
             student were all scored.
     """
     require_one_protocol(frame, metric)
-    overview = summary(frame, metric)
-    teacher = teacher or _best(overview, "finetune", "a teacher")
-    student = student or _best(overview, "distill", "a distilled student")
+    means = overview(frame, metric)
+    if frame["subject"].nunique() < 2:
+        raise DataError(
+            "paired slopes: expected at least 2 subjects to see whom distillation helps, got 1"
+        )
+    teacher = teacher or _best(means, "finetune", "a teacher")
+    student = student or _best(means, "distill", "a distilled student")
     steps = [("finetune", teacher), ("scratch", student), ("distill", student)]
     names = [method_name(*step) for step in steps]
     mine = frame[_any_of(frame, steps)]
@@ -159,12 +168,12 @@ def paired_slopes(
                 linestyle="-" if up else (0, (2, 1.2)),
                 zorder=1,
             )
-        means = values.mean(axis=0)
+        middle = values.mean(axis=0)
         bounds = np.array([interval(column) for column in values.T]).T
         axes.errorbar(
             range(3),
-            means,
-            np.abs(bounds - means),
+            middle,
+            np.abs(bounds - middle),
             color=INK,
             marker="o",
             linewidth=1.8,
@@ -174,7 +183,7 @@ def paired_slopes(
         )
         axes.set_xlim(-0.3, 2.3)
         places = ("teacher", "no teacher", "distilled")
-        axes.set_xticks(range(3), [f"{n}\n{m:.1f} %" for n, m in zip(places, means, strict=True)])
+        axes.set_xticks(range(3), [f"{n}\n{m:.1f} %" for n, m in zip(places, middle, strict=True)])
         axes.set_title(f"K={k}: {(gain > 0).sum()} of {len(gain)} gain")
         said.append(f"at K={k} {(gain > 0).sum()} of {len(gain)} subjects gain")
         rows.append(scores.set_axis(["teacher", "no_teacher", "distilled"], axis=1).assign(k=k))
@@ -202,8 +211,8 @@ def _any_of(frame: pd.DataFrame, steps: list[tuple[str, str]]) -> pd.Series[bool
     return chosen
 
 
-def _best(overview: pd.DataFrame, stage: str, what: str) -> str:
-    mine = overview[overview["stage"] == stage]
+def _best(means: pd.DataFrame, stage: str, what: str) -> str:
+    mine = means[means["stage"] == stage]
     if len(mine) == 0:
         raise DataError(f"paired slopes: expected {what}, the results have none")
     return str(mine.groupby("model")["mean"].mean().idxmax())

@@ -154,6 +154,7 @@ def critical_difference(
     for place, clique in enumerate(cliques):
         ends = [across(ranks[clique[0]]) - 0.03, across(ranks[clique[-1]]) + 0.03]
         axes.plot(ends, [0.57 + 0.08 * place] * 2, color=INK, linewidth=2.4)
+    p = "< 0.001" if found.p < 0.001 else f"= {found.p:.3f}"
     return Picture(
         f"critical-difference-k{k}",
         f"Mean ranks over subjects, K={k}",
@@ -169,5 +170,6 @@ def critical_difference(
         ),
         f"Critical-difference diagram of {n} methods at K={k}: {ranks.index[0]} has the best mean "
         f"rank, {ranks.iloc[0]:.2f}; Friedman p = {found.p:.2g}.",
-        "Rank 1 is best. A thick bar joins methods that are not told apart at 0.05 (Nemenyi).",
+        "Rank 1 is best. A thick bar joins methods that are not told apart at 0.05 (Nemenyi). "
+        f"Friedman's test that all are equal: p {p}.",
     )
