@@ -39,6 +39,9 @@ class Training(_Settings):
     schedule: Literal["one-cycle", "cosine", "constant"] = Field(
         "cosine", description="of the learning rate"
     )
+    rehearsal: float = Field(
+        0.0, ge=0, lt=1, description="share of every batch from the training subjects"
+    )
     patience: int = Field(
         0,
         ge=0,
@@ -56,12 +59,20 @@ class Pretraining(Training):
 class Finetuning(Training):
     """Stage 2: the teacher on one subject."""
 
+    rehearsal: float = Field(
+        0.5, ge=0, lt=1, description="share of every batch from the training subjects"
+    )
+
     num_epochs: int = Field(30, ge=0, description="passes over the calibration windows")
     batch_size: int = Field(125, ge=2, description="windows a step")
 
 
 class Distillation(Training):
     """Stage 3: the student under its teacher."""
+
+    rehearsal: float = Field(
+        0.5, ge=0, lt=1, description="share of every batch from the training subjects"
+    )
 
     num_epochs: int = Field(60, ge=0, description="passes over the calibration windows")
     batch_size: int = Field(125, ge=2, description="windows a step")
@@ -76,7 +87,9 @@ class Settings(_Settings):
     subjects: Several[str] = Field((), description="held-out subjects; empty: all of the folds")
     k: Several[int] = Field((1, 2, 4), description="calibration repetitions; 0: unlabelled")
     seed: Several[int] = Field((0,), description="seeds of weights, order and augmentation")
-    teacher_model: str = Field("covariance", description="name of the teacher model")
+    teacher_model: Several[str] = Field(
+        ("population", "covariance"), description="teacher models; several teach together"
+    )
     student_model: str = Field("log-power", description="name of the student model")
     recentre: bool = Field(True, description="whiten each person by their mean covariance")
     alpha: float = Field(0.0, ge=0, le=1, description="weight of the hard-label loss")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 from myodistill.datasets.recording import (
     Annotation,
@@ -67,7 +66,7 @@ class Facts:
 class Dataset(ABC):
     """A dataset at hand: who is in it, and each person's recordings."""
 
-    facts: ClassVar[Facts]
+    facts: Facts
 
     @abstractmethod
     def subjects(self) -> tuple[str, ...]:
