@@ -81,8 +81,8 @@ def rms_map(recordings: Sequence[Recording], band: tuple[float, float] | None = 
         )
     layout = first.electrodes
     petals = layout.is_ring and layout.rows == 1
-    columns = min(6, len(shown))
-    rows = math.ceil(len(shown) / columns)
+    rows = math.ceil(len(shown) / 6)
+    columns = math.ceil(len(shown) / rows)
     tall = 1.35 if petals else 0.2 + PAGE / columns * min(layout.rows / layout.columns, 1.5)
     figure = Figure(figsize=(PAGE, rows * tall + 0.1), layout="constrained")
     panels = figure.subplots(
