@@ -97,6 +97,7 @@ class Settings(_Settings):
     device: str = Field("cpu", description="cpu, cuda or cuda:N")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the forward pass")
     processes: int = Field(1, ge=1, description="subjects worked on at once, one thread each")
+    resume: bool = Field(True, description="go on from the checkpoints of a killed run")
     pretrain: Pretraining = Pretraining()
     finetune: Finetuning = Finetuning()
     distill: Distillation = Distillation()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -78,6 +79,13 @@ class People:
             turn = self._turns[self._template.choose(self._turned(seen), labels)]
             matrix = matrix[turn]
         return self._person(subject, matrix, known)
+
+    def digest(self) -> str:
+        """Return what changes with any sample of any subject of the fold."""
+        content = hashlib.sha256()
+        for subject in (*self.split.pretraining, *self.split.heldout):
+            content.update(self.filtered(subject).signal.tobytes())
+        return content.hexdigest()[:16]
 
     def _training_person(self, subject: str) -> Person:
         known = self.split.calibration(subject, self.split.repetitions)

@@ -17,20 +17,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from myodistill.config import Settings, Training
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Repetition
 from myodistill.deploy.bundle import Bundle
-from myodistill.evaluation.metrics import Scores, score
 from myodistill.evaluation.results import Stage
 from myodistill.models.catalogue import build
+from myodistill.models.classical import FLOORS, shrinkage_lda
 from myodistill.models.population import PopulationHead
+from myodistill.signals.features import Features
+from myodistill.signals.windows import Windows
 from myodistill.splits import Split, require_unseen
 from myodistill.training.loop import Batches, Inputs, Joined, Where, train
 from myodistill.training.people import People, Person, inputs, recentre, split_network
@@ -38,6 +41,14 @@ from myodistill.training.tasks import DistillationTask, Task
 
 MIXUP = 0.3
 """Beta parameter of the mixup that students are trained with."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was decided for some windows: labels and predictions, each of shape ``(window,)``."""
+
+    labels: NDArray[np.integer]
+    predicted: NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,7 @@ class Fold:
         self.people = People(dataset, split, recentre=settings.recentre)
         self.cohort = cache(self._cohort)
         self.person = cache(self.people.heldout)
+        self.features = lru_cache(maxsize=len(FLOORS))(self._features)
 
     # Stage 1
 
@@ -160,8 +172,8 @@ class Fold:
 
     # Evaluation
 
-    def evaluate(self, bundles: Sequence[Bundle], subject: str) -> Scores:
-        """Score a bundle, or the mean opinion of several, on the subject's test sessions.
+    def evaluate(self, bundles: Sequence[Bundle], subject: str) -> Answer:
+        """Decide the subject's test sessions by a bundle, or the mean opinion of several.
 
         Raises:
             LeakageError: One of them has seen a test repetition.
@@ -171,7 +183,20 @@ class Fold:
             require_unseen(test, bundle.seen, what=f"{bundle.origin['stage']} {bundle.model}")
         windows = self.people.filtered(subject).select(test)
         opinion = sum(_log_softmax(bundle.logits(windows)) for bundle in bundles)
-        return score(windows.labels, np.argmax(opinion, axis=1))
+        return Answer(windows.labels, np.argmax(opinion, axis=1))
+
+    def floor(self, name: str, subject: str, k: int) -> Answer:
+        """Calibrate a classical method as everything else is, and decide the test sessions."""
+        windows, features = self.features(name, subject)
+        calibration, test = (
+            np.isin(windows.owners, [i for i, r in enumerate(windows.repetitions) if r in part])
+            for part in (self.split.calibration(subject, k), self.split.test(subject))
+        )
+        fitted = shrinkage_lda().fit(features[calibration], windows.labels[calibration])
+        return Answer(windows.labels[test], fitted.predict(features[test]))
+
+    def _features(self, name: str, subject: str) -> tuple[Windows, Features]:
+        return FLOORS[name](self.dataset.recordings(subject), self.dataset.facts)
 
     # What the stages share
 

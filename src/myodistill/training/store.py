@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from myodistill.deploy.bundle import Bundle
 from myodistill.errors import BundleError
@@ -56,9 +57,7 @@ class Store:
         checkpoint.unlink(missing_ok=True)
         return bundle
 
-    def value(
-        self, name: str, key: str, make: Callable[[], dict[str, object]]
-    ) -> dict[str, object]:
+    def value(self, name: str, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return what ``make`` returned for this key, computed once."""
         path = self.root / f"{name}.json"
         stored = _read(path)
@@ -69,11 +68,11 @@ class Store:
         return value
 
     @staticmethod
-    def _record(folder: Path) -> dict[str, str]:
+    def _record(folder: Path) -> dict[str, Any]:
         return _read(folder / _RECORD)
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
