@@ -40,12 +40,11 @@ from myodistill.training.store import Store
 
 Until = Literal["pretrain", "finetune", "distill"]
 
-TEACHER: tuple[Stage, ...] = ("pretrain", "finetune")
 STUDENT: tuple[Stage, ...] = ("scratch", "transfer", "distill", "full")
 
 
-def run(settings: Settings, *, until: Until = "distill") -> pd.DataFrame | None:
-    """Run the stages up to ``until`` and return the results table, if anything was scored.
+def execute(settings: Settings, *, until: Until = "distill") -> pd.DataFrame:
+    """Run the stages up to ``until`` and return the results table; empty if nothing was scored.
 
     Everything goes to ``settings.out``: ``settings.json``, ``splits/``, a folder per fold and
     seed with a bundle per stage, ``results.parquet``, ``confusion.json``, ``models.json`` and
@@ -64,9 +63,9 @@ def run(settings: Settings, *, until: Until = "distill") -> pd.DataFrame | None:
     work = [(fold, seed) for seed in settings.seed for fold in folds]
     rows = _map(partial(_one_fold, settings, until), work, settings.processes)
     found = [Result(**row["result"]) for part in rows for row in part]
-    if not found:
-        return None
     table = results.table(found)
+    if not found:
+        return table
     results.write(table, settings.out / "results.parquet")
     _write_confusion(settings, dataset, [row for part in rows for row in part])
     _write_models(settings, dataset)
