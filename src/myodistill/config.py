@@ -39,9 +39,7 @@ class Training(_Settings):
     schedule: Literal["one-cycle", "cosine", "constant"] = Field(
         "cosine", description="of the learning rate"
     )
-    rehearsal: float = Field(
-        0.0, ge=0, lt=1, description="share of every batch from the training subjects"
-    )
+    mixup: float = Field(0.0, ge=0, description="Beta parameter of mixup; 0 for none")
     patience: int = Field(
         0,
         ge=0,
@@ -56,11 +54,17 @@ class Pretraining(Training):
     batch_size: int = Field(300, ge=2, description="windows a step")
 
 
+class StudentPretraining(Pretraining):
+    """Stage 3, first half: the student across subjects."""
+
+    mixup: float = Field(0.3, ge=0, description="Beta parameter of mixup; 0 for none")
+
+
 class Finetuning(Training):
     """Stage 2: the teacher on one subject."""
 
     rehearsal: float = Field(
-        0.5, ge=0, lt=1, description="share of every batch from the training subjects"
+        0.25, ge=0, description="repetitions that the training subjects count for in every batch"
     )
 
     num_epochs: int = Field(30, ge=0, description="passes over the calibration windows")
@@ -68,10 +72,12 @@ class Finetuning(Training):
 
 
 class Distillation(Training):
-    """Stage 3: the student under its teacher."""
+    """Stage 3: the student on one subject."""
+
+    mixup: float = Field(0.3, ge=0, description="Beta parameter of mixup; 0 for none")
 
     rehearsal: float = Field(
-        0.5, ge=0, lt=1, description="share of every batch from the training subjects"
+        1.0, ge=0, description="repetitions that the training subjects count for in every batch"
     )
 
     num_epochs: int = Field(60, ge=0, description="passes over the calibration windows")
@@ -99,6 +105,7 @@ class Settings(_Settings):
     processes: int = Field(1, ge=1, description="subjects worked on at once, one thread each")
     resume: bool = Field(True, description="go on from the checkpoints of a killed run")
     pretrain: Pretraining = Pretraining()
+    pretrain_student: StudentPretraining = StudentPretraining()
     finetune: Finetuning = Finetuning()
     distill: Distillation = Distillation()
 

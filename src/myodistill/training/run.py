@@ -293,6 +293,7 @@ def _write_environment(settings: Settings) -> None:
 
 _DISTILL = {
     "pretrain",
+    "pretrain_student",
     "finetune",
     "distill",
     "teacher_model",
