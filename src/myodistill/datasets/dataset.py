@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
+from myodistill.datasets.quality import fill_in, flat_channels
 from myodistill.datasets.recording import (
     Annotation,
     Electrodes,
@@ -65,9 +65,15 @@ class Facts:
 
 
 class Dataset(ABC):
-    """A dataset at hand: who is in it, and each person's recordings."""
+    """A dataset at hand: who is in it, and each person's recordings.
 
-    facts: ClassVar[Facts]
+    Attributes:
+        facts: What is fixed about it.
+        repair: Whether flat channels are filled in from their neighbours instead of refused.
+    """
+
+    facts: Facts
+    repair: bool = False
 
     @abstractmethod
     def subjects(self) -> tuple[str, ...]:
@@ -87,6 +93,32 @@ class Dataset(ABC):
         Raises:
             DataError: The subject is unknown, or a file is missing, truncated or malformed.
         """
+
+    def _make(
+        self,
+        subject: str,
+        session: str,
+        signal: Signal,
+        annotations: tuple[Annotation, ...],
+        source: str,
+    ) -> Recording:
+        """Make a recording of this dataset; flat channels are repaired where that is asked for."""
+        facts = self.facts
+        if self.repair and signal.ndim == 2 and signal.shape[1] == facts.electrodes.channels:
+            flat = tuple(int(channel) for channel in flat_channels(signal))
+            if flat:
+                signal = fill_in(signal, facts.electrodes, flat, source=source)
+        return Recording(
+            subject=subject,
+            session=session,
+            signal=signal,
+            sampling_rate=facts.sampling_rate,
+            electrodes=facts.electrodes,
+            gestures=facts.gestures,
+            annotations=annotations,
+            unit=facts.unit,
+            source=source,
+        )
 
     def _check_subject(self, subject: str) -> None:
         if subject not in self.subjects():
@@ -139,14 +171,5 @@ class FilePerGesture(Dataset):
                 f"fetch the dataset again"
             )
         signal = self.parse(file)
-        return Recording(
-            subject=subject,
-            session=session,
-            signal=signal,
-            sampling_rate=facts.sampling_rate,
-            electrodes=facts.electrodes,
-            gestures=facts.gestures,
-            annotations=(Annotation(0, len(signal), gesture, repetition),),
-            unit=facts.unit,
-            source=file.place,
-        )
+        notes = (Annotation(0, len(signal), gesture, repetition),)
+        return self._make(subject, session, signal, notes, file.place)

@@ -50,12 +50,12 @@ class ThreeDC(FilePerGesture):
         repetitions=4,
         calibration_session="train",
         test_sessions=("test",),
-        licence="not stated by its authors; credit to be given as they ask",
+        licence="none stated in its repository, which asks to credit the paper",
         citation=(
             "U. Côté-Allard et al., Deep learning for electromyographic hand gesture signal "
             "classification using transfer learning, IEEE TNSRE 27(4), 2019"
         ),
-        home="https://github.com/UlysseCoteAllard/LongTermEMG",
+        home="https://github.com/LibEMG/3DCDataset",
     )
 
     def __init__(self) -> None:
