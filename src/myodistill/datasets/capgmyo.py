@@ -45,6 +45,34 @@ _TWELVE = tuple(
 _ORDER = tuple(8 * column + row for row in range(8) for column in range(16))
 
 
+def facts_of(letter: str) -> Facts:
+    """Return the facts of database ``"a"``, ``"b"`` or ``"c"``."""
+    days = letter == "b"
+    return Facts(
+        name=f"capgmyo-db{letter}",
+        title=f"CapgMyo DB-{letter}",
+        electrodes=Electrodes("ring", 8, 16, _ORDER),
+        sampling_rate=1000.0,
+        gestures=_TWELVE if letter == "c" else _EIGHT,
+        unit="2.5 mV",
+        samples=150,
+        step=50,
+        passband=(20.0, 380.0),
+        mains=50.0,
+        repetitions=_TRIALS if days else _TRIALS // 2,
+        calibration_session="session1" if days else "calibration",
+        test_sessions=("session2",) if days else ("test",),
+        licence="none stated; free for research with citation",
+        citation=(
+            "Y. Du et al., Surface EMG-based inter-session gesture recognition enhanced by "
+            "deep domain adaptation, Sensors 17(3), 2017"
+        ),
+        home="https://figshare.com/articles/dataset/7210397"
+        if letter == "a"
+        else "http://zju-capg.org/research_en_electro_capgmyo.html",
+    )
+
+
 class CapgMyo(FilePerGesture):
     """One of the CapgMyo databases; subjects are ``subject1``, ``subject2``, ...
 
@@ -54,29 +82,7 @@ class CapgMyo(FilePerGesture):
 
     def __init__(self, letter: str) -> None:
         days = letter == "b"
-        self.facts = Facts(
-            name=f"capgmyo-db{letter}",
-            title=f"CapgMyo DB-{letter}",
-            electrodes=Electrodes("ring", 8, 16, _ORDER),
-            sampling_rate=1000.0,
-            gestures=_TWELVE if letter == "c" else _EIGHT,
-            unit="2.5 mV",
-            samples=150,
-            step=50,
-            passband=(20.0, 380.0),
-            mains=50.0,
-            repetitions=_TRIALS if days else _TRIALS // 2,
-            calibration_session="session1" if days else "calibration",
-            test_sessions=("session2",) if days else ("test",),
-            licence="none stated; free for research with citation",
-            citation=(
-                "Y. Du et al., Surface EMG-based inter-session gesture recognition enhanced by "
-                "deep domain adaptation, Sensors 17(3), 2017"
-            ),
-            home="https://figshare.com/articles/dataset/7210397"
-            if letter == "a"
-            else "http://zju-capg.org/research_en_electro_capgmyo.html",
-        )
+        self.facts = facts_of(letter)
         prefixes = (self.facts.name, f"capgmyo_db{letter}", f"db{letter}-")
         found = find_files(prefixes, _PATTERN, title=self.facts.title)
         files: dict[tuple[str, str, int, int], File] = {}

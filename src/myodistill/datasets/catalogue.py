@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from myodistill.datasets import capgmyo, grabmyo, ninapro
 from myodistill.datasets.bids import EmgBids
 from myodistill.datasets.capgmyo import CapgMyo
-from myodistill.datasets.dataset import Dataset
+from myodistill.datasets.dataset import Dataset, Facts
 from myodistill.datasets.described import Described
 from myodistill.datasets.flexemg import FlexEmg
 from myodistill.datasets.grabmyo import GrabMyo
@@ -35,6 +36,22 @@ DATASETS: dict[str, Callable[[], Dataset]] = {
     "ninapro-db5": partial(Ninapro, 5),
     "ninapro-db6": partial(Ninapro, 6),
     "synthetic": Synthetic,
+}
+
+
+# What is known of a dataset before any file of it is there; generated ones are not listed.
+FACTS: dict[str, Facts] = {
+    facts.name: facts
+    for facts in (
+        ThreeDC.facts,
+        *map(capgmyo.facts_of, "abc"),
+        FlexEmg.facts,
+        *map(grabmyo.facts_of, ("forearm", "wrist")),
+        Hyser.facts,
+        HyserBids.facts,
+        Myo.facts,
+        *map(ninapro.facts_of, (1, 2, 5, 6)),
+    )
 }
 
 

@@ -94,6 +94,18 @@ class Dataset(ABC):
             DataError: The subject is unknown, or a file is missing, truncated or malformed.
         """
 
+    def files(self) -> list[File]:
+        """Return the files that this object has found; none for generated recordings."""
+        found: list[File] = []
+        waiting: list[object] = list(vars(self).values())
+        while waiting:
+            one = waiting.pop()
+            if isinstance(one, File):
+                found.append(one)
+            elif isinstance(one, dict):
+                waiting.extend(one.values())
+        return found
+
     def _make(
         self,
         subject: str,

@@ -38,6 +38,32 @@ _GESTURES = (
 )
 
 
+def facts_of(place: str) -> Facts:
+    """Return the facts of the electrodes on the ``"forearm"`` or ``"wrist"``."""
+    return Facts(
+        name="grabmyo" if place == "forearm" else "grabmyo-wrist",
+        title="GRABMyo",
+        electrodes=Electrodes("ring", 2, 8 if place == "forearm" else 6),
+        sampling_rate=2048.0,
+        gestures=_GESTURES,
+        unit="mV",
+        samples=410,
+        step=102,
+        passband=(20.0, 450.0),
+        mains=60.0,
+        repetitions=7,
+        calibration_session="session1",
+        test_sessions=("session2", "session3"),
+        licence="Creative Commons Attribution 4.0",
+        citation=(
+            "A. Pradhan, J. He and N. Jiang, Multi-day dataset of forearm and wrist "
+            "electromyogram for hand gesture recognition and biometrics, Scientific Data 9, "
+            "2022"
+        ),
+        home="https://physionet.org/content/grabmyo/1.1.0/",
+    )
+
+
 class GrabMyo(FilePerGesture):
     """GRABMyo; subjects are ``participant1``, ``participant2``, ...
 
@@ -46,30 +72,9 @@ class GrabMyo(FilePerGesture):
     """
 
     def __init__(self, place: str = "forearm") -> None:
-        letter, around = ("F", 8) if place == "forearm" else ("W", 6)
-        self._names = [f"{letter}{i}" for i in range(1, 2 * around + 1)]
-        self.facts = Facts(
-            name="grabmyo" if place == "forearm" else "grabmyo-wrist",
-            title="GRABMyo",
-            electrodes=Electrodes("ring", 2, around),
-            sampling_rate=2048.0,
-            gestures=_GESTURES,
-            unit="mV",
-            samples=410,
-            step=102,
-            passband=(20.0, 450.0),
-            mains=60.0,
-            repetitions=7,
-            calibration_session="session1",
-            test_sessions=("session2", "session3"),
-            licence="Creative Commons Attribution 4.0",
-            citation=(
-                "A. Pradhan, J. He and N. Jiang, Multi-day dataset of forearm and wrist "
-                "electromyogram for hand gesture recognition and biometrics, Scientific Data 9, "
-                "2022"
-            ),
-            home="https://physionet.org/content/grabmyo/1.1.0/",
-        )
+        self.facts = facts_of(place)
+        letter = "F" if place == "forearm" else "W"
+        self._names = [f"{letter}{i + 1}" for i in range(self.facts.electrodes.channels)]
         found = find_files("grabmyo", _PATTERN, title=self.facts.title)
         self._data: dict[str, File] = {}
         headers: dict[tuple[str, str, int, int], File] = {}

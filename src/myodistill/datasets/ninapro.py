@@ -152,6 +152,11 @@ _LAYOUTS = {
 }  # fmt: skip
 
 
+def facts_of(number: int) -> Facts:
+    """Return the facts of database 1, 2, 5 or 6."""
+    return _LAYOUTS[number].facts
+
+
 class Ninapro(Dataset):
     """One of the Ninapro databases; subjects are ``S1``, ``S2``, ...
 

@@ -29,12 +29,14 @@ class File:
         place: Where it lies, for messages.
         read: Returns its content; errors name the file.
         path: Where it lies on disk; none within a zip.
+        stamp: Changes when the content does: checksum or time of change, and size.
     """
 
     name: str
     place: str
     read: Callable[[], bytes]
     path: Path | None = None
+    stamp: str = ""
 
 
 @contextmanager
@@ -160,7 +162,9 @@ def _folder_files(folder: Path) -> list[File]:
             files.extend(_zip_files(path))
         else:
             name = path.relative_to(folder).as_posix()
-            files.append(File(name, str(path), _reader(path), path))
+            status = path.stat()
+            stamp = f"{status.st_mtime_ns}:{status.st_size}"
+            files.append(File(name, str(path), _reader(path), path, stamp))
     return files
 
 
@@ -196,7 +200,12 @@ def _zip_files(path: Path) -> list[File]:
         return read
 
     return [
-        File(member.filename, f"{path.name}/{member.filename}", reader(member))
+        File(
+            member.filename,
+            f"{path.name}/{member.filename}",
+            reader(member),
+            stamp=f"{member.CRC:08x}:{member.file_size}",
+        )
         for member in members
         if not member.is_dir()
     ]
