@@ -11,6 +11,7 @@ from conftest import write_myo, write_threedc
 from myodistill.datasets.catalogue import open_dataset
 from myodistill.datasets.quality import bad_channels, fill_in, neighbours
 from myodistill.datasets.recording import Annotation, Recording, grid, ring
+from myodistill.datasets.synthetic import Synthetic
 from myodistill.datasets.threedc import ThreeDC
 from myodistill.errors import DataError
 from myodistill.models.classical import filtered
@@ -165,3 +166,13 @@ def test_resampling_keeps_the_signal_and_is_causal(wanted: float) -> None:
     moved, (note,), _ = prepare_recording(one, Preparation(sampling_rate=wanted))
     assert note.stop <= len(moved)
     assert note.start * 1000 >= 999 * wanted
+
+
+def test_generated_people_with_another_seed_are_another_store(tmp_path: Path) -> None:
+    stores = [
+        prepare("synthetic", tmp_path, subjects=["Person1"], dataset=Synthetic(seed=seed))
+        for seed in (0, 1, 0)
+    ]
+    assert stores[0].folder == stores[2].folder
+    assert stores[0].folder != stores[1].folder
+    assert not np.array_equal(stores[0].signal, stores[1].signal)

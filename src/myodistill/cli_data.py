@@ -39,8 +39,6 @@ def list_datasets() -> None:
             have, facts = str(len(dataset.subjects())), dataset.facts
         except DataError:
             have = "- by hand" if SOURCES[name].by_hand else f"- fetch {name}"
-        except TypeError:
-            continue
         if facts is None:
             continue
         electrodes = f"{_layout(facts)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from myodistill.config import digest
 from myodistill.datasets.quality import fill_in, flat_channels
 from myodistill.datasets.recording import (
     Annotation,
@@ -105,6 +106,16 @@ class Dataset(ABC):
             elif isinstance(one, dict):
                 waiting.extend(one.values())
         return found
+
+    def identity(self) -> str:
+        """Return what tells these recordings from others: files' stamps, and how it was made."""
+        stamps = sorted((file.name, file.stamp) for file in self.files())
+        made = sorted(
+            f"{name}={value!r}"
+            for name, value in vars(self).items()
+            if name != "repair" and not isinstance(value, dict)
+        )
+        return digest(stamps, made, repr(self.facts))
 
     def _make(
         self,

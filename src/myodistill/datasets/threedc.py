@@ -6,7 +6,6 @@ Each file holds one gesture of one repetition, one comma-separated row a sample:
 
 from __future__ import annotations
 
-import io
 import re
 
 import numpy as np
@@ -74,7 +73,7 @@ class ThreeDC(FilePerGesture):
             raise DataError(f"{file.place}: expected samples, got an empty file; fetch it again")
         try:
             table = csv.read_csv(
-                io.BytesIO(content),
+                pa.BufferReader(content),
                 read_options=csv.ReadOptions(autogenerate_column_names=True, use_threads=False),
             )
             columns = [column.to_numpy().astype(np.float32) for column in table.columns]

@@ -152,8 +152,7 @@ def prepare(
     preparation = preparation or Preparation()
     dataset = dataset or open_dataset(name)
     chosen = tuple(subjects) or dataset.subjects()
-    stamps = sorted((file.name, file.stamp) for file in dataset.files())
-    key = digest(_FORMAT, asdict(preparation), repr(dataset.facts), stamps, chosen)
+    key = digest(_FORMAT, asdict(preparation), dataset.identity(), chosen)
     folder = out / f"{dataset.facts.name}-{key}"
     if (folder / "store.json").is_file():
         return open_store(folder)
@@ -164,7 +163,9 @@ def prepare(
     waiting = [i for i, _ in enumerate(chosen) if not (parts / str(i)).is_dir()]
     with tqdm(total=len(chosen), initial=len(chosen) - len(waiting), desc="prepare", disable=None,
               unit="person") as bar:  # fmt: skip
-        if processes > 1 and len(waiting) > 1:
+        # Another process opens the dataset by its name: only if that gives the same recordings.
+        apart = processes > 1 and len(waiting) > 1
+        if apart and open_dataset(name).identity() == dataset.identity():
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(processes, mp_context=context) as pool:
                 jobs = [
