@@ -40,8 +40,9 @@ def rate(batches: object, enough: float = 3.0) -> float:
 def gathered(windows: Windows, size: int) -> object:
     signal, starts = torch.from_numpy(windows.signal), torch.from_numpy(windows.starts)
     order = torch.randperm(len(windows))
+    out = torch.empty(size, windows.samples * signal.shape[1])
     for begin in range(0, len(windows) - size + 1, size):
-        yield [gather(signal, starts[order[begin : begin + size]], windows.samples)]
+        yield [gather(signal, starts[order[begin : begin + size]], windows.samples, out=out)]
 
 
 def forever(make: object) -> object:

@@ -76,11 +76,13 @@ class ThreeDC(FilePerGesture):
                 pa.BufferReader(content),
                 read_options=csv.ReadOptions(autogenerate_column_names=True, use_threads=False),
             )
-            columns = [column.to_numpy().astype(np.float32) for column in table.columns]
+            signal = np.empty((table.num_rows, table.num_columns), dtype=np.float32)
+            for place, column in enumerate(table.columns):
+                signal[:, place] = column.to_numpy()
         except (pa.ArrowInvalid, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0][:120]
             raise DataError(
                 f"{file.place}: expected rows of {self.facts.electrodes.channels} comma-separated "
                 f"numbers, got: {reason}; the file is truncated or damaged, fetch it again"
             ) from error
-        return np.stack(columns, axis=1)
+        return signal

@@ -324,7 +324,6 @@ def _assemble(folder: Path, parts: list[Path], facts: Facts, preparation: Prepar
             annotations.append(notes)
             offset += len(signal)
             number += len(table)
-        whole.flush()
         del whole
         pd.concat(recordings, ignore_index=True).to_parquet(new / "recordings.parquet")
         pd.concat(annotations, ignore_index=True).to_parquet(new / "annotations.parquet")
