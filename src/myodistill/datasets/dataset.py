@@ -159,6 +159,12 @@ class FilePerGesture(Dataset):
     """
 
     def __init__(self, files: dict[tuple[str, str, int, int], File]) -> None:
+        for (_, _, _, gesture), file in files.items():
+            if not 0 <= gesture < len(self.facts.gestures):
+                raise DataError(
+                    f"{file.place}: expected gesture 0 to {len(self.facts.gestures) - 1} in its "
+                    f"name, got {gesture}; this is no file of {self.facts.title}"
+                )
         self._files = files
         self._subjects = tuple(sorted({key[0] for key in files}, key=natural))
 

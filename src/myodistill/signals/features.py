@@ -100,21 +100,26 @@ def power_descriptors(windows: Signal) -> Features:
         Shape ``(window, 6 * channel)``: three moments, sparseness, irregularity, ratio of
         waveform lengths.
     """
-    x = windows.astype(np.float64)
-    plain = _descriptors(x)
-    logarithm = _descriptors(np.log(x**2 + np.spacing(1)))
-    fused = -2 * plain * logarithm / (plain**2 + logarithm**2)
-    return np.asarray(fused.reshape(len(windows), -1))
+    count, channels, _ = windows.shape
+    found = np.empty((count, 6, channels))
+    for begin in range(0, count, _AT_ONCE):
+        x = np.ascontiguousarray(windows[begin : begin + _AT_ONCE], dtype=np.float64)
+        plain = _descriptors(x)
+        logarithm = _descriptors(np.log(x * x + np.spacing(1)))
+        fused = -2 * plain * logarithm / (plain * plain + logarithm * logarithm)
+        found[begin : begin + _AT_ONCE] = fused
+    return found.reshape(count, -1)
 
 
 def _descriptors(x: Features) -> Features:
     """Logarithms of the six descriptors, shape ``(window, 6, channel)``."""
-    first = np.diff(x, axis=2)
-    second = np.diff(first, axis=2)
+    first = x[:, :, 1:] - x[:, :, :-1]
+    second = first[:, :, 1:] - first[:, :, :-1]
     length = x.shape[2] - 1
-    zeroth = (np.sqrt(np.sum(x**2, axis=2)) / length) ** 0.1 / 0.1
-    m2 = np.sqrt(np.sum(first**2, axis=2) / length) ** 0.1 / 0.1
-    m4 = np.sqrt(np.sum(second**2, axis=2) / length) ** 0.1 / 0.1
+    power, power2, power4 = (np.einsum("wct,wct->wc", one, one) for one in (x, first, second))
+    zeroth = (np.sqrt(power) / length) ** 0.1 / 0.1
+    m2 = np.sqrt(power2 / length) ** 0.1 / 0.1
+    m4 = np.sqrt(power4 / length) ** 0.1 / 0.1
     return np.asarray(
         np.log(
             np.abs(
