@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from myodistill.datasets.recording import Repetition
 from myodistill.signals.gather import gather
-from myodistill.signals.store import Preparation, prepare
+from myodistill.signals.preparation import Preparation
+from myodistill.signals.store import prepare
 from myodistill.signals.windows import Windows
 from myodistill.training.loop import Batches
 

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from common import copy_rate, libemg, machine
 
-from myodistill.signals.store import Preparation, open_store, prepare
+from myodistill.signals.preparation import Preparation
+from myodistill.signals.store import open_store, prepare
 
 HERE = "Participant1/"
 

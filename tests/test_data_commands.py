@@ -17,9 +17,10 @@ from scipy.io import savemat
 from typer.testing import CliRunner
 
 from myodistill.cli_data import data as app
+from myodistill.datasets.arrays import read_arrays
 from myodistill.datasets.bids import read_tsv
 from myodistill.datasets.catalogue import open_dataset
-from myodistill.datasets.described import Description, read_arrays, read_description
+from myodistill.datasets.described import Description, read_description
 from myodistill.datasets.foreign import read_edf, read_mat, read_numbers, read_wfdb
 from myodistill.datasets.inspect import draft
 from myodistill.datasets.threedc import ThreeDC

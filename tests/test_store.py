@@ -17,7 +17,8 @@ from myodistill.errors import DataError
 from myodistill.models.classical import filtered
 from myodistill.signals import store as stores
 from myodistill.signals.filters import apply, design
-from myodistill.signals.store import Preparation, open_store, prepare, prepare_recording, resample
+from myodistill.signals.preparation import Preparation, prepare_recording, resample
+from myodistill.signals.store import open_store, prepare
 from myodistill.signals.windows import join
 
 
@@ -144,6 +145,14 @@ def test_preparing_repairs_and_reports() -> None:
     clean = apply(design(1000.0, (20, 450)), signal)
     assert np.allclose(prepared[:, 3], clean[:, [2, 7]].mean(1), atol=1e-5)
     assert np.array_equal(prepared[:, 4], clean[:, 4])
+
+
+def test_take_that_is_bad_as_a_whole_is_left_alone() -> None:
+    signal = np.clip(noise(2000, 8), -0.3, 0.3)
+    one = Recording("s", "a", signal, 1000.0, ring(8), ("x", "y"), (Annotation(0, 2000, 0, 0),))
+    prepared, _, repaired = prepare_recording(one, Preparation(repair=True))
+    assert repaired == ()
+    assert np.array_equal(prepared, signal)
 
 
 @pytest.mark.parametrize("wanted", [500.0, 750.0, 2000.0])

@@ -19,7 +19,7 @@ from myodistill.datasets.recording import Recording
 from myodistill.errors import DataError
 from myodistill.files import writing
 from myodistill.signals.filters import apply, design
-from myodistill.signals.store import Preparation
+from myodistill.signals.preparation import Preparation
 from myodistill.signals.store import prepare as prepare_store
 
 data = typer.Typer(help="List, fetch, inspect and prepare recordings.", no_args_is_help=True)

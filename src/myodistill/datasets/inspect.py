@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from myodistill.datasets.arrays import read_arrays
 from myodistill.datasets.dataset import Dataset
-from myodistill.datasets.described import read_arrays
 from myodistill.datasets.foreign import Array
 from myodistill.datasets.quality import bad_channels
 from myodistill.datasets.recording import Recording

@@ -10,7 +10,7 @@ from myodistill.errors import DataError
 
 # A channel is clipped when more than this share of its samples sit at its extremes, and far off
 # when its power lies more than this many robust deviations (in log power) from the others'.
-_CLIPPED = 0.05
+_CLIPPED = 0.25
 _FAR = 6.0
 # Spread of log power below which no difference between channels is remarkable: 6 of these are
 # 17 dB. The broken channel 1 of 3DC's first participant stands 20 dB above the others.
