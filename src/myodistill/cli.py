@@ -8,13 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+import pandas as pd
 import typer
 from pydantic import BaseModel
 from rich.console import Console
 
-import myodistill
 from myodistill.config import Settings, make_settings, read_yaml
 from myodistill.errors import MyoDistillError
+from myodistill.evaluation import results
+from myodistill.evaluation.figures import draw
+from myodistill.evaluation.report import report
+from myodistill.models import verification
+from myodistill.training.run import STUDENT, execute
 
 app = typer.Typer(
     help="Many people's muscle recordings in, a tiny gesture decoder for one person out.",
@@ -128,11 +133,81 @@ def _put(values: dict[str, Any], key: str, text: str) -> None:
 
 @command(app, "run")
 def run(settings: Settings) -> None:
-    """Do everything: pre-train, fine-tune, distill, evaluate, for chosen folds and subjects."""
-    print(settings)
+    """Do everything: pre-train, fine-tune, distill, evaluate, for chosen folds and subjects.
+
+    What is already there and still valid is not done again; a killed run goes on.
+    """
+    table = execute(settings)
+    _show(table, settings)
+    written = report(settings.out)
+    best = table[table["stage"] == "full"].sort_values("k").iloc[-1]
+    folder = settings.out / f"fold-{best.fold}" / f"seed-{best.seed}" / best.subject
+    typer.echo(f"report: {written}")
+    typer.echo(f"student bundle of {best.subject}: {folder / f'k-{best.k}' / 'full'}")
 
 
 @command(app, "pretrain", section="pretrain", rename={"teacher_model": "model"})
 def pretrain(settings: Settings) -> None:
-    """Stage 1: train the teacher across the subjects that are not held out."""
-    print(settings)
+    """Stage 1: train the teachers across the subjects that are not held out."""
+    execute(settings, until="pretrain")
+    typer.echo(f"teachers: {settings.out}/fold-*/seed-*/pretrain-*")
+
+
+@command(app, "finetune", section="finetune")
+def finetune(settings: Settings) -> None:
+    """Stage 2: fine-tune the teachers to held-out subjects; pre-trains what is missing."""
+    _show(execute(settings, until="finetune"), settings)
+
+
+@command(app, "distill", section="distill")
+def distill(settings: Settings) -> None:
+    """Stage 3: distill students from the fine-tuned teachers; trains what is missing."""
+    _show(execute(settings), settings)
+
+
+@command(evaluate, "teacher")
+def evaluate_teacher(settings: Settings) -> None:
+    """Score the teachers, before and after fine-tuning, beside the classical floors."""
+    _show(execute(settings, until="finetune"), settings)
+
+
+@command(evaluate, "student")
+def evaluate_student(settings: Settings) -> None:
+    """Score the students, with and without a teacher, beside the classical floors."""
+    table = execute(settings)
+    _show(table[table["stage"].isin(("floor", *STUDENT))], settings)
+
+
+@app.command("report")
+def make_report(run_folder: Path) -> None:
+    """Write RUN_FOLDER/report.html from the results of a run."""
+    typer.echo(f"report: {report(run_folder)}")
+
+
+@app.command("figure")
+def figure(name: str, run_folder: Path) -> None:
+    """Draw one figure of a run into RUN_FOLDER/figures, with the data behind it."""
+    for picture in draw(name, run_folder):
+        for path in picture.save(run_folder / "figures"):
+            typer.echo(path)
+
+
+@app.command("models")
+def show_models(
+    pattern: Annotated[str, typer.Argument(help="wildcard over names")] = "*",
+    geometry: Annotated[str, typer.Option(help="signal to count for")] = "hyser",
+    layout: Annotated[
+        verification.Format, typer.Option("--format", help="table, csv, json or markdown")
+    ] = "table",
+    latency: Annotated[bool, typer.Option("--latency", help="time one window on one core")] = False,
+) -> None:
+    """Count every model's parameters and operations; exit with 1 if a printed count is missed."""
+    counted = verification.rows(geometry, pattern, timed=latency)
+    typer.echo(verification.render(counted, layout), nl=False)
+    if verification.off(counted):
+        raise typer.Exit(1)
+
+
+def _show(table: pd.DataFrame, settings: Settings) -> None:
+    console.print(results.render(table))
+    typer.echo(f"results: {settings.out / 'results.parquet'}")

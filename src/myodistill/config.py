@@ -39,6 +39,9 @@ class Training(_Settings):
     schedule: Literal["one-cycle", "cosine", "constant"] = Field(
         "cosine", description="of the learning rate"
     )
+    rehearsal: float = Field(
+        0.0, ge=0, lt=1, description="share of every batch from the training subjects"
+    )
     patience: int = Field(
         0,
         ge=0,
@@ -56,12 +59,20 @@ class Pretraining(Training):
 class Finetuning(Training):
     """Stage 2: the teacher on one subject."""
 
+    rehearsal: float = Field(
+        0.5, ge=0, lt=1, description="share of every batch from the training subjects"
+    )
+
     num_epochs: int = Field(30, ge=0, description="passes over the calibration windows")
     batch_size: int = Field(125, ge=2, description="windows a step")
 
 
 class Distillation(Training):
     """Stage 3: the student under its teacher."""
+
+    rehearsal: float = Field(
+        0.5, ge=0, lt=1, description="share of every batch from the training subjects"
+    )
 
     num_epochs: int = Field(60, ge=0, description="passes over the calibration windows")
     batch_size: int = Field(125, ge=2, description="windows a step")
@@ -93,14 +104,17 @@ class Settings(_Settings):
     subjects: Several[str] = Field((), description="held-out subjects; empty: all of the folds")
     k: Several[int] = Field((1, 2, 4), description="calibration repetitions; 0: unlabelled")
     seed: Several[int] = Field((0,), description="seeds of weights, order and augmentation")
-    teacher_model: str = Field("covariance", description="name of the teacher model")
-    student_model: str = Field("log-power", description="name of the student model")
+    teacher_model: Several[str] = Field(
+        ("population", "covariance"), description="teacher models; several teach together"
+    )
+    student_model: str = Field("log-power-30k", description="name of the student model")
     recentre: bool = Field(True, description="whiten each person by their mean covariance")
     alpha: float = Field(0.0, ge=0, le=1, description="weight of the hard-label loss")
     temp: float = Field(20.0, gt=0, description="temperature of the soft targets")
     device: str = Field("cpu", description="cpu, cuda or cuda:N")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the forward pass")
     processes: int = Field(1, ge=1, description="subjects worked on at once, one thread each")
+    resume: bool = Field(True, description="go on from the checkpoints of a killed run")
     pretrain: Pretraining = Pretraining()
     finetune: Finetuning = Finetuning()
     distill: Distillation = Distillation()

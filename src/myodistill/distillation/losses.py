@@ -19,7 +19,7 @@ def soft_target(
     Args:
         student: Logits, shape ``(window, gesture)``.
         teacher: Logits, same shape; no gradient flows into them.
-        labels: Shape ``(window,)``.
+        labels: Gestures, shape ``(window,)``, or their probabilities, ``(window, gesture)``.
         alpha: Weight of the hard-label loss, 0 to 1.
         temperature: Above 0.
 

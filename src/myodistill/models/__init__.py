@@ -1,1 +1,32 @@
-"""Teachers, students and baselines: one file per family, one catalogue."""
+"""Teachers, students and baselines: one file per family, one catalogue.
+
+Importing the package registers every family; ``catalogue.register`` adds one of your own.
+"""
+
+from myodistill.models import (
+    cnn,
+    cnnlstm,
+    covariance,
+    densenet,
+    inception,
+    logpower,
+    p3d,
+    population,
+    recurrent,
+    tcn,
+    vgg,
+)
+
+__all__ = [
+    "cnn",
+    "cnnlstm",
+    "covariance",
+    "densenet",
+    "inception",
+    "logpower",
+    "p3d",
+    "population",
+    "recurrent",
+    "tcn",
+    "vgg",
+]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,7 +24,7 @@ def predict(network: nn.Module, windows: Windows, *, batch: int = 4096) -> NDArr
         batch: Windows at a time.
     """
     network.eval()
-    device = next(network.parameters()).device
+    device = next(chain(network.parameters(), network.buffers())).device
     parts = []
     for begin in range(0, len(windows), batch):
         inputs = torch.from_numpy(windows.gather(slice(begin, begin + batch))).to(device)

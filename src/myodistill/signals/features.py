@@ -192,9 +192,14 @@ def log_covariance(windows: Signal, *, shrinkage: float = 0.001) -> Features:
     power = np.trace(matrices, axis1=1, axis2=2) / channels
     matrices *= 1 - shrinkage
     matrices += shrinkage * power[:, None, None] * np.eye(channels)
-    values, vectors = np.linalg.eigh(matrices)
-    logs = np.log(np.maximum(values, np.finfo(float).tiny))
-    logarithm = (vectors * logs[:, None, :]) @ vectors.transpose(0, 2, 1)
+    logarithm = matrix_log(matrices)
     rows, columns = np.triu_indices(channels)
     weight = np.where(rows == columns, 1.0, np.sqrt(2.0))
     return np.asarray(logarithm[:, rows, columns] * weight)
+
+
+def matrix_log(matrices: Features) -> Features:
+    """Logarithm of symmetric positive matrices, shape ``(..., n, n)``."""
+    values, vectors = np.linalg.eigh(matrices)
+    logs = np.log(np.maximum(values, np.finfo(float).tiny))
+    return np.asarray((vectors * logs[..., None, :]) @ np.swapaxes(vectors, -1, -2))

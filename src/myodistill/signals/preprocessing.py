@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from myodistill.datasets.recording import Repetition, Signal
 from myodistill.errors import DataError
+from myodistill.signals.features import covariances, matrix_log
 from myodistill.signals.filters import CausalFilter, Sections, design
 from myodistill.signals.windows import Windows
 
@@ -122,33 +123,33 @@ def scaling(windows: Windows) -> Matrix:
     return np.diag(1 / np.sqrt(power)).astype(np.float32)
 
 
-def recentring(windows: Windows, *, shrinkage: float = 0.0) -> Matrix:
-    """Return the map that whitens a person by the mean covariance of their windows.
+def recentring(windows: Windows) -> Matrix:
+    """Return the map that whitens a person by the mean of their windows' covariances.
 
-    After it the mean covariance is the identity: people meet in one frame, and no label is
-    needed. (Zanini et al., Transfer Learning: A Riemannian Geometry Framework With Applications
-    to Brain-Computer Interfaces, IEEE TBME 65(5), 2018, eq. 7, with the arithmetic mean.)
+    After it the mean is the identity: people meet in one frame, and no label is needed (Zanini et
+    al., Transfer learning: a Riemannian geometry framework with applications to brain-computer
+    interfaces, IEEE TBME 65(5), 2018, eq. 7). The mean is log-Euclidean (Arsigny et al., Magnetic
+    Resonance in Medicine 56(2), 2006): the arithmetic one is ruled by the strongest gestures.
 
     Args:
         windows: Filtered windows of one person.
-        shrinkage: Share of the covariance replaced by its diagonal, 0 to 1.
 
     Returns:
         The inverse square root of the mean covariance, shape ``(channel, channel)``.
     """
-    mean = mean_covariance(windows)
-    mean = (1 - shrinkage) * mean + shrinkage * np.diag(np.diagonal(mean))
-    values, vectors = np.linalg.eigh(mean)
-    floor = values.max() * 1e-6
-    root = vectors @ np.diag(1 / np.sqrt(np.maximum(values, floor))) @ vectors.T
-    return np.asarray(root, dtype=np.float32)
+    channels = windows.signal.shape[1]
+    total = np.zeros((channels, channels))
+    for begin in range(0, len(windows), 4096):
+        matrices = covariances(windows.gather(slice(begin, begin + 4096)))
+        power = np.trace(matrices, axis1=1, axis2=2)[:, None, None] / channels
+        total += matrix_log(matrices + 1e-3 * power * np.eye(channels)).sum(axis=0)
+    values, vectors = np.linalg.eigh(total / len(windows))
+    return np.asarray((vectors * np.exp(-values / 2)) @ vectors.T, dtype=np.float32)
 
 
 def mean_covariance(windows: Windows) -> NDArray[np.float64]:
-    """Mean over windows of the covariance between channels, shape ``(channel, channel)``."""
+    """Arithmetic mean over windows of the covariance between channels, ``(channel, channel)``."""
     total = np.zeros((windows.signal.shape[1],) * 2)
     for begin in range(0, len(windows), 4096):
-        batch = windows.gather(slice(begin, begin + 4096)).astype(np.float64)
-        batch -= batch.mean(axis=2, keepdims=True)
-        total += np.einsum("nct,ndt->cd", batch, batch, optimize=True) / windows.samples
+        total += covariances(windows.gather(slice(begin, begin + 4096))).sum(axis=0)
     return total / len(windows)

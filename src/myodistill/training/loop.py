@@ -7,59 +7,118 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from myodistill.config import Training
-from myodistill.signals.windows import Windows
 from myodistill.training.checkpoint import Checkpoint
 from myodistill.training.progress import Progress
 from myodistill.training.tasks import Batch, Task
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
 Validate = Callable[[nn.Module], float]
 
 
+class Inputs(Protocol):
+    """What a network reads for each training window: a tensor, or something indexed like one."""
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        ...
+
+    def __getitem__(self, places: Tensor, /) -> Tensor:
+        """Return some windows, shape ``(window, ...)``."""
+        ...
+
+
+class Joined:
+    """Two sets of inputs, one after the other, of which neither is copied."""
+
+    def __init__(self, first: Inputs, second: Inputs) -> None:
+        self._first = first
+        self._second = second
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    def __getitem__(self, places: Tensor) -> Tensor:
+        count = len(self._first)
+        early = places < count
+        if bool(early.all()):
+            return self._first[places]
+        first, second = self._first[places[early]], self._second[places[~early] - count]
+        joined = first.new_empty(len(places), *second.shape[1:])
+        joined[early], joined[~early] = first, second
+        return joined
+
+
 class Batches:
-    """Windows on a device, drawn in an order that depends on seed and epoch alone.
+    """Training windows in an order that depends on seed and epoch alone.
+
+    An epoch passes once over the first ``primary`` windows. The others, if any, are rehearsed: a
+    share of every batch is drawn from them (Robins, Catastrophic forgetting, rehearsal and
+    pseudorehearsal, Connection Science 7(2), 1995).
 
     Args:
-        windows: What to draw from.
+        inputs: What the network reads for each window; indexed by a tensor of places.
         size: Windows a batch.
-        device: Where the signal is kept; windows are cut there.
-        augment: Changes a batch of windows, with its own generator; see ``signals.augmentation``.
+        primary: How many of the first windows make an epoch; all where it is left out.
+        rehearsal: Share of every batch from the windows after those.
+        mixup: Parameter of the Beta distribution of mixup (Zhang et al., mixup: beyond empirical
+            risk minimization, 2018); 0 for none.
     """
 
     def __init__(
         self,
-        windows: Windows,
+        inputs: Inputs,
         size: int,
         *,
-        device: torch.device | str = "cpu",
-        augment: Augment | None = None,
+        primary: int | None = None,
+        rehearsal: float = 0.0,
+        mixup: float = 0.0,
     ) -> None:
-        self.positions = torch.from_numpy(windows.signal).to(device).unfold(0, windows.samples, 1)
-        self.starts = torch.from_numpy(windows.starts).to(device)
-        self.labels = torch.from_numpy(windows.labels).to(device)
-        self.size = min(size, len(windows))
-        self.augment = augment
-        self.device = torch.device(device)
+        self.inputs = inputs
+        self.primary = len(inputs) if primary is None else primary
+        self.others = len(inputs) - self.primary
+        rehearsed = round(size * rehearsal) if self.others else 0
+        self.size = min(size - rehearsed, self.primary)
+        self.rehearsed = rehearsed * self.size // max(size - rehearsed, 1)
+        self.mixup = mixup
+        self.device = inputs[torch.zeros(1, dtype=torch.long)].device
 
     def __len__(self) -> int:
-        return max(1, len(self.starts) // self.size)
+        return max(1, self.primary // self.size)
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """Yield shuffled batches; the windows left over by whole batches wait for another epoch."""
-        order_of = torch.Generator().manual_seed(_mix(seed, epoch, 0))
-        noise_of = torch.Generator(self.device).manual_seed(_mix(seed, epoch, 1))
-        order = torch.randperm(len(self.starts), generator=order_of).to(self.device)
+        """Yield shuffled batches; windows that no whole batch takes wait for another epoch."""
+        generator = torch.Generator().manual_seed(mix_seed(seed, epoch, 0))
+        order = torch.randperm(self.primary, generator=generator)
         for number in range(len(self)):
             indices = order[number * self.size : (number + 1) * self.size]
-            windows = self.positions[self.starts[indices]]
-            if self.augment is not None:
-                windows = self.augment(windows, noise_of)
-            yield Batch(windows, self.labels[indices], indices)
+            if self.rehearsed:
+                drawn = torch.randint(self.others, (self.rehearsed,), generator=generator)
+                indices = torch.cat([indices, self.primary + drawn])
+            partners, weight = indices, torch.ones(len(indices), 1)
+            if self.mixup:
+                partners = indices[torch.randperm(len(indices), generator=generator)]
+                weight = _beta(self.mixup, len(indices), generator)
+            yield self._batch(*(t.to(self.device) for t in (indices, partners, weight)))
+
+    def _batch(self, indices: Tensor, partners: Tensor, weight: Tensor) -> Batch:
+        inputs = self.inputs[indices]
+        if self.mixup:
+            share = weight.view(-1, *[1] * (inputs.ndim - 1))
+            inputs = share * inputs + (1 - share) * self.inputs[partners]
+        return Batch(inputs, indices, partners, weight)
+
+
+def _beta(parameter: float, count: int, generator: torch.Generator) -> Tensor:
+    """Beta(a, a) from two Gammas, drawn through NumPy so that the generator decides alone."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    drawn = np.random.default_rng(seed).beta(parameter, parameter, (count, 1))
+    return torch.from_numpy(drawn).float()
 
 
 @dataclass(frozen=True)
@@ -77,6 +136,9 @@ class Where:
     title: str = ""
 
 
+NOWHERE = Where()
+
+
 def train(
     task: Task,
     batches: Batches,
@@ -85,7 +147,7 @@ def train(
     seed: int = 0,
     validate: Validate | None = None,
     precision: str = "float32",
-    where: Where = Where(),
+    where: Where = NOWHERE,
 ) -> None:
     """Train a task's network in place and leave it in evaluation mode.
 
@@ -117,7 +179,7 @@ def train(
         for epoch in range(first, settings.num_epochs):
             if early and epoch - state.best_epoch > early:
                 break
-            torch.manual_seed(_mix(seed, epoch, 2))
+            torch.manual_seed(mix_seed(seed, epoch, 2))
             task.train()
             loss_sum = torch.zeros((), device=device)
             for step, batch in enumerate(batches.epoch(seed, epoch), epoch * len(batches)):
@@ -165,7 +227,7 @@ def _decay_groups(task: nn.Module, weight_decay: float) -> list[dict[str, object
     ]
 
 
-def _mix(*numbers: int) -> int:
+def mix_seed(*numbers: int) -> int:
     """Seed from several numbers, far apart for close ones."""
     mixed = 0x9E3779B97F4A7C15
     for number in numbers:

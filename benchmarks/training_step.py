@@ -1,0 +1,109 @@
+"""One training step of every teacher at the reference geometry.
+
+    python benchmarks/training_step.py --batch 300 --write
+    python benchmarks/training_step.py --device cuda --bf16 --compiled
+
+Forward, cross-entropy, backward, Adam. ``--write`` replaces the table that docs/models.md shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+from myodistill import models as package
+from myodistill.models.catalogue import build, models
+from myodistill.models.verification import GEOMETRIES, REFERENCE
+
+PAGE = Path(package.__file__).with_name("training_step.md")
+
+
+def processor() -> str:
+    """The name of the CPU, as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds_to_build(name: str) -> float:
+    start = time.perf_counter()
+    with torch.device("meta"):
+        build(name, GEOMETRIES[REFERENCE])
+    return time.perf_counter() - start
+
+
+def seconds_a_step(name: str, options: argparse.Namespace) -> float:
+    spec, device = GEOMETRIES[REFERENCE], options.device
+    model = build(name, spec, seed=0).to(device).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    forward = torch.compile(model) if options.compiled else model
+    windows = torch.randn(options.batch, spec.channels, spec.samples, device=device)
+    labels = torch.arange(options.batch, device=device) % spec.classes
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=options.bf16):
+            loss = functional.cross_entropy(forward(windows), labels)
+        loss.backward()
+        optimizer.step()
+
+    step()  # allocates, compiles, chooses kernels
+    wait(device)
+    start = time.perf_counter()
+    for _ in range(options.steps):
+        step()
+    wait(device)
+    return (time.perf_counter() - start) / options.steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--batch", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--models", default="*")
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+
+    machine = torch.cuda.get_device_name() if options.device == "cuda" else processor()
+    how = [machine, f"{options.threads} thread" if options.device == "cpu" else "one GPU"]
+    how += ["bfloat16" if options.bf16 else "float32", *(["compiled"] if options.compiled else [])]
+    page = f"""## One training step
+
+Forward, loss, backward and Adam at the reference geometry, batch {options.batch} (published: 300),
+mean of {options.steps} after one that warms up: {", ".join(how)}, PyTorch {torch.__version__}.
+The machine's load was {os.getloadavg()[1]:.1f}, ours included. Written by
+`python benchmarks/training_step.py --batch {options.batch} --steps {options.steps} --write`.
+
+| teacher | built on meta s | step s | windows/s |
+| --- | ---: | ---: | ---: |
+"""
+    seconds_to_build("cnn")  # the first use of the meta device costs more than a second
+    print(page, end="")
+    for name in models(options.models, role="teacher"):
+        built, step = seconds_to_build(name), seconds_a_step(name, options)
+        line = f"| {name} | {built:.2f} | {step:.2f} | {options.batch / step:.1f} |\n"
+        print(line, end="", flush=True)
+        page += line
+    if options.write:
+        PAGE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

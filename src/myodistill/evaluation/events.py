@@ -1,0 +1,271 @@
+"""What a wearer feels: delays, false activations and missed gestures in a stream of decisions.
+
+A decision belongs to the moment at which it is available: the last sample of its window. A
+decision that is withheld (:data:`REJECTED`) moves nothing, so it counts as rest (Scheme, Hudgins
+and Englehart, Confidence-based rejection for improved pattern recognition myoelectric control,
+2013).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from myodistill.datasets.recording import Annotation
+from myodistill.errors import DataError
+from myodistill.evaluation.metrics import require_probabilities
+
+REJECTED = -1
+"""The decision not to decide."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """A stream of decisions over one continuous recording.
+
+    Attributes:
+        seconds: When each is available, from the start of the recording, rising; ``(decision,)``.
+        gestures: What was decided, :data:`REJECTED` for nothing; ``(decision,)``.
+    """
+
+    seconds: NDArray[np.float64]
+    gestures: NDArray[np.intp]
+
+    def __post_init__(self) -> None:
+        if len(self.seconds) != len(self.gestures) or len(self.seconds) == 0:
+            raise DataError(
+                f"decisions: expected a time for each decision (at least 1), got "
+                f"{len(self.seconds)} times for {len(self.gestures)}"
+            )
+        if not (np.diff(self.seconds) > 0).all():
+            raise DataError("decisions: expected rising times; sort the stream by time")
+
+
+def decide(
+    probabilities: NDArray[np.floating],
+    seconds: NDArray[np.floating],
+    *,
+    votes: int = 1,
+    threshold: float = 0.0,
+) -> Decisions:
+    """Turn probabilities into decisions: reject what is unsure, then let the newest ones vote.
+
+    Args:
+        probabilities: Shape ``(decision, gesture)``.
+        seconds: When each is available, shape ``(decision,)``.
+        votes: The most frequent of so many newest decisions wins (Englehart and Hudgins, A
+            robust, real-time control scheme, 2003); of equally frequent ones the newest.
+        threshold: Decisions with less confidence are withheld.
+
+    Raises:
+        DataError: The stream is empty, or ``votes`` is less than 1.
+    """
+    if votes < 1:
+        raise DataError(f"votes: expected at least 1, got {votes}")
+    if probabilities.ndim != 2 or len(probabilities) == 0:
+        raise DataError(
+            f"decisions: expected probabilities (decision, gesture), got {probabilities.shape}"
+        )
+    gestures = probabilities.argmax(axis=1)
+    gestures = np.where(probabilities.max(axis=1) >= threshold, gestures, REJECTED)
+    return Decisions(np.asarray(seconds, dtype=float), majority(gestures, votes))
+
+
+def majority(gestures: NDArray[np.integer], votes: int) -> NDArray[np.intp]:
+    """Most frequent of the ``votes`` newest decisions, ties to the newest; ``(decision,)``."""
+    n, kinds = len(gestures), gestures.max() + 2  # REJECTED takes place 0
+    one_hot = np.eye(kinds, dtype=np.intp)[gestures + 1]
+    totals = np.cumsum(one_hot, axis=0)
+    counts = totals.copy()
+    counts[votes:] -= totals[:-votes]
+    said = np.where(one_hot > 0, np.arange(n)[:, None], -1)
+    newest = np.maximum.accumulate(said, axis=0)
+    winners: NDArray[np.intp] = (counts * (n + 1) + newest).argmax(axis=1) - 1
+    return winners
+
+
+@dataclass(frozen=True)
+class Events:
+    """How a stream of decisions served its wearer.
+
+    Attributes:
+        gestures: Gestures (other than rest) that were performed.
+        missed: Of these, never decided while they were held.
+        delays: From onset to the first right decision, for each that was not missed; seconds.
+        release_delays: From the end of a gesture to the first decision for rest, where rest
+            follows; seconds.
+        rest_minutes: Annotated rest.
+        false_activations: Gestures that began to be decided during rest; the gesture held just
+            before may linger without being counted here, as its release delay counts it.
+        transitions: Changes from one annotated gesture to another, rest included.
+        transition_errors: Of these, with a decision within the transition time for a gesture
+            that is neither the old nor the new one.
+    """
+
+    gestures: int
+    missed: int
+    delays: NDArray[np.float64]
+    release_delays: NDArray[np.float64]
+    rest_minutes: float
+    false_activations: int
+    transitions: int
+    transition_errors: int
+
+    @property
+    def delay(self) -> float | None:
+        """Median decision delay in seconds; None where every gesture was missed."""
+        return float(np.median(self.delays)) if len(self.delays) else None
+
+    @property
+    def false_activations_per_minute(self) -> float | None:
+        """False activations per minute of rest; None where nobody rested."""
+        return self.false_activations / self.rest_minutes if self.rest_minutes else None
+
+
+def events(
+    decisions: Decisions,
+    annotations: Sequence[Annotation],
+    sampling_rate: float,
+    *,
+    rest: int = 0,
+    transition: float = 0.5,
+) -> Events:
+    """Compare decisions with what was really held.
+
+    Args:
+        decisions: Over the whole recording.
+        annotations: Of the recording; what lies outside of them is judged by nothing.
+        sampling_rate: In hertz.
+        rest: Label of rest.
+        transition: Seconds after a change in which transition errors are counted.
+
+    Raises:
+        DataError: There are no annotations, they overlap, or only one gesture is present.
+    """
+    notes = sorted(annotations, key=lambda note: note.start)
+    start = np.array([note.start for note in notes]) / sampling_rate
+    stop = np.array([note.stop for note in notes]) / sampling_rate
+    truth = np.array([note.gesture for note in notes], dtype=np.intp)
+    if len(np.unique(truth)) < 2:
+        raise DataError(
+            f"events: expected at least 2 gestures in the recording (rest counts), got "
+            f"{len(np.unique(truth))}; delays and false activations need a change"
+        )
+    if (start[1:] < stop[:-1]).any():
+        raise DataError("events: expected annotations that do not overlap; check the recording")
+
+    times = decisions.seconds
+    said = np.where(decisions.gestures == REJECTED, rest, decisions.gestures)
+    note = np.searchsorted(start, times, side="right") - 1  # newest annotation that has begun
+    inside = (note >= 0) & (times < stop[note])
+
+    active = truth != rest
+    right = inside & (said == truth[note])
+    delays = _first(note[right], times[right], start)
+    missed = active & np.isnan(delays)
+
+    follows_rest = np.zeros(len(notes), dtype=bool)
+    follows_rest[1:] = (truth[1:] == rest) & active[:-1]
+    released = inside & (said == rest) & follows_rest[note]
+    release = _first(note[released], times[released], np.r_[start[0], stop[:-1]])
+
+    resting = inside & (truth[note] == rest)
+    before = np.r_[rest, said[:-1]]
+    began_here = resting & np.r_[False, resting[:-1]]
+    lingering = np.where(note > 0, truth[note - 1], rest)
+    fresh = np.where(began_here, said != before, said != lingering)
+    changed = np.zeros(len(notes), dtype=bool)
+    changed[1:] = truth[1:] != truth[:-1]
+    neither = inside & changed[note] & (times - start[note] < transition)
+    neither &= (said != truth[note]) & (said != truth[note - 1])
+    return Events(
+        gestures=int(active.sum()),
+        missed=int(missed.sum()),
+        delays=delays[active & ~missed],
+        release_delays=release[follows_rest & ~np.isnan(release)],
+        rest_minutes=float((stop - start)[~active].sum() / 60),
+        false_activations=int((resting & (said != rest) & fresh).sum()),
+        transitions=int(changed.sum()),
+        transition_errors=len(np.unique(note[neither])),
+    )
+
+
+def event_table(
+    probabilities: NDArray[np.floating],
+    seconds: NDArray[np.floating],
+    annotations: Sequence[Annotation],
+    sampling_rate: float,
+    *,
+    votes: Sequence[int] = (1, 5),
+    thresholds: Sequence[float] = (0.0, 0.9),
+    rest: int = 0,
+) -> pd.DataFrame:
+    """Event metrics with and without majority vote and rejection: a row for each pair of settings.
+
+    Returns:
+        Columns ``votes, threshold, delay`` (median seconds)``, release_delay, missed`` (share),
+        ``false_activations`` (per minute of rest), ``transition_errors`` (share)``, rejected``
+        (share of decisions withheld); missing where there was nothing to count.
+    """
+    rows = []
+    for vote in votes:
+        for threshold in thresholds:
+            decisions = decide(probabilities, seconds, votes=vote, threshold=threshold)
+            found = events(decisions, annotations, sampling_rate, rest=rest)
+            releases = found.release_delays
+            rows.append(
+                {
+                    "votes": vote,
+                    "threshold": threshold,
+                    "delay": found.delay,
+                    "release_delay": float(np.median(releases)) if len(releases) else None,
+                    "missed": found.missed / found.gestures if found.gestures else None,
+                    "false_activations": found.false_activations_per_minute,
+                    "transition_errors": found.transition_errors / found.transitions,
+                    "rejected": float((decisions.gestures == REJECTED).mean()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def abstention(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> pd.DataFrame:
+    """Accuracy against the share of windows decided, when the least sure are withheld.
+
+    Args:
+        labels: Shape ``(window,)``.
+        probabilities: Shape ``(window, gesture)``, each row sums to one.
+
+    Returns:
+        Columns ``threshold, decided, accuracy``, one row for each confidence that occurs, highest
+        threshold first; the last row decides everything.
+
+    Raises:
+        DataError: There are no windows, the lengths differ, or a row is no distribution.
+    """
+    require_probabilities(labels, probabilities)
+    confidence = probabilities.max(axis=1)
+    order = np.argsort(-confidence, kind="stable")
+    right = (probabilities.argmax(axis=1) == labels)[order]
+    decided = np.arange(1, len(labels) + 1)
+    last = np.r_[np.diff(confidence[order]) != 0, True]  # equal confidence is decided together
+    return pd.DataFrame(
+        {
+            "threshold": confidence[order][last],
+            "decided": (decided / len(labels))[last],
+            "accuracy": (np.cumsum(right) / decided)[last],
+        }
+    )
+
+
+def _first(
+    owners: NDArray[np.intp], times: NDArray[np.float64], since: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Time from ``since`` to the first decision of each annotation, NaN where it has none."""
+    first = np.full(len(since), np.nan)
+    found, place = np.unique(owners, return_index=True)
+    first[found] = times[place] - since[found]
+    return first

@@ -1,0 +1,72 @@
+"""Figures for a paper, each one function over results, with its data beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from myodistill.errors import DataError, unknown_name
+from myodistill.evaluation.figures.canvas import Picture
+from myodistill.evaluation.figures.confusion import confusion_matrices
+from myodistill.evaluation.figures.cost import accuracy_cost
+from myodistill.evaluation.figures.electrodes import rms_map
+from myodistill.evaluation.figures.people import calibration_curve, paired_slopes
+from myodistill.evaluation.figures.significance import critical_difference, hypothesis_heatmap
+from myodistill.evaluation.figures.training import training_curves
+from myodistill.evaluation.results import STAGES
+from myodistill.evaluation.run import Run, read_run
+
+_MATRICES = ("finetune", "scratch", "distill", "full", "transfer", "pretrain", "floor")
+
+
+def _curve(run: Run) -> list[Picture]:
+    try:
+        seconds = run.calibration_seconds()
+    except DataError:  # the recordings are not at hand: the curve does without its second scale
+        return [calibration_curve(run.results)]
+    return [calibration_curve(run.results, seconds)]
+
+
+def _confusion(run: Run) -> list[Picture]:
+    if not run.confusion:
+        raise DataError(
+            "confusion matrices: expected confusion.json in the run folder, there is none"
+        )
+    pictures = []
+    for k in sorted({k for by_k in run.confusion.values() for k in by_k}):
+        stages = [stage for stage in _MATRICES if k in run.confusion.get(stage, {})][:3]
+        counts = {STAGES[stage]: run.confusion[stage][k] for stage in stages}
+        pictures.append(confusion_matrices(counts, run.gestures, k=k))
+    return pictures
+
+
+def _ks(run: Run) -> list[int]:
+    return sorted(int(k) for k in run.results["k"].unique())
+
+
+FIGURES: dict[str, Callable[[Run], list[Picture]]] = {
+    "accuracy-cost": lambda run: [accuracy_cost(run.results, run.flops)],
+    "calibration-curve": _curve,
+    "paired-slopes": lambda run: [paired_slopes(run.results)],
+    "hypothesis-heatmap": lambda run: [hypothesis_heatmap(run.results, k=k) for k in _ks(run)],
+    "critical-difference": lambda run: [critical_difference(run.results, k=k) for k in _ks(run)],
+    "confusion": _confusion,
+    "rms-map": lambda run: [rms_map(run.recordings, run.facts.passband if run.facts else None)],
+    "training-curves": lambda run: [training_curves(run.histories())],
+}
+"""Figures by name; each draws from a run folder, some once for every K."""
+
+
+def draw(name: str, run: Run | Path) -> list[Picture]:
+    """Draw a figure of the catalogue.
+
+    Args:
+        name: One of :data:`FIGURES`.
+        run: A run or its folder.
+
+    Raises:
+        DataError: The name is unknown, or the run lacks what the figure shows.
+    """
+    if name not in FIGURES:
+        raise DataError(unknown_name("figure", name, FIGURES))
+    return FIGURES[name](run if isinstance(run, Run) else read_run(run))

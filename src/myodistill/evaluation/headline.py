@@ -1,0 +1,203 @@
+"""What a run shows, in words: the best student against its teacher, the floor and itself alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from myodistill.evaluation.protocol import STUDENTS, method_name
+from myodistill.evaluation.results import STAGES
+from myodistill.evaluation.run import Run
+
+_ALONE = {"distill": "scratch", "full": "transfer"}
+"""The stage that differs from a distilled one by the teacher only."""
+
+GLOSSARY = {
+    "floor": "a classical method on hand-made features, fitted to the person's own repetitions; "
+    "what a network must beat to be worth its effort",
+    "pretrain": "a large network that has learned from other people and has seen no label of "
+    "this person",
+    "finetune": "the same network after it has learned from the person's own repetitions",
+    "scratch": "a small network that has seen the person's own repetitions and nothing else",
+    "transfer": "a small network that learned from other people first, from labels alone",
+    "distill": "a small network that learned from the person's own repetitions and from what the "
+    "teacher says about them",
+    "full": "a small network that learned from teachers at every step, across people and then on "
+    "the person",
+}
+"""What each stage means, for someone who has not read the paper."""
+
+
+def title(run: Run) -> str:
+    """Name a run by its teachers, students and dataset."""
+    facts = run.facts
+    data = facts.title if facts else str(run.results["dataset"].iloc[0])
+    sides = []
+    for stages, what in ((("pretrain", "finetune"), "teachers"), (STUDENTS, "students")):
+        models = sorted(run.results.loc[run.results["stage"].isin(stages), "model"].unique())
+        if models:
+            sides.append(" and ".join(models) if len(models) < 4 else f"{len(models)} {what}")
+    return f"{' → '.join(sides)} on {data}" if sides else data
+
+
+def lead(run: Run, people: int, ks: list[int]) -> str:
+    """Say what a run asked and of whom."""
+    frame = run.results
+    gestures = f"{len(run.facts.gestures)} gestures" if run.facts else "gestures"
+    count = f"{people} {'people' if people > 1 else 'person'}"
+    repetitions = ", ".join(map(str, ks[:-1])) + (" and " if len(ks) > 1 else "") + str(ks[-1])
+    networks = frame[frame["parameters"] > 0]
+    seeds = networks.groupby(["stage", "model"])["seed"].nunique()
+    several = ""
+    if len(seeds) and seeds.max() > 1:
+        upto = "" if seeds.min() == seeds.max() else "up to "
+        several = f" Networks were trained with {upto}{seeds.max()} seeds."
+    held = ", each unknown to whatever had learned before," if run.splits else ""
+    return (
+        f"How well do small networks tell {gestures} apart by a person's muscle signals? "
+        f"{count} {'were' if people > 1 else 'was'} scored{held} with {repetitions} "
+        f"repetition{'s' if ks[-1] != 1 else ''} of their own for calibration.{several}"
+    )
+
+
+@dataclass(frozen=True)
+class Versus:
+    """The best student against one other method.
+
+    Attributes:
+        what: The other method in prose.
+        name: Its name in tables.
+        model: The name of its model.
+        mean: Its score in per cent.
+        difference: Student minus other, in points.
+        low: Of the 95 % interval; None where there are too few subjects.
+        high: Of the 95 % interval.
+        p: Holm-corrected Wilcoxon p-value; None where there is no test.
+        significant: Whether the difference is shown.
+    """
+
+    what: str
+    name: str
+    model: str
+    mean: float
+    difference: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    significant: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """Say in words how the student stands."""
+        size = f"{abs(self.difference):.1f} points"
+        if self.p is None:
+            side = "above" if self.difference > 0 else "below"
+            return f"{size} {side} {self.what}; whether this is chance was not tested"
+        if self.significant:
+            return f"{size} {'above' if self.difference > 0 else 'below'} {self.what}"
+        return f"no difference from {self.what} shown"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The best student at one K.
+
+    Attributes:
+        k: Calibration repetitions.
+        stage: How the student came to be.
+        model: Its name.
+        mean: Its score in per cent.
+        low: Of the 95 % interval; None where there are too few subjects.
+        high: Of the 95 % interval.
+        parameters: Of the student.
+        candidates: How many students it was chosen from, on these very scores.
+        versus: Against teacher, floor and itself without a teacher, where these were scored.
+    """
+
+    k: int
+    stage: str
+    model: str
+    mean: float
+    low: float | None
+    high: float | None
+    parameters: int
+    candidates: int
+    versus: tuple[Versus, ...]
+
+    @property
+    def method(self) -> str:
+        """Say what the student is."""
+        return f"{STAGES[self.stage]}, {self.model}"
+
+
+def headline(overview: pd.DataFrame, k: int, comparisons: pd.DataFrame | None) -> Headline | None:
+    """Put the best student at one K into words; None where no student was scored on everybody.
+
+    Methods that were not scored on every subject are left out: their means are of other people.
+
+    Args:
+        overview: What :func:`myodistill.evaluation.results.summary` returned.
+        k: Calibration repetitions.
+        comparisons: What :func:`myodistill.evaluation.statistics.compare` returned for this K,
+            None where the methods cannot be compared.
+    """
+    everybody = overview["subjects"].max()
+    mine = overview[(overview["k"] == k) & (overview["subjects"] == everybody)]
+    students = mine[mine["stage"].isin(STUDENTS)]
+    if len(students) == 0:
+        return None
+    best = students.sort_values("mean", kind="stable").iloc[-1]
+    teachers = mine[mine["stage"].isin(["finetune", "pretrain"])]
+    others = [
+        ("the best teacher", teachers),
+        ("the best classical floor", mine[mine["stage"] == "floor"]),
+        (
+            "the same student without a teacher",
+            mine[(mine["stage"] == _ALONE.get(best["stage"])) & (mine["model"] == best["model"])],
+        ),
+    ]
+    several = int(best["subjects"]) > 1
+    return Headline(
+        k=k,
+        stage=str(best["stage"]),
+        model=str(best["model"]),
+        mean=float(best["mean"]),
+        low=float(best["low"]) if several else None,
+        high=float(best["high"]) if several else None,
+        parameters=int(best["parameters"]),
+        candidates=len(students),
+        versus=tuple(
+            _versus(what, best, group.sort_values("mean", kind="stable").iloc[-1], comparisons)
+            for what, group in others
+            if len(group)
+        ),
+    )
+
+
+def _versus(
+    what: str, best: pd.Series, other: pd.Series, comparisons: pd.DataFrame | None
+) -> Versus:
+    student = method_name(best["stage"], best["model"])
+    model = str(other["model"])
+    name = method_name(other["stage"], model)
+    difference = float(best["mean"] - other["mean"])
+    if comparisons is None:
+        return Versus(what, name, model, float(other["mean"]), difference)
+    forward = (comparisons["first"] == student) & (comparisons["second"] == name)
+    backward = (comparisons["first"] == name) & (comparisons["second"] == student)
+    row = comparisons[forward | backward].iloc[0]
+    low, high = float(row["low"]), float(row["high"])
+    if backward.any():
+        low, high = -high, -low
+    return Versus(
+        what,
+        name,
+        model,
+        float(other["mean"]),
+        difference,
+        low,
+        high,
+        float(row["wilcoxon_holm"]),
+        bool(row["significant"]),
+    )

@@ -1,0 +1,79 @@
+"""What a reader of a run's scores should know before believing them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from myodistill.evaluation.headline import Headline
+from myodistill.evaluation.run import Run
+
+
+def warnings(run: Run) -> list[str]:
+    """Return what is wrong with a run, not only limited; an empty list is the normal case."""
+    found = []
+    frame = run.results
+    for split in run.splits:
+        scored = set(frame.loc[frame["fold"] == split.fold, "subject"])
+        if names := sorted(scored - set(split.heldout)):
+            found.append(
+                f"Fold {split.fold} scored {', '.join(names)}, whom its split {split.hash} does "
+                f"not hold out: teachers may have learned from them, so these scores are not of "
+                f"unseen people."
+            )
+    if run.splits and (other := sorted({s.dataset for s in run.splits} - set(frame["dataset"]))):
+        found.append(
+            f"The splits are of {', '.join(other)}, the results of {frame['dataset'].iloc[0]}: "
+            f"they do not belong together."
+        )
+    for stage, by_k in run.confusion.items():
+        if not (frame["stage"] == stage).any():
+            found.append(f"There are confusion counts of '{stage}', which was never scored.")
+        elif by_k and not set(by_k) <= set(frame["k"]):
+            found.append(f"There are confusion counts of '{stage}' at a K that was never scored.")
+    if not (frame["stage"] == "floor").any():
+        found.append(
+            "No classical floor was scored: whether any network here beats a linear method is "
+            "not known."
+        )
+    return found
+
+
+def limits(run: Run, headlines: Sequence[Headline]) -> list[str]:
+    """Return the limits of what a run shows."""
+    frame = run.results
+    people, seeds = int(frame["subject"].nunique()), int(frame["seed"].nunique())
+    found = [
+        f"The sample is {people} {'people' if people > 1 else 'person'}, not the number of "
+        f"windows: windows of one person overlap and resemble each other.",
+        "Scores are of recorded windows taken one by one. A wearer also feels delays, false "
+        "activations and missed gestures, which these numbers do not show.",
+    ]
+    if people < 2:
+        found.append("With one subject there is neither an interval nor a test.")
+    if any(line.candidates > 1 for line in headlines):
+        found.append(
+            "The best student, teacher and floor were picked by the scores that they are reported "
+            "with, which flatters each a little; the full table is above."
+        )
+    below = [line for line in headlines if _below_floor(line)]
+    if below:
+        ks = ", ".join(f"K={line.k}" for line in below)
+        found.append(f"At {ks} the best student is below the best classical floor on average.")
+    if seeds == 1:
+        found.append("Each network was trained once; how much the seed matters is not known.")
+    if frame["k"].nunique() > 1:
+        found.append("p-values are corrected within one K, not across several.")
+    if run.splits:
+        split = run.splits[0]
+        if split.test_sessions == (split.calibration_session,):
+            found.append("Calibration and test share a session: re-donning is not part of it.")
+        done = {int(fold) for fold in frame["fold"].unique()}
+        if len(done) < split.folds:
+            found.append(f"Of {split.folds} folds {len(done)} were run; not everybody was scored.")
+    if not run.flops:
+        found.append("Operations for a window were not recorded, so cost is shown as parameters.")
+    return found
+
+
+def _below_floor(line: Headline) -> bool:
+    return any("floor" in other.what and other.difference < 0 for other in line.versus)

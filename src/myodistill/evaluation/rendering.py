@@ -1,0 +1,43 @@
+"""How the report is typeset: templates, and numbers as they are written in prose."""
+
+from __future__ import annotations
+
+import math
+from importlib import resources
+
+from jinja2 import Environment, StrictUndefined
+
+
+def template(name: str) -> str:
+    """Return the text of a file of the report's templates."""
+    folder = resources.files("myodistill.evaluation") / "templates"
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def environment() -> Environment:
+    """Return the template engine: it escapes what came from a file and refuses unknown names."""
+    engine = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    engine.filters |= {
+        "number": _number,
+        "signed": _signed,
+        "p": _p,
+        "p_in_words": lambda p: _p(p) if p < 0.001 else f"= {_p(p)}",
+    }
+    return engine
+
+
+def _number(value: float, digits: int = 1) -> str:
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def _signed(value: float, digits: int = 1) -> str:
+    if math.isinf(value):
+        return "+∞" if value > 0 else "−∞"
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text[1:] if float(f"{value:.{digits}f}") == 0 else text
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

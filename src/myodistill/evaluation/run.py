@@ -1,0 +1,170 @@
+"""A run folder, read back: what figures and the report are made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from myodistill.datasets.catalogue import DATASETS, open_dataset
+from myodistill.datasets.dataset import Facts
+from myodistill.datasets.recording import Recording
+from myodistill.errors import DataError
+from myodistill.evaluation import results
+from myodistill.evaluation.results import STAGES
+from myodistill.splits import Split
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run left in its folder; parts that it did not leave are empty.
+
+    Attributes:
+        folder: Where it is.
+        results: The results table.
+        settings: Its settings, nested.
+        splits: Its folds, in order.
+        confusion: Counts ``(gesture performed, decided)`` by stage and K.
+        gestures: Names that belong to the counts.
+        environment: Versions, machine, command.
+        flops: Operations for one window by model.
+        absent: What is not there, and what it would have been good for.
+    """
+
+    folder: Path
+    results: pd.DataFrame = field(repr=False)
+    settings: dict[str, Any] = field(default_factory=dict)
+    splits: tuple[Split, ...] = ()
+    confusion: dict[str, dict[int, NDArray[np.int64]]] = field(default_factory=dict)
+    gestures: tuple[str, ...] = ()
+    environment: dict[str, Any] = field(default_factory=dict)
+    flops: dict[str, int] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> Facts | None:
+        """What is known of the dataset, None if it is not in the catalogue."""
+        name = str(self.results["dataset"].iloc[0]) if len(self.results) else ""
+        facts = getattr(DATASETS.get(name), "facts", None)
+        return facts if isinstance(facts, Facts) else None
+
+    @cached_property
+    def recordings(self) -> list[Recording]:
+        """The calibration session of the first subject who was scored, read when first asked for.
+
+        Raises:
+            DataError: The dataset is not at hand, or the run names no split.
+        """
+        if not self.splits:
+            raise DataError(
+                "recordings: expected splits/fold-1.json to name a subject, there is none"
+            )
+        split = self.splits[0]
+        every = open_dataset(split.dataset).recordings(split.heldout[0])
+        return [r for r in every if r.session == split.calibration_session] or every
+
+    def calibration_seconds(self) -> float:
+        """Return the length of one calibration repetition, all gestures, of the first subject.
+
+        Raises:
+            DataError: As :attr:`recordings`.
+        """
+        notes = [(r.sampling_rate, note) for r in self.recordings for note in r.annotations]
+        repetitions = {note.repetition for _, note in notes}
+        return sum((note.stop - note.start) / rate for rate, note in notes) / len(repetitions)
+
+    def histories(self) -> pd.DataFrame:
+        """Read the training curves from TensorBoard logs anywhere below the folder.
+
+        Returns:
+            Columns ``run, stage, measure, epoch, value``. The stage is the first part of a log's
+            path that is one of ``STAGES``, else the name of its folder.
+        """
+        rows: list[tuple[str, str, str, int, float]] = []
+        for log in sorted({path.parent for path in self.folder.rglob("events.out.tfevents.*")}):
+            parts = log.relative_to(self.folder).parts
+            stage = next((part for part in parts if part in STAGES), parts[-1] if parts else "run")
+            rows.extend(
+                ("/".join(parts), stage, measure, epoch, value)
+                for measure, epoch, value in _scalars(log)
+            )
+        return pd.DataFrame(rows, columns=["run", "stage", "measure", "epoch", "value"])
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder; only ``results.parquet`` must be there.
+
+    Raises:
+        DataError: The results are missing, or a file is damaged.
+    """
+    absent: list[str] = []
+
+    def optional(name: str, purpose: str, read: Callable[[Any], T], empty: T) -> T:
+        path = folder / name
+        if not path.is_file():
+            absent.append(f"{name} ({purpose})")
+            return empty
+        try:
+            return read(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(
+                f"{path}: expected {purpose}, got: {str(error)[:120]}; the file is damaged, "
+                f"remove it or run again"
+            ) from error
+
+    table = results.read(folder / "results.parquet")
+    settings: dict[str, Any] = optional("settings.json", "settings of the run", dict, {})
+    counts: dict[str, Any] = optional("confusion.json", "counts of confusions", dict, {})
+    gestures = tuple(str(name) for name in counts.pop("gestures", ()))
+    splits = []
+    for path in sorted((folder / "splits").glob("fold-*.json"), key=lambda p: (len(p.name), p)):
+        try:
+            splits.append(Split.load(path))
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{path}: expected a split, got: {error}; run again") from error
+    if not splits:
+        absent.append("splits/fold-N.json (who was trained on and who was scored)")
+    return Run(
+        folder=folder,
+        results=table,
+        settings=settings,
+        splits=tuple(splits),
+        confusion={
+            stage: {int(k): np.asarray(matrix, dtype=np.int64) for k, matrix in by_k.items()}
+            for stage, by_k in counts.items()
+        },
+        gestures=gestures,
+        environment=optional("environment.json", "versions, machine and command", dict, {}),
+        flops=optional(
+            "models.json",
+            "operations of each model",
+            lambda models: {name: int(entry["flops"]) for name, entry in models.items()},
+            {},
+        ),
+        absent=tuple(absent),
+    )
+
+
+def _scalars(log: Path) -> list[tuple[str, int, float]]:
+    # Seconds to import, and needed for one figure only.
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.util.tensor_util import make_ndarray
+
+    found: list[tuple[str, int, float]] = []
+    for path in sorted(log.glob("events.out.tfevents.*")):
+        for event in EventFileLoader(str(path)).Load():
+            found.extend(
+                (value.tag, event.step, float(make_ndarray(value.tensor)))
+                for value in event.summary.value
+                if value.HasField("tensor")
+            )
+    return found

@@ -1,0 +1,244 @@
+"""Band covariances: what the muscles say, seen by every model of this file and of logpower.py.
+
+A window's covariance between electrodes, in several frequency bands, is taken by a fixed linear
+map; nothing of it is learned, so it is computed once per window (`front`) and only the rest
+(`head`) is trained. Each person is re-centred band by band: the mean of their covariances becomes
+the identity, which needs no labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy.signal import firwin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from myodistill.datasets.recording import Electrodes, SignalSpec
+from myodistill.errors import ModelError
+from myodistill.models.catalogue import register
+from myodistill.models.layers import Network
+
+EDGES_HZ = (20.0, 45.0, 80.0, 120.0, 170.0, 250.0, 450.0)
+"""Edges of the bands where the sampling rate allows them: narrow where EMG is strong."""
+
+_SHRINKAGE = 1e-3
+_MOST_CHANNELS = 32
+
+
+def band_edges(sampling_rate: float) -> tuple[float, ...]:
+    """Return the edges in hertz of the bands for a sampling rate.
+
+    Below 900 Hz the upper bands of :data:`EDGES_HZ` do not exist; three bands over what is left
+    then stand in their place, beginning at 5 Hz.
+    """
+    top = 0.48 * sampling_rate
+    if top >= EDGES_HZ[-1]:
+        return EDGES_HZ
+    return (5.0, 0.3 * top, 0.6 * top, top)
+
+
+def taps_length(sampling_rate: float) -> int:
+    """Length of the band filters: 31 ms, and never fewer than 15 taps; odd."""
+    return max(15, 2 * round(0.0155 * sampling_rate) + 1)
+
+
+def pool_electrodes(electrodes: Electrodes) -> np.ndarray:
+    """Weights that average neighbouring electrodes until at most 32 are left.
+
+    Returns:
+        Shape ``(pooled, channel)``; the identity where nothing is pooled.
+    """
+    positions = electrodes.positions()
+    rows, columns = positions.shape
+    high, wide = 1, 1
+    while -(-rows // high) * -(-columns // wide) > _MOST_CHANNELS:
+        if rows / high >= columns / wide:
+            high *= 2
+        else:
+            wide *= 2
+    if (high, wide) == (1, 1):
+        return np.eye(electrodes.channels)
+    patches = [
+        positions[top : top + high, left : left + wide].ravel()
+        for top in range(0, rows, high)
+        for left in range(0, columns, wide)
+    ]
+    weights = np.zeros((len(patches), electrodes.channels))
+    for place, patch in enumerate(patches):
+        weights[place, patch] = 1 / len(patch)
+    return weights
+
+
+class BandCovariances(nn.Module):
+    """Covariances between channels in each band, re-centred to one person.
+
+    Each band is a linear-phase FIR filter run inside the window, with zeros around it. Where there
+    are more than 32 electrodes, neighbours are averaged first. Nothing here is trained.
+
+    Args:
+        spec: The signal.
+
+    Raises:
+        ModelError: A window is too short for the filters.
+    """
+
+    taps: Tensor
+    pooling: Tensor
+    whitening: Tensor
+
+    def __init__(self, spec: SignalSpec) -> None:
+        super().__init__()
+        edges = band_edges(spec.sampling_rate)
+        length = taps_length(spec.sampling_rate)
+        if spec.samples < length:
+            raise ModelError(
+                f"covariance: expected windows of at least {length} samples at "
+                f"{spec.sampling_rate:g} Hz, got {spec.samples}; use longer windows"
+            )
+        taps = [
+            firwin(length, band, pass_zero=False, fs=spec.sampling_rate) for band in pairwise(edges)
+        ]
+        self.bands = len(taps)
+        pooling = pool_electrodes(spec.electrodes)
+        self.channels = len(pooling)
+        kernels = torch.tensor(np.stack(taps)[:, None, ::-1].tolist())
+        self.register_buffer("taps", kernels, persistent=False)
+        needed = None if self.channels == spec.channels else torch.tensor(pooling.tolist())
+        self.register_buffer("pooling", needed, persistent=False)
+        identity = torch.eye(self.channels).expand(self.bands, -1, -1).clone()
+        self.register_buffer("whitening", identity)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Map ``(window, channel, time)`` to ``(window, band, channel, channel)``."""
+        whitening = self.whitening
+        return whitening @ self.covariances(windows) @ whitening.mT
+
+    def covariances(self, windows: Tensor) -> Tensor:
+        """As :meth:`forward`, before re-centring."""
+        if self.pooling is not None:
+            windows = self.pooling @ windows
+        count, channels, samples = windows.shape
+        signals = windows.reshape(count * channels, 1, samples)
+        filtered = F.conv1d(signals, self.taps, padding=self.taps.shape[-1] // 2)
+        bands = filtered.view(count, channels, self.bands, samples).transpose(1, 2)
+        return bands @ bands.mT / samples
+
+    @torch.no_grad()
+    def recentre(self, windows: Tensor) -> None:
+        """Make the log-Euclidean mean of a person's windows the identity in every band.
+
+        (Zanini et al., Transfer learning: a Riemannian geometry framework with applications to
+        brain-computer interfaces, IEEE TBME 65(5), 2018, eq. 7; mean after Arsigny et al., 2006.)
+
+        Args:
+            windows: Any of the person's pre-processed windows, shape ``(window, channel, time)``.
+        """
+        total = torch.zeros_like(self.whitening)
+        for batch in torch.split(windows, 4096):
+            total += matrix_log(self.covariances(batch)).sum(dim=0)
+        values, vectors = torch.linalg.eigh(total / len(windows))
+        self.whitening.copy_((vectors * torch.exp(-values / 2)[:, None, :]) @ vectors.mT)
+
+
+class LogCovariances(BandCovariances):
+    """Matrix logarithms of re-centred band covariances, as vectors."""
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Map ``(window, channel, time)`` to ``(window, band * channel * (channel + 1) / 2)``."""
+        return self._vector(matrix_log(super().forward(windows)))
+
+    def permuted(self, windows: Tensor, orders: Sequence[np.ndarray]) -> list[Tensor]:
+        """Return the vectors for several orders of the channels, at the cost of one."""
+        logarithm = matrix_log(super().forward(windows))
+        return [self._vector(logarithm[..., order, :][..., order]) for order in orders]
+
+    def _vector(self, logarithm: Tensor) -> Tensor:
+        rows, columns = torch.triu_indices(self.channels, self.channels)
+        weight = torch.where(rows == columns, 1.0, 2.0**0.5).to(logarithm.device)
+        return (logarithm[..., rows, columns] * weight).flatten(1)
+
+    @property
+    def features(self) -> int:
+        """Length of the vector."""
+        return self.bands * self.channels * (self.channels + 1) // 2
+
+
+def matrix_log(matrices: Tensor) -> Tensor:
+    """Logarithm of symmetric matrices ``(..., n, n)``, with a thousandth of their power added."""
+    n = matrices.shape[-1]
+    power = matrices.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[..., None, None]
+    identity = torch.eye(n, device=matrices.device)
+    floor = torch.finfo(matrices.dtype).tiny
+    values, vectors = torch.linalg.eigh(matrices + (_SHRINKAGE * power + floor) * identity)
+    logarithm: Tensor = (vectors * values.clamp_min(floor).log()[..., None, :]) @ vectors.mT
+    return logarithm
+
+
+class Standardise(nn.Module):
+    """Noisy standardisation: running mean and variance of each feature, as in batch norm.
+
+    In training, noise of a share of the spread is added: with few people the network must not
+    rely on any one feature (Bishop, Training with noise is equivalent to Tikhonov regularization,
+    1995).
+
+    Args:
+        features: How many.
+        noise: Standard deviation of the noise, as a share of the feature's.
+    """
+
+    def __init__(self, features: int, *, noise: float = 0.3) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(features, affine=False)
+        self.noise = noise
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(window, feature)`` to the same shape."""
+        standard: Tensor = self.norm(features)
+        if self.training and self.noise:
+            standard = standard + self.noise * torch.randn_like(standard)
+        return standard
+
+
+class Covariance(Network):
+    """A teacher on log-covariances: two hidden layers.
+
+    Args:
+        spec: The signal.
+        width: Of the hidden layers.
+        dropout: After each.
+    """
+
+    signal_weights = ("front.", "head.0.", "head.2.")
+    gesture_weights = ("head.10.",)
+
+    def __init__(self, spec: SignalSpec, *, width: int = 192, dropout: float = 0.4) -> None:
+        super().__init__(spec)
+        self.front = LogCovariances(spec)
+        self.head = nn.Sequential(
+            Standardise(self.front.features),
+            nn.Dropout(0.1),
+            nn.Linear(self.front.features, width),
+            nn.LayerNorm(width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, width),
+            nn.LayerNorm(width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, spec.classes),
+        )
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Map ``(window, channel, time)`` to logits ``(window, gesture)``."""
+        logits: Tensor = self.head(self.front(self.checked(windows)))
+        return logits
+
+
+@register("covariance", "teacher")
+def covariance(spec: SignalSpec) -> nn.Module:
+    """Build the log-covariance teacher."""
+    return Covariance(spec)

@@ -1,0 +1,106 @@
+"""Log-power students: spatial projections in each band, their log power, a small network.
+
+The power of a projection w in a band is ``w' C w`` with the band's covariance C, so the student
+learns ``w`` without passing over the samples again (the idea of common spatial patterns: Blankertz
+et al., Optimizing spatial filters for robust EEG single-trial analysis, IEEE SPM 25(1), 2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from myodistill.datasets.recording import SignalSpec
+from myodistill.models.catalogue import register
+from myodistill.models.covariance import BandCovariances
+from myodistill.models.layers import Network, widest
+
+_FLOOR = 1e-3
+
+
+class LogPowers(nn.Module):
+    """Log power of learned projections: ``(window, band, channel, channel)`` to a vector.
+
+    Projections begin as single electrodes and differences of neighbours. In training the channel
+    gains are jittered, as contact with the skin would.
+
+    Args:
+        bands: Number of bands.
+        channels: Number of channels.
+        projections: Number in each band.
+        jitter: Standard deviation of the logarithm of the gains.
+    """
+
+    def __init__(self, bands: int, channels: int, projections: int, *, jitter: float = 0.1) -> None:
+        super().__init__()
+        start = 0.3 * torch.randn(bands, projections, channels)
+        for place in range(min(projections, 4 * channels if channels > 1 else 1)):
+            distance, electrode = divmod(place, channels)
+            start[:, place] = 0
+            start[:, place, electrode] = 1
+            if distance:
+                start[:, place, (electrode + distance) % channels] -= 1
+        self.projections = nn.Parameter(start)
+        self.jitter = jitter
+
+    def forward(self, covariances: Tensor) -> Tensor:
+        """Map ``(window, band, channel, channel)`` to ``(window, band * projection)``."""
+        if self.training and self.jitter:
+            shape = (len(covariances), 1, covariances.shape[-1], 1)
+            gains = torch.exp(self.jitter * torch.randn(shape, device=covariances.device))
+            covariances = covariances * gains * gains.mT
+        projected = self.projections @ covariances
+        power = (projected * self.projections).sum(dim=-1)
+        return torch.log(power + _FLOOR).flatten(1)
+
+
+class LogPower(Network):
+    """A student on log powers.
+
+    Args:
+        spec: The signal.
+        projections: In each band.
+        width: Of the hidden layer.
+        dropout: After the hidden layer.
+    """
+
+    signal_weights = ("front.", "head.0.", "head.1.")
+    gesture_weights = ("head.5.",)
+
+    def __init__(
+        self, spec: SignalSpec, *, projections: int, width: int, dropout: float = 0.1
+    ) -> None:
+        super().__init__(spec)
+        self.front = BandCovariances(spec)
+        bands = self.front.bands
+        self.head = nn.Sequential(
+            LogPowers(bands, self.front.channels, projections),
+            nn.Linear(bands * projections, width),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, spec.classes),
+        )
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Map ``(window, channel, time)`` to logits ``(window, gesture)``."""
+        logits: Tensor = self.head(self.front(self.checked(windows)))
+        return logits
+
+
+@register("log-power-30k", "student")
+def log_power_30k(spec: SignalSpec) -> nn.Module:
+    """Build the widest student of at most 30 k parameters."""
+    return widest(_of_width(spec), 30_000)
+
+
+@register("log-power-10k", "student")
+def log_power_10k(spec: SignalSpec) -> nn.Module:
+    """Build the widest student of at most 10 k parameters."""
+    return widest(_of_width(spec), 10_000)
+
+
+def _of_width(spec: SignalSpec) -> Callable[[int], LogPower]:
+    return lambda width: LogPower(spec, projections=2 * width // 5, width=width)

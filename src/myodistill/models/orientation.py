@@ -1,0 +1,130 @@
+"""How a ring of electrodes was put on: turned, or the other way round.
+
+People wear a ring turned by some electrodes, on the left or the right arm. Among all rotations
+and mirrorings the one is taken under which a person's windows look most like those of others; for
+a new person this needs no labels. It is a permutation of channels and becomes a part of the
+person's pre-processing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from myodistill.datasets.recording import Electrodes
+
+Permutation = NDArray[np.intp]
+
+_SHRINKAGE = 0.3
+_ROUNDS = 10
+
+
+def orientations(electrodes: Electrodes) -> list[Permutation]:
+    """Return every way to turn a ring, as the channel at each place; a grid has only its own."""
+    order = electrodes.positions()[0] if electrodes.is_ring else np.arange(electrodes.channels)
+    if not electrodes.is_ring or electrodes.rows > 1:
+        return [np.arange(electrodes.channels)]
+    count = len(order)
+    result = []
+    for direction in (1, -1):
+        for shift in range(count):
+            turned = np.empty(count, dtype=np.intp)
+            turned[order] = order[(direction * np.arange(count) + shift) % count]
+            result.append(turned)
+    return result
+
+
+@dataclass(frozen=True)
+class Template:
+    """What people who are turned alike look like.
+
+    Attributes:
+        means: Mean log-covariance of each gesture, shape ``(gesture, feature)``.
+        precision: Inverse of the scatter around them, shape ``(feature, feature)``.
+    """
+
+    means: Tensor
+    precision: Tensor
+
+    def choose(self, turned: Sequence[Tensor], labels: Tensor | None = None) -> int:
+        """Return which orientation of a person's windows is the most likely.
+
+        Args:
+            turned: Log-covariances of the windows in every orientation, ``(window, feature)``.
+            labels: Gesture of each window, where known; else a mixture of all gestures is fitted.
+        """
+        scores = []
+        for features in turned:
+            weighted = features @ self.precision
+            distance = (
+                (weighted * features).sum(dim=1, keepdim=True)
+                - 2 * weighted @ self.means.mT
+                + ((self.means @ self.precision) * self.means).sum(dim=1)
+            )
+            if labels is None:
+                likelihood = torch.logsumexp(-0.5 * distance, dim=1)
+            else:
+                likelihood = -0.5 * distance.gather(1, labels[:, None])[:, 0]
+            scores.append(float(likelihood.mean()))
+        return int(np.argmax(scores))
+
+
+def align(people: Sequence[Sequence[Tensor]], labels: Sequence[Tensor]) -> list[int]:
+    """Turn a group of people alike, by the means of their gestures.
+
+    Each in turn is given the orientation that agrees best with the mean of the others, from every
+    person as the first guess; the most coherent result wins (generalised Procrustes analysis,
+    Gower, Psychometrika 40, 1975, over a finite group).
+
+    Args:
+        people: For each person the log-covariances in every orientation.
+        labels: For each person the gesture of each window.
+
+    Returns:
+        The orientation of each person.
+    """
+    means = [
+        torch.stack([_centred_means(features, gestures) for features in turned])
+        for turned, gestures in zip(people, labels, strict=True)
+    ]  # each (orientation, gesture, feature)
+    best: tuple[float, list[int]] = (-1.0, [])
+    for first in means:
+        chosen = [int((m * first[0]).sum(dim=(1, 2)).argmax()) for m in means]
+        for _ in range(_ROUNDS):
+            before = list(chosen)
+            total = sum((m[c] for m, c in zip(means, chosen, strict=True)), torch.zeros(()))
+            for place, m in enumerate(means):
+                others = total - m[chosen[place]]
+                chosen[place] = int((m * others).sum(dim=(1, 2)).argmax())
+                total = others + m[chosen[place]]
+            if chosen == before:
+                break
+        coherence = float((total**2).sum())
+        if coherence > best[0]:
+            best = (coherence, chosen)
+    return best[1]
+
+
+def template(features: Tensor, labels: Tensor) -> Template:
+    """Fit what aligned people look like: gesture means and one shrunk scatter."""
+    means = _means(features, labels)
+    deviations = features - means[labels]
+    scatter = deviations.mT @ deviations / len(features)
+    scatter = (1 - _SHRINKAGE) * scatter + _SHRINKAGE * torch.diag(scatter.diagonal())
+    return Template(means, torch.linalg.inv(scatter))
+
+
+def _centred_means(features: Tensor, labels: Tensor) -> Tensor:
+    means = _means(features, labels)
+    return means - means.mean(dim=0)
+
+
+def _means(features: Tensor, labels: Tensor) -> Tensor:
+    count = int(labels.max()) + 1
+    sums = torch.zeros(count, features.shape[1]).index_add_(0, labels, features)
+    return sums / torch.bincount(labels, minlength=count).clamp_min(1)[:, None]

@@ -1,0 +1,204 @@
+"""People as a model meets them: filtered once, re-centred and turned into one frame."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from myodistill.datasets.dataset import Dataset
+from myodistill.datasets.recording import Repetition
+from myodistill.models.covariance import BandCovariances, LogCovariances
+from myodistill.models.orientation import Template, align, orientations, template
+from myodistill.signals.filters import apply, design
+from myodistill.signals.preprocessing import Preprocessing, recentring, scaling
+from myodistill.signals.windows import Windows, cut, join
+from myodistill.splits import Split
+from myodistill.training.loop import Inputs
+
+_GLANCE = 4
+"""Every so many windows are looked at to find a person's orientation."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One subject in the common frame.
+
+    Attributes:
+        subject: Name.
+        preprocessing: What brought them there.
+        windows: All of the subject's windows, pre-processed.
+        known: The windows that the frame was found from, pre-processed.
+    """
+
+    subject: str
+    preprocessing: Preprocessing
+    windows: Windows
+    known: Windows
+
+
+class People:
+    """The subjects of one fold.
+
+    Args:
+        dataset: Where the recordings come from.
+        split: Who trains and who is held out.
+        recentre: Whiten people and turn their rings alike; else scale their channels.
+    """
+
+    def __init__(self, dataset: Dataset, split: Split, *, recentre: bool) -> None:
+        self.dataset = dataset
+        self.split = split
+        self.recentre = recentre
+        self.filtered = cache(self._filtered)
+        self._turns = orientations(dataset.facts.electrodes) if recentre else []
+        self._training_turns: dict[str, int] = {}
+        self._template: Template | None = None
+        if len(self._turns) > 1:
+            self._align()
+
+    def training(self) -> list[Person]:
+        """Return the subjects that are not held out; all their repetitions are known."""
+        return [self._training_person(subject) for subject in self.split.pretraining]
+
+    def heldout(self, subject: str, k: int) -> Person:
+        """Return a held-out subject who calibrates with ``k`` repetitions.
+
+        At K = 0 the frame is found from the first repetition without its labels.
+        """
+        known = self.split.unlabelled(subject, k)
+        matrix = self._frame(self.filtered(subject).select(known))
+        if self._template is not None:
+            seen = self._mapped(subject, matrix).select(known)
+            labels = torch.from_numpy(seen.labels[::_GLANCE]) if k else None
+            turn = self._turns[self._template.choose(self._turned(seen), labels)]
+            matrix = matrix[turn]
+        return self._person(subject, matrix, known)
+
+    def digest(self) -> str:
+        """Return what changes with any sample of any subject of the fold."""
+        content = hashlib.sha256()
+        for subject in (*self.split.pretraining, *self.split.heldout):
+            content.update(self.filtered(subject).signal.tobytes())
+        return content.hexdigest()[:16]
+
+    def _training_person(self, subject: str) -> Person:
+        known = self.split.calibration(subject, self.split.repetitions)
+        matrix = self._frame(self.filtered(subject).select(known))
+        if self._turns:
+            matrix = matrix[self._turns[self._training_turns.get(subject, 0)]]
+        return self._person(subject, matrix, known)
+
+    def _person(self, subject: str, matrix: np.ndarray, known: frozenset[Repetition]) -> Person:
+        facts = self.dataset.facts
+        fitted_on = known
+        if self._template is not None:
+            fitted_on = known | self._training_repetitions()
+        preprocessing = Preprocessing(
+            facts.sampling_rate, facts.passband, 0.0, matrix, frozenset(fitted_on)
+        )
+        windows = preprocessing.map(self.filtered(subject))
+        return Person(subject, preprocessing, windows, windows.select(known))
+
+    def _training_repetitions(self) -> frozenset[Repetition]:
+        return frozenset().union(*(self.filtered(s).seen() for s in self.split.pretraining))
+
+    def _align(self) -> None:
+        turned, labels = [], []
+        for subject in self.split.pretraining:
+            person = self._training_person(subject)
+            turned.append(self._turned(person.known))
+            labels.append(torch.from_numpy(person.known.labels[::_GLANCE]))
+        chosen = align(turned, labels)
+        self._training_turns = dict(zip(self.split.pretraining, chosen, strict=True))
+        features = [views[turn] for views, turn in zip(turned, chosen, strict=True)]
+        self._template = template(torch.cat(features), torch.cat(labels))
+
+    def _turned(self, windows: Windows) -> list[Tensor]:
+        """Log-covariances of some windows in every orientation, re-centred to their own mean."""
+        front = LogCovariances(self.dataset.facts.spec())
+        signals = torch.from_numpy(windows.gather(slice(None, None, _GLANCE)))
+        front.recentre(signals)
+        return front.permuted(signals, self._turns)
+
+    def _frame(self, windows: Windows) -> np.ndarray:
+        return recentring(windows) if self.recentre else scaling(windows)
+
+    def _mapped(self, subject: str, matrix: np.ndarray) -> Windows:
+        facts = self.dataset.facts
+        fitted = Preprocessing(facts.sampling_rate, facts.passband, 0.0, matrix, frozenset())
+        return fitted.map(self.filtered(subject))
+
+    def _filtered(self, subject: str) -> Windows:
+        facts = self.dataset.facts
+        sections = design(facts.sampling_rate, facts.passband)
+        recordings = self.dataset.recordings(subject)
+        signals = [apply(sections, recording.signal) for recording in recordings]
+        return cut(recordings, signals, samples=facts.samples, step=facts.step)
+
+
+class SignalInputs:
+    """Windows cut from their signal when they are asked for, on the device that holds it.
+
+    Args:
+        windows: Pre-processed.
+        device: Where the signal is kept.
+    """
+
+    def __init__(self, windows: Windows, device: str = "cpu") -> None:
+        self._positions = torch.from_numpy(windows.signal).to(device).unfold(0, windows.samples, 1)
+        self._starts = torch.from_numpy(windows.starts)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, places: Tensor) -> Tensor:
+        return self._positions[self._starts[places.cpu()].to(self._positions.device)]
+
+
+def split_network(network: nn.Module) -> tuple[nn.Module | None, nn.Module]:
+    """Return the fixed front of a network, if it has one, and what is trained."""
+    front = getattr(network, "front", None)
+    if not isinstance(front, nn.Module):
+        return None, network
+    return front, network.get_submodule("head")
+
+
+@torch.no_grad()
+def inputs(
+    network: nn.Module, people: Sequence[Person], windows: Sequence[Windows], *, device: str = "cpu"
+) -> Inputs:
+    """Return what the trained part of a network reads.
+
+    A network with a fixed front has it computed once, re-centred to each person; for others the
+    signals themselves are the inputs.
+
+    Args:
+        network: Whose inputs.
+        people: Who is read.
+        windows: For each of them the windows to read, pre-processed.
+        device: Where the inputs are kept.
+    """
+    front, _ = split_network(network)
+    if front is None:
+        return SignalInputs(join(list(windows)), device)
+    front = front.to(device)
+    parts = []
+    for person, part in zip(people, windows, strict=True):
+        recentre(network, person)
+        for begin in range(0, len(part), 4096):
+            batch = torch.from_numpy(part.gather(slice(begin, begin + 4096)))
+            parts.append(front(batch.to(device)))
+    return torch.cat(parts)
+
+
+def recentre(network: nn.Module, person: Person) -> None:
+    """Re-centre the fixed front of a network, if it has one, to a person; no label is used."""
+    front, _ = split_network(network)
+    if isinstance(front, BandCovariances):
+        front.recentre(torch.from_numpy(person.known.gather()).to(front.whitening.device))

@@ -1,0 +1,80 @@
+"""What a run has finished: bundles in folders that are there whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from myodistill.deploy.bundle import Bundle
+from myodistill.errors import BundleError
+from myodistill.files import new_folder, write_text
+from myodistill.training.loop import Where
+
+_RECORD = "record.json"
+
+
+class Store:
+    """Keeps finished work under a folder and says what need not be done again.
+
+    Args:
+        root: Folder of one fold and seed.
+        resume: Go on from the checkpoints of a killed run; else begin such stages again.
+    """
+
+    def __init__(self, root: Path, *, resume: bool = True) -> None:
+        self.root = root
+        self._resume = resume
+
+    def bundle(self, name: str, key: str, make: Callable[[Where], Bundle]) -> Bundle:
+        """Return the bundle of a stage: the stored one if it is still valid, else a new one.
+
+        Args:
+            name: Folder below the root.
+            key: Changes with everything that the bundle depends on.
+            make: Trains it; told where to keep its checkpoint and log.
+        """
+        folder = self.root / name
+        if self._record(folder).get("key") == key:
+            try:
+                return Bundle.load(folder)
+            except BundleError:
+                pass  # damaged since: made anew
+        checkpoint = self.root / "unfinished" / f"{name.replace('/', '-')}-{key}.safetensors"
+        if not self._resume:
+            checkpoint.unlink(missing_ok=True)
+        title = f"{self.root.parent.name} {self.root.name} {name}"
+        begin = time.perf_counter()
+        made = make(Where(checkpoint, self.root / "logs" / name, title))
+        seconds = time.perf_counter() - begin
+        bundle = replace(made, origin={**made.origin, "key": key, "seconds": round(seconds, 3)})
+        with new_folder(folder) as part:
+            bundle.save(part)
+            write_text(part / _RECORD, json.dumps({"key": key}))
+        checkpoint.unlink(missing_ok=True)
+        return bundle
+
+    def value(self, name: str, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what ``make`` returned for this key, computed once."""
+        path = self.root / f"{name}.json"
+        stored = _read(path)
+        if stored.get("key") == key:
+            return dict(stored["value"])
+        value = make()
+        write_text(path, json.dumps({"key": key, "value": value}))
+        return value
+
+    @staticmethod
+    def _record(folder: Path) -> dict[str, Any]:
+        return _read(folder / _RECORD)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
