@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pyriemann.geometry.base import invsqrtm, logm
 from pyriemann.geometry.distance import distance_logeuclid
-from pyriemann.geometry.mean import mean_euclid
+from pyriemann.geometry.mean import mean_logeuclid
 from pyriemann.geometry.tangentspace import log_map_euclid
 from pyriemann.transfer import TLCenter
 from scipy.signal import stft
@@ -93,15 +93,17 @@ def test_log_covariance_is_pyriemanns_log_euclidean_geometry() -> None:
     assert np.allclose(mine, theirs)
 
 
-def test_recentring_is_pyriemanns_with_the_arithmetic_mean() -> None:
+def test_recentring_is_pyriemanns_with_the_log_euclidean_mean() -> None:
     rng = np.random.default_rng(1)
     signal = (rng.standard_normal((3000, 4)) @ rng.standard_normal((4, 4))).astype("f4")
     starts = np.arange(0, 2900, 50)
     zeros = np.zeros(len(starts), dtype=np.intp)
     windows = Windows(signal, 100, starts, zeros, zeros, (Repetition("s", "a", 0),))
     matrices = covariances(windows.gather())
+    power = np.trace(matrices, axis1=1, axis2=2)[:, None, None] / 4
+    ridged = matrices + 1e-3 * power * np.eye(4)
     matrix = preprocessing.recentring(windows)
-    assert np.allclose(matrix, invsqrtm(mean_euclid(matrices)), rtol=1e-4)
+    assert np.allclose(matrix, invsqrtm(mean_logeuclid(ridged)), rtol=1e-4)
     labels = np.array(["s/0"] * len(matrices))
-    centred = TLCenter("s", metric="euclid").fit_transform(matrices, labels)
-    assert np.allclose(matrix @ matrices @ matrix.T, centred, atol=1e-4)
+    centred = TLCenter("s", metric="logeuclid").fit_transform(ridged, labels)
+    assert np.allclose(matrix @ ridged @ matrix.T, centred, atol=1e-4)
