@@ -13,6 +13,7 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 
+from myodistill.cli_data import data
 from myodistill.config import Settings, make_settings, read_yaml
 from myodistill.errors import MyoDistillError
 from myodistill.evaluation import results
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 evaluate = typer.Typer(help="Score what was trained.", no_args_is_help=True)
 app.add_typer(evaluate, name="evaluate")
+app.add_typer(data, name="data")
 
 console = Console()
 

@@ -93,8 +93,9 @@ class Fold:
         self.seed = seed
         self.spec = dataset.facts.spec()
         self.people = People(dataset, split, recentre=settings.recentre)
-        self.cohort = cache(self._cohort)
         self.person = cache(self.people.heldout)
+        self.opinion = lru_cache(maxsize=8)(self._opinion)
+        self._cohorts: dict[type | None, Cohort] = {}
         self.features = lru_cache(maxsize=len(FLOORS))(self._features)
 
     # Stage 1
@@ -192,8 +193,12 @@ class Fold:
         for bundle in bundles:
             require_unseen(test, bundle.seen, what=f"{bundle.origin['stage']} {bundle.model}")
         windows = self.people.filtered(subject).select(test)
-        opinion = sum(_log_softmax(bundle.logits(windows)) for bundle in bundles)
+        opinion = sum(self.opinion(bundle, subject) for bundle in bundles)
         return Answer(windows.labels, np.argmax(opinion, axis=1))
+
+    def _opinion(self, bundle: Bundle, subject: str) -> NDArray[np.float32]:
+        windows = self.people.filtered(subject).select(self.split.test(subject))
+        return _log_softmax(bundle.logits(windows))
 
     def floor(self, name: str, subject: str, k: int) -> Answer:
         """Calibrate a classical method as everything else is, and decide the test sessions."""
@@ -284,10 +289,18 @@ class Fold:
         read = inputs(network, [person], [windows], device=self.settings.device)
         return Own(read, torch.from_numpy(windows.labels), _last_repetition([windows]))
 
-    def _cohort(self, model: str) -> Cohort:
+    def cohort(self, model: str) -> Cohort:
+        """Return the training subjects as a model reads them; models with one front share it."""
+        network = build(model, self.spec)
+        front, _ = split_network(network)
+        kind = type(front) if front is not None else None
+        if kind not in self._cohorts:
+            self._cohorts[kind] = self._cohort(network)
+        return self._cohorts[kind]
+
+    def _cohort(self, network: nn.Module) -> Cohort:
         people = self.people.training()
         windows = [person.windows for person in people]
-        network = build(model, self.spec)
         return Cohort(
             inputs=inputs(network, people, windows, device=self.settings.device),
             labels=torch.from_numpy(np.concatenate([part.labels for part in windows])),
