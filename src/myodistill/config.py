@@ -85,6 +85,23 @@ class Distillation(Training):
     )
 
 
+class Augmentation(_Settings):
+    """What is done to a training window each time it is seen; all off unless asked for."""
+
+    rotation: float = Field(0.0, ge=0, description="most electrodes to turn by (a grid shifts)")
+    fractional: bool = Field(False, description="turn by parts of an electrode, interpolated")
+    dropout: float = Field(0.0, ge=0, lt=1, description="chance of each channel to fall silent")
+    gain_db: float = Field(0.0, ge=0, description="spread (sd) of each channel's gain, in dB")
+    jitter: float = Field(0.0, ge=0, description="sd of white noise, in units of the batch")
+    time_shift: int = Field(0, ge=0, description="most samples to shift in time")
+    mains_hz: float = Field(0.0, ge=0, description="frequency of added mains hum; 0: none")
+    mains_db: float = Field(-20.0, description="loudest hum against each channel's power, in dB")
+    snr_db: tuple[float, float] | None = Field(
+        None, description="range of signal to added noise, in dB"
+    )
+    mixup: float = Field(0.0, ge=0, le=1, description="strength (alpha) of mixup; 0: none")
+
+
 class Settings(_Settings):
     """A whole run: whose recordings, which models, how each stage trains."""
 
