@@ -17,6 +17,9 @@ from myodistill.errors import BundleError, DataError, SettingsError
 from myodistill.realtime.rule import REJECTED, Chooser, Rule
 from myodistill.signals.preprocessing import Preprocessing, Stream
 
+LIMIT = 1e15
+"""Larger values, like those that are not finite, come from no amplifier."""
+
 
 class Model(Protocol):
     """What a decoder needs of a bundle or of its exported form."""
@@ -56,9 +59,9 @@ class Decoder:
     """One person's decoder in operation on one stream.
 
     Windows begin at samples 0, ``step``, 2 ``step`` and so on of the stream. They are answered one
-    at a time, so that the size of the chunks changes nothing. A value that is not finite is
-    replaced by the channel's newest finite one, so that the filters stay sound; the decoder
-    abstains in every window that touches it, and the rule begins anew.
+    at a time, so that the size of the chunks changes nothing. A value that is not finite (or
+    beyond :data:`LIMIT`) is replaced by the channel's newest sound one, so that the filters stay
+    sound; the decoder abstains in every window that touches it, and the rule begins anew.
 
     Args:
         model: A bundle with a person's pre-processing, or its exported form.
@@ -126,11 +129,12 @@ class Decoder:
         return decisions
 
     def _repair(self, chunk: Signal) -> NDArray[np.bool_]:
-        """Fill what is not finite from the newest finite values; say which samples those are."""
-        bad = np.asarray(~np.isfinite(chunk).all(axis=1))
+        """Fill what is not sound from the newest sound values; say which samples those are."""
+        sound = np.abs(chunk) <= LIMIT
+        bad = ~np.asarray(sound.all(axis=1))
         for place in np.flatnonzero(bad):
             before = chunk[place - 1] if place else self._newest
-            chunk[place] = np.where(np.isfinite(chunk[place]), chunk[place], before)
+            chunk[place] = np.where(sound[place], chunk[place], before)
         if len(chunk):
             self._newest = chunk[-1].copy()
         return bad
@@ -139,8 +143,7 @@ class Decoder:
         """Pre-process; the filter begins when every channel has given a finite value."""
         lost = int((~np.isfinite(chunk).all(axis=1)).sum())
         out = np.zeros_like(chunk)
-        with np.errstate(over="ignore", invalid="ignore"):  # the answer will not be finite
-            out[lost:] = self._stream.push(chunk[lost:])
+        out[lost:] = self._stream.push(chunk[lost:])
         return out
 
     def _decide(self) -> Decision:
