@@ -11,6 +11,7 @@ import pytest
 from decoding import STEP, bundle, positions, recording
 
 from myodistill.deploy.bundle import Bundle
+from myodistill.deploy.cortex import build_cortex, emulate, footprint, lacking
 from myodistill.deploy.int8 import Quantised, operators, quantise, require_int8
 from myodistill.deploy.onnx import to_onnx
 from myodistill.deploy.plain_c import to_c
@@ -154,3 +155,21 @@ def test_states_its_memory(student: Bundle, quantised: Quantised) -> None:
     assert single.ram < 16_000
     assert eight.weights < 0.45 * single.weights
     assert operators(quantised.model) == quantised.operators
+
+
+@pytest.mark.skipif(lacking() is not None, reason="no Cortex-M compiler or emulator here")
+@pytest.mark.parametrize("eight", [False, True])
+def test_cortex_m4f(student: Bundle, quantised: Quantised, tmp_path: Path, eight: bool) -> None:
+    signal = SIGNAL[:1500].copy()
+    signal[400, 2] = np.nan
+    folder, bits = tmp_path / "c", quantised if eight else None
+    source = to_c(student, step=STEP, rule=VARIED, quantised=bits)
+    source.write(folder)
+    memory = footprint(build_cortex(folder))
+    assert source.tables < memory.flash < source.tables + 8000
+    assert source.ram <= memory.ram < source.ram + 512
+    emulated = emulate(folder, signal)
+    model = OnnxModel.load(quantised.model.SerializeToString()) if eight else student
+    require_same(model, emulated.played, signal, STEP, VARIED)
+    assert 0 < emulated.stack < 512
+    assert 10_000 < emulated.instructions < 1_000_000

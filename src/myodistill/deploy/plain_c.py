@@ -105,7 +105,7 @@ def to_c(
         "@defines@", "".join(f"#define MD_{name} {value}\n" for name, value in defines.items())
     )
     files = {"md.h": header, "md_model.h": _model(bundle, tables)}
-    files |= {name: _static(name) for name in ("md.c", "md_host.c")}
+    files |= {name: _static(name) for name in ("md.c", "md_host.c", "md_cortex.c", "md_cortex.ld")}
     return Source(files, ram, table_bytes, sum(tables[name].nbytes for name in heavy))
 
 
@@ -127,7 +127,7 @@ def _sizes(
         "TAPS": lowered.taps.shape[1],
         "PROJECTIONS": projections,
         "HIDDEN": len(lowered.biases[0]),
-        "BLOCK": min(samples, -(-even // 4) * 4),
+        "BLOCK": min(samples // 4 * 4, -(-even // 4) * 4),
         "MAPPED": int(lowered.map is not None),
         "INT8": int(int8),
         "SMOOTHING": rule.smoothing,
