@@ -53,7 +53,8 @@ def played(
     quantised: Quantised | None = None,
 ) -> Played:
     to_c(bundle, step=step, rule=rule, quantised=quantised).write(folder)
-    return play(build_host(folder, optimise="-O1", sanitise=True), signal, folder)
+    (found,) = play(build_host(folder, optimise="-O1", sanitise=True), [signal], folder)
+    return found
 
 
 def require_same(model: Model, c: Played, signal: np.ndarray, step: int, rule: Rule | None) -> None:

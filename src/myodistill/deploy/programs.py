@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,23 +88,45 @@ def build_host(
     return program
 
 
-def play(program: Path, signal: Signal, folder: Path) -> Played:
-    """Decode a whole recording, ``(time, channel)``, by :func:`build_host`'s program.
+def play(program: Path, signals: Sequence[Signal], folder: Path) -> list[Played]:
+    """Decode recordings, ``(time, channel)``, each from the beginning, by the host's program.
+
+    Args:
+        program: From :func:`build_host`.
+        signals: The recordings.
+        folder: For files on the way.
 
     Raises:
         ToolError: It fails.
     """
-    samples = folder / "samples.f32"
-    samples.write_bytes(np.ascontiguousarray(signal, dtype="<f4").tobytes())
-    lines = run([str(program), samples.name], folder=folder).splitlines()
-    rows = np.array([line.split() for line in lines[:-1]], dtype=np.float64)
-    rows = rows.reshape(len(lines) - 1, -1) if len(rows) else np.zeros((0, 5))
-    whole = rows[:, :3].astype(np.int64)
+    names = []
+    for place, signal in enumerate(signals):
+        names.append(f"samples-{place}.f32")
+        content = np.ascontiguousarray(signal, dtype="<f4").tobytes()
+        (folder / names[-1]).write_bytes(content)
+    lines = run([str(program), *names], folder=folder).splitlines()
+    found: list[Played] = []
+    rows: list[list[str]] = []
+    for line in lines:
+        words = line.split()
+        if len(words) > 1:
+            rows.append(words)
+        else:
+            found.append(_played(rows, abstained=int(words[0])))
+            rows = []
+    for name in names:
+        (folder / name).unlink()
+    return found
+
+
+def _played(rows: list[list[str]], *, abstained: int) -> Played:
+    table = np.array(rows, dtype=np.float64) if rows else np.zeros((0, 5))
+    whole = table[:, :3].astype(np.int64)
     return Played(
         samples=whole[:, 0],
         gestures=whole[:, 1],
         answers=whole[:, 2],
-        logits=rows[:, 5:].astype(np.float32),
-        seconds=rows[:, 4] / 1e9,
-        abstained=int(lines[-1]),
+        logits=table[:, 5:].astype(np.float32),
+        seconds=table[:, 4] / 1e9,
+        abstained=abstained,
     )
