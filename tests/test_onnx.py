@@ -14,6 +14,7 @@ from decoding import STEP, bundle, positions, recording
 
 from myodistill.deploy import onnx as export
 from myodistill.deploy.bundle import Bundle
+from myodistill.deploy.export import deployable
 from myodistill.deploy.onnx import compare, to_onnx, write_onnx
 from myodistill.errors import BundleError, ModelError
 from myodistill.realtime.decoder import Decoder
@@ -62,6 +63,7 @@ def test_metadata(student: Bundle, exported: bytes) -> None:
 @pytest.mark.parametrize(("model", "rows"), [("tcn-10k", 1), ("lstm-10k", 1), ("log-power-30k", 8)])
 def test_other_students(model: str, rows: int, tmp_path: Path) -> None:
     other = bundle(model, channels=8 * rows, rows=rows, epochs=1)
+    assert deployable(model, other.spec)["onnx"] is None
     signal = recording(3, 8 * rows, seconds=0.2)
     assert write_onnx(other, tmp_path / "x.onnx", filtered(other, signal)) < 1e-3
 
