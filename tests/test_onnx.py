@@ -88,6 +88,25 @@ print(json.dumps([len(decisions), sorted(heavy)]))
     assert json.loads(done.stdout) == [5, []]
 
 
+@pytest.mark.parametrize(
+    ("module", "absent"), [("realtime.runtime", "onnxruntime"), ("deploy.onnx", "onnxscript")]
+)
+def test_says_what_is_not_installed(module: str, absent: str) -> None:
+    script = f"""
+import sys
+sys.modules["{absent}"] = None
+from myodistill.errors import ToolError
+try:
+    import myodistill.{module}
+except ToolError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"{absent}: expected it to be installed, it is not; pip install")
+
+
 def test_bad_input(student: Bundle, exported: bytes, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="person's pre-processing"):
         to_onnx(replace(student, preprocessing=None))

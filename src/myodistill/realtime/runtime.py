@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from myodistill.datasets.recording import Electrodes, Signal, SignalSpec
-from myodistill.errors import BundleError
+from myodistill.errors import BundleError, ToolError
 from myodistill.signals.preprocessing import Preprocessing
+
+try:
+    import onnxruntime
+except ImportError as error:
+    raise ToolError(
+        "onnxruntime: expected it to be installed, it is not; pip install 'myodistill[runtime]'"
+    ) from error
 
 FORMAT = 1
 

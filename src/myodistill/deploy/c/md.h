@@ -11,6 +11,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 @defines@
 /* The sizes follow from these. */
 #define MD_PAD (MD_TAPS / 2)
@@ -62,5 +66,9 @@ void md_init(md_decoder *decoder);
 /* Take one sample of every channel, in MD_UNIT, MD_RATE_HZ times a second.
  * Returns 1 and fills `decision` when the sample completes a window, else 0. */
 int md_push(md_decoder *decoder, const float sample[MD_CHANNELS], md_decision *decision);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
