@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from decoding import STEP, bundle, positions, recording
 
+from myodistill.deploy import generated
 from myodistill.deploy.bundle import Bundle
 from myodistill.deploy.cortex import build_cortex, emulate, footprint, lacking
 from myodistill.deploy.int8 import Quantised, operators, quantise, require_int8
+from myodistill.deploy.lowering import lower
 from myodistill.deploy.onnx import to_onnx
 from myodistill.deploy.plain_c import to_c
 from myodistill.deploy.programs import Played, build_host, play
@@ -137,8 +139,12 @@ def test_a_layer_that_stays_float_fails(student: Bundle) -> None:
 
 
 def test_bad_input(student: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = bundle("tcn-10k", epochs=0)
     with pytest.raises(ModelError, match=r"tcn-10k: .*log-power-30k, log-power-10k.*got a Tcn"):
-        to_c(bundle("tcn-10k", epochs=0), step=STEP)
+        lower(other, other.network)
+    monkeypatch.setattr(generated, "find_spec", lambda _: None)
+    with pytest.raises(ToolError, match="emx-onnx-cgen: expected it to be installed"):
+        to_c(other, step=STEP)
     with pytest.raises(BundleError, match="person's pre-processing"):
         to_c(replace(student, preprocessing=None), step=STEP)
     with pytest.raises(SettingsError, match="step"):
@@ -148,6 +154,21 @@ def test_bad_input(student: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ToolError, match="no-such-compiler: expected it on this machine"):
         build_host(tmp_path, compiler="no-such-compiler")
     assert not list(tmp_path.iterdir())
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    "model",
+    [
+        "gru-10k",
+        *(pytest.param(m, marks=pytest.mark.slow) for m in ("tcn-10k", "cnn-10k", "lstm-10k")),
+    ],
+)
+def test_generated_networks(model: str, tmp_path: Path) -> None:
+    pytest.importorskip("emx_onnx_cgen")
+    other = bundle(model, epochs=3)
+    c = played(tmp_path / "c", other, SIGNAL[:2000])
+    require_same(other, c, SIGNAL[:2000], STEP, None)
 
 
 def test_states_its_memory(student: Bundle, quantised: Quantised) -> None:

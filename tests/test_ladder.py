@@ -11,7 +11,7 @@ from decoding import STEP, bundle, positions, recording
 from rich.console import Console
 
 from myodistill.datasets.recording import Annotation, Recording
-from myodistill.deploy import programs
+from myodistill.deploy import generated, programs
 from myodistill.deploy.bundle import Bundle
 from myodistill.deploy.ladder import deploy_report
 from myodistill.deploy.rungs import Ladder
@@ -76,12 +76,13 @@ def test_a_student_that_every_target_runs(tmp_path: Path) -> None:
     assert "in float stay" in shown
 
 
-def test_names_what_a_student_cannot_run_on() -> None:
+def test_names_what_a_student_cannot_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generated, "find_spec", lambda _: None)
     ladder = report(bundle("tcn-10k", epochs=1), seeds=(5,))
     reasons = {rung.name: rung.reason for rung in ladder.rungs}
     assert reasons["PyTorch"] is reasons["ONNX"] is None
     assert "stays in float" in str(reasons["ONNX int8"])
-    assert "plain C knows" in str(reasons["C float"])
+    assert "emx-onnx-cgen: expected it to be installed" in str(reasons["C float"])
     assert reasons["C int8, Cortex-M4F"] == reasons["ONNX int8"]
     assert not ladder.operators
 

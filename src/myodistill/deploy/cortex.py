@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from myodistill.datasets.recording import Signal
-from myodistill.deploy.programs import WARNINGS, Played, run
+from myodistill.deploy.programs import Played, run, sources, warnings
 from myodistill.errors import ToolError
 
 COMPILER, EMULATOR = "arm-none-eabi-gcc", "qemu-system-arm"
@@ -73,8 +73,16 @@ def build_cortex(folder: Path, *, golden: bool = False) -> Path:
     program = folder / ("md_golden.elf" if golden else "md_cortex.elf")
     options = ["-DMD_GOLDEN"] if golden else []
     linking = [*_LINK, "-T", "md_cortex.ld", f"-Wl,-Map={program.with_suffix('.map').name}"]
-    command = [COMPILER, "--specs=nano.specs", *_CHIP, *WARNINGS, *_SPEED, *options, *linking]
-    run([*command, "-o", program.name, "md.c", "md_cortex.c", "-lm"], folder=folder)
+    command = [
+        COMPILER,
+        "--specs=nano.specs",
+        *_CHIP,
+        *warnings(folder),
+        *_SPEED,
+        *options,
+        *linking,
+    ]
+    run([*command, "-o", program.name, *sources(folder), "md_cortex.c", "-lm"], folder=folder)
     return program
 
 

@@ -14,7 +14,7 @@ from myodistill.deploy.onnx import write_onnx
 from myodistill.deploy.plain_c import to_c
 from myodistill.errors import DataError, ModelError, SettingsError, unknown_name
 from myodistill.files import write_bytes
-from myodistill.models.catalogue import build
+from myodistill.models.catalogue import build, entry
 from myodistill.models.covariance import LogCovariances
 from myodistill.realtime.rule import Rule
 from myodistill.signals.windows import Windows
@@ -22,7 +22,7 @@ from myodistill.signals.windows import Windows
 TARGETS = {
     "onnx": "one ONNX file in float, for ONNX Runtime",
     "int8": "one ONNX file with its linear layers in 8 bits",
-    "c": "C99 sources in float",
+    "c": "C99 sources in float; networks other than log-power ones by emx-onnx-cgen",
     "c-int8": "C99 sources with linear layers in 8 bits",
 }
 """What there is to export to, and what it gives."""
@@ -75,11 +75,15 @@ def export(
         assert calibration is not None
         write_onnx(bundle, out, calibration)
         return
-    if step is not None and to.startswith("c"):
-        source = to_c(bundle, step=step, rule=rule)  # says first what C cannot run
-        if to == "c":
-            source.write(out)
-            return
+    if to == "c":
+        assert step is not None
+        to_c(bundle, step=step, rule=rule).write(out)
+        return
+    if not can_lower(bundle.network):
+        raise ModelError(
+            f"{bundle.model}: expected a log-power student for 8 bits, got a "
+            f"{type(bundle.network).__name__}; export it in float, or distill into one of these"
+        )
     assert calibration is not None
     quantised = quantise(bundle, calibration)
     if to == "int8":
@@ -103,9 +107,10 @@ def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
         network = build(model, spec)
     if can_lower(network):
         return dict.fromkeys(TARGETS)
-    reasons: dict[str, str | None] = dict.fromkeys(TARGETS, "only log-power students")
+    reasons: dict[str, str | None] = dict.fromkeys(TARGETS, "8 bits: only log-power students")
     logarithm = any(isinstance(module, LogCovariances) for module in network.modules())
     reasons["onnx"] = "ONNX has no matrix logarithm" if logarithm else None
+    reasons["c"] = None if entry(model).role == "student" else "C: only students"
     return reasons
 
 

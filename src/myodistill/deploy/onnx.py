@@ -41,8 +41,12 @@ TOLERANCE = 1e-3
 """Largest difference of a logit from PyTorch's that an export may have."""
 
 
-def to_onnx(bundle: Bundle) -> onnx.ModelProto:
-    """Export a bundle; the input is ``windows`` (window, channel, time), any number of windows.
+def to_onnx(bundle: Bundle, *, single: bool = False) -> onnx.ModelProto:
+    """Export a bundle; the input is ``windows`` (window, channel, time).
+
+    Args:
+        bundle: Of a student that has met its person.
+        single: For one window at a time; else for any number of windows.
 
     Raises:
         BundleError: The bundle has no person's pre-processing.
@@ -53,7 +57,7 @@ def to_onnx(bundle: Bundle) -> onnx.ModelProto:
             f"{bundle.model}: expected a person's pre-processing, the bundle has none yet; "
             f"calibrate it for a person first"
         )
-    example = torch.randn(2, bundle.spec.channels, bundle.spec.samples)
+    example = torch.randn(1 if single else 2, bundle.spec.channels, bundle.spec.samples)
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -64,7 +68,7 @@ def to_onnx(bundle: Bundle) -> onnx.ModelProto:
                 opset_version=OPSET,
                 input_names=["windows"],
                 output_names=["logits"],
-                dynamic_shapes=({0: torch.export.Dim("window", min=1)},),
+                dynamic_shapes=None if single else ({0: torch.export.Dim("window", min=1)},),
             )
     except Exception as error:  # the exporter wraps whatever it meets in classes of its own
         raise ModelError(

@@ -2,7 +2,9 @@
  *
  * Memory: one md_decoder of MD_RAM_BYTES bytes, which you place; MD_TABLE_BYTES bytes of constant
  * tables; no allocation, no recursion, a stack of less than 512 bytes (424 measured on a Cortex-M4F). Needs expf, logf and rintf
- * of the C library, and IEEE floats: do not compile with -ffast-math.
+ * of the C library, and IEEE floats: do not compile with -ffast-math. A network that was generated
+ * (md_network.c) adds static temporaries of its own, which the linker map shows, and may use 1 kB of
+ * stack.
  *
  * @model@
  */
@@ -17,7 +19,11 @@ extern "C" {
 
 @defines@
 /* The sizes follow from these. */
+#if MD_NETWORK
+#define MD_PAD 0
+#else
 #define MD_PAD (MD_TAPS / 2)
+#endif
 #define MD_FEATURES (MD_BANDS * MD_PROJECTIONS)
 #define MD_WIDEST (MD_FEATURES > MD_HIDDEN ? MD_FEATURES : MD_HIDDEN)
 
@@ -48,10 +54,12 @@ typedef struct {
     float first[MD_CHANNELS];
     float filter[MD_CHANNELS][MD_SECTIONS][2];
     float signal[MD_INPUTS][MD_SAMPLES + 2 * MD_PAD]; /* zeros on both sides of the window */
+#if !MD_NETWORK
     float block[MD_INPUTS][MD_BLOCK];
     float covariance[MD_INPUTS][MD_INPUTS];
     float features[MD_FEATURES];
     float hidden[MD_HIDDEN];
+#endif
 #if MD_INT8
     uint8_t quantised[(MD_WIDEST + 3) / 4 * 4];
 #endif
