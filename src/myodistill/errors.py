@@ -38,6 +38,10 @@ class OutputError(MyoDistillError):
     """Results cannot be written; what was there before is untouched."""
 
 
+class ToolError(MyoDistillError):
+    """A program that is needed is not on this machine, or fails."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the line for an unknown name, with the nearest known names as a suggestion.
 

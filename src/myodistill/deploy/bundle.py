@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from myodistill.datasets.recording import Electrodes, Repetition, SignalSpec
+from myodistill.datasets.recording import Electrodes, Repetition, Signal, SignalSpec
 from myodistill.errors import BundleError, ModelError
 from myodistill.files import write_bytes, write_text
 from myodistill.models.catalogue import build
@@ -64,6 +65,12 @@ class Bundle:
         if self.preprocessing is None:
             raise BundleError(f"{self.model}: expected a person's pre-processing, it has none yet")
         return predict(self.network, self.preprocessing.map(windows))
+
+    @torch.no_grad()
+    def infer(self, windows: Signal) -> NDArray[np.float32]:
+        """Return the logits of pre-processed windows ``(window, channel, time)``."""
+        logits: NDArray[np.float32] = self.network(torch.from_numpy(windows)).numpy()
+        return logits
 
     def save(self, folder: Path) -> None:
         """Write the two files into ``folder``.

@@ -1,0 +1,175 @@
+"""A bundle as one ONNX file: the network, and all that a decoder must know as metadata.
+
+The pre-processing is not in the graph, for it carries state from chunk to chunk; it travels as
+metadata and :class:`~myodistill.realtime.runtime.OnnxModel` runs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
+
+from myodistill.datasets.catalogue import DATASETS
+from myodistill.deploy.bundle import Bundle
+from myodistill.errors import BundleError, ModelError, ToolError
+from myodistill.files import write_bytes
+from myodistill.realtime.runtime import FORMAT, OnnxModel
+from myodistill.signals.windows import Windows
+
+try:
+    import onnx
+    import onnxscript  # noqa: F401  # torch's exporter needs it, and says so too late
+except ImportError as error:
+    raise ToolError(
+        f"{error.name}: expected it to be installed, it is not; pip install 'myodistill[export]'"
+    ) from error
+
+OPSET = 20
+TOLERANCE = 1e-3
+"""Largest difference of a logit from PyTorch's that an export may have."""
+
+
+def to_onnx(bundle: Bundle, *, single: bool = False) -> onnx.ModelProto:
+    """Export a bundle; the input is ``windows`` (window, channel, time).
+
+    Args:
+        bundle: Of a student that has met its person.
+        single: For one window at a time; else for any number of windows.
+
+    Raises:
+        BundleError: The bundle has no person's pre-processing.
+        ModelError: The network uses what ONNX has no operator for.
+    """
+    if bundle.preprocessing is None:
+        raise BundleError(
+            f"{bundle.model}: expected a person's pre-processing, the bundle has none yet; "
+            f"calibrate it for a person first"
+        )
+    example = torch.randn(1 if single else 2, bundle.spec.channels, bundle.spec.samples)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                folded(bundle.network),
+                (example,),
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=["windows"],
+                output_names=["logits"],
+                dynamic_shapes=None if single else ({0: torch.export.Dim("window", min=1)},),
+            )
+    except Exception as error:  # the exporter wraps whatever it meets in classes of its own
+        raise ModelError(
+            f"{bundle.model}: expected operators that ONNX has, got: {_reason(error)}; "
+            f"only students can be exported"
+        ) from error
+    assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, _metadata(bundle))
+    return model
+
+
+def write_onnx(bundle: Bundle, path: Path, windows: Windows) -> float:
+    """Export a bundle to a file, if it answers as PyTorch does.
+
+    Args:
+        bundle: What to export.
+        path: The file.
+        windows: Filtered windows to compare on, as for :meth:`Bundle.logits`.
+
+    Returns:
+        The largest difference of a logit.
+
+    Raises:
+        ModelError: It cannot be exported, or answers otherwise; nothing is written.
+    """
+    content = to_onnx(bundle).SerializeToString()
+    difference = compare(bundle, OnnxModel.load(content), windows)
+    if not difference <= TOLERANCE:
+        raise ModelError(
+            f"{bundle.model}: expected logits within {TOLERANCE:g} of PyTorch's, the export is "
+            f"off by {difference:g}; please report it"
+        )
+    write_bytes(path, content)
+    return difference
+
+
+def compare(bundle: Bundle, model: OnnxModel, windows: Windows) -> float:
+    """Largest difference of a logit between a bundle and its exported form."""
+    mapped = model.preprocessing.map(windows)
+    return float(np.abs(model.infer(mapped.gather()) - bundle.logits(windows)).max())
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """Return a copy in which batch normalisations are part of the linear layers before them."""
+    network = copy.deepcopy(network).cpu().eval()
+    for module in network.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        for place in range(len(module) - 1):
+            linear, norm = module[place], module[place + 1]
+            if isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
+                module[place] = fuse_linear_bn_eval(linear, norm)
+                module[place + 1] = nn.Identity()
+    return network
+
+
+def _metadata(bundle: Bundle) -> dict[str, str]:
+    assert bundle.preprocessing is not None
+    spec, origin = bundle.spec, bundle.origin
+    return {
+        "format": str(FORMAT),
+        "model": bundle.model,
+        "labels": json.dumps(spec.gestures, ensure_ascii=False),
+        "sampling_rate": repr(spec.sampling_rate),
+        "unit": unit(bundle),
+        "channels": str(spec.channels),
+        "samples": str(spec.samples),
+        "electrodes": json.dumps(asdict(spec.electrodes)),
+        "preprocessing": json.dumps(bundle.preprocessing.to_dict()),
+        "split": str(origin.get("split", "")),
+        "licence": str(origin.get("licence", "")),
+        "origin": json.dumps(origin, ensure_ascii=False),
+    }
+
+
+def unit(bundle: Bundle) -> str:
+    """Physical unit of the samples that a bundle expects; that of its dataset."""
+    facts = getattr(DATASETS.get(str(bundle.origin.get("dataset"))), "facts", None)
+    return str(bundle.origin.get("unit") or getattr(facts, "unit", "as recorded"))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress and its advice to itself off the user's screen."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:160] if lines else type(error).__name__

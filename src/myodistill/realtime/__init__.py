@@ -1,0 +1,1 @@
+"""Live use: a stream of samples in, decisions out. Nothing here needs PyTorch."""

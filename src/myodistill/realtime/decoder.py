@@ -1,0 +1,160 @@
+"""The streaming decoder: chunks of any size in, the same decisions as offline out.
+
+It works on a :class:`~myodistill.deploy.bundle.Bundle` and, without PyTorch, on a
+:class:`~myodistill.realtime.runtime.OnnxModel`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from myodistill.datasets.recording import Signal, SignalSpec
+from myodistill.errors import BundleError, DataError, SettingsError
+from myodistill.realtime.rule import REJECTED, Chooser, Rule
+from myodistill.signals.preprocessing import Preprocessing, Stream
+
+LIMIT = 1e15
+"""Larger values, like those that are not finite, come from no amplifier."""
+
+
+class Model(Protocol):
+    """What a decoder needs of a bundle or of its exported form."""
+
+    @property
+    def spec(self) -> SignalSpec:
+        """The signal that it reads."""
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """The person's own."""
+
+    def infer(self, windows: Signal) -> NDArray[np.float32]:
+        """Pre-processed windows ``(window, channel, time)`` to logits ``(window, gesture)``."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided when one window was complete.
+
+    Attributes:
+        sample: Samples that had come by then; the window is the newest ``spec.samples`` of them.
+        gesture: Label, or :data:`~myodistill.realtime.rule.REJECTED`.
+        confidence: Probability of the most probable gesture, smoothed as the rule says; 0 where
+            the decoder abstained.
+        answer: The network's own answer for this window before the rule; ``REJECTED`` where the
+            decoder abstained.
+    """
+
+    sample: int
+    gesture: int
+    confidence: float
+    answer: int
+
+
+class Decoder:
+    """One person's decoder in operation on one stream.
+
+    Windows begin at samples 0, ``step``, 2 ``step`` and so on of the stream. They are answered one
+    at a time, so that the size of the chunks changes nothing. A value that is not finite (or
+    beyond :data:`LIMIT`) is replaced by the channel's newest sound one, so that the filters stay
+    sound; the decoder abstains in every window that touches it, and the rule begins anew.
+
+    Args:
+        model: A bundle with a person's pre-processing, or its exported form.
+        step: Samples from one decision to the next.
+        rule: How answers become decisions; by default each answer is one.
+
+    Attributes:
+        abstained: Windows without a decision because of samples or answers that are not finite.
+
+    Raises:
+        BundleError: The model has no person's pre-processing.
+        SettingsError: ``step`` is less than 1.
+    """
+
+    def __init__(self, model: Model, *, step: int, rule: Rule | None = None) -> None:
+        if model.preprocessing is None:
+            raise BundleError(
+                "decoder: expected a person's pre-processing, the bundle has none yet; "
+                "calibrate it for a person first"
+            )
+        if step < 1:
+            raise SettingsError(f"step: expected at least 1 sample, got {step}")
+        self.model = model
+        self.step = step
+        self.abstained = 0
+        self._rule = Chooser(rule or Rule())
+        self._stream = Stream(model.preprocessing)
+        self._signal = np.zeros((0, model.spec.channels), np.float32)
+        self._bad = np.zeros(0, bool)
+        self._begin = 0  # place of the first kept sample in the stream
+        self._start = 0  # place of the next window in the stream
+        self._newest = np.full(model.spec.channels, np.nan, np.float32)  # finite value of each
+
+    def push(self, samples: ArrayLike) -> list[Decision]:
+        """Take the next samples.
+
+        Args:
+            samples: Shape ``(time, channel)``, in the unit that the bundle was trained on; may be
+                empty.
+
+        Returns:
+            The decisions that they complete, in order; often none.
+
+        Raises:
+            DataError: The chunk has another number of channels.
+        """
+        with np.errstate(over="ignore"):  # what float32 cannot hold counts as not finite
+            chunk = np.array(samples, dtype=np.float32)
+        channels = self.model.spec.channels
+        if chunk.ndim != 2 or chunk.shape[1] != channels:
+            raise DataError(
+                f"decoder: expected samples of shape (time, {channels} channels), "
+                f"got {chunk.shape}; check the device's channels"
+            )
+        bad = self._repair(chunk)
+        self._signal = np.concatenate([self._signal, self._filtered(chunk)])
+        self._bad = np.concatenate([self._bad, bad])
+        decisions = []
+        while self._start + self.model.spec.samples <= self._begin + len(self._signal):
+            decisions.append(self._decide())
+            self._start += self.step
+        done = min(self._start - self._begin, len(self._signal))
+        self._signal, self._bad = self._signal[done:], self._bad[done:]
+        self._begin += done
+        return decisions
+
+    def _repair(self, chunk: Signal) -> NDArray[np.bool_]:
+        """Fill what is not sound from the newest sound values; say which samples those are."""
+        sound = np.abs(chunk) <= LIMIT
+        bad = ~np.asarray(sound.all(axis=1))
+        for place in np.flatnonzero(bad):
+            before = chunk[place - 1] if place else self._newest
+            chunk[place] = np.where(sound[place], chunk[place], before)
+        if len(chunk):
+            self._newest = chunk[-1].copy()
+        return bad
+
+    def _filtered(self, chunk: Signal) -> Signal:
+        """Pre-process; the filter begins when every channel has given a finite value."""
+        lost = int((~np.isfinite(chunk).all(axis=1)).sum())
+        out = np.zeros_like(chunk)
+        out[lost:] = self._stream.push(chunk[lost:])
+        return out
+
+    def _decide(self) -> Decision:
+        begin = self._start - self._begin
+        place = slice(begin, begin + self.model.spec.samples)
+        sample = self._start + self.model.spec.samples
+        if not self._bad[place].any():
+            logits = self.model.infer(np.ascontiguousarray(self._signal[place].T)[None])[0]
+            if np.isfinite(logits).all():
+                gesture, confidence = self._rule.decide(logits)
+                return Decision(sample, gesture, confidence, int(np.argmax(logits)))
+        self.abstained += 1
+        self._rule.abstain()
+        return Decision(sample, REJECTED, 0.0, REJECTED)

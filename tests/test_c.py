@@ -1,0 +1,197 @@
+"""The C decoder decides as the Python one does, in float and in 8 bits."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from decoding import STEP, bundle, positions, recording
+
+from myodistill.deploy import generated
+from myodistill.deploy.bundle import Bundle
+from myodistill.deploy.cortex import build_cortex, emulate, footprint, lacking
+from myodistill.deploy.int8 import Quantised, operators, quantise, require_int8
+from myodistill.deploy.lowering import lower
+from myodistill.deploy.onnx import to_onnx
+from myodistill.deploy.plain_c import to_c
+from myodistill.deploy.programs import Played, build_host, play
+from myodistill.errors import BundleError, DataError, ModelError, SettingsError, ToolError
+from myodistill.realtime.decoder import Decoder, Model
+from myodistill.realtime.rule import Rule
+from myodistill.realtime.runtime import OnnxModel
+from myodistill.signals.filters import apply
+from myodistill.signals.windows import Windows
+
+needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc on this machine")
+SIGNAL = recording(3, 4, seed=1, seconds=2)
+VARIED = Rule(smoothing=3, threshold=0.5, votes=5, hold=4)
+
+
+@pytest.fixture(scope="module")
+def student() -> Bundle:
+    return bundle()
+
+
+def filtered(student: Bundle, signal: np.ndarray = SIGNAL) -> Windows:
+    assert student.preprocessing is not None
+    return positions(apply(student.preprocessing.sections(), signal), student.spec)
+
+
+@pytest.fixture(scope="module")
+def quantised(student: Bundle) -> Quantised:
+    return quantise(student, filtered(student, recording(3, 4)))
+
+
+def played(
+    folder: Path,
+    bundle: Bundle,
+    signal: np.ndarray = SIGNAL,
+    *,
+    step: int = STEP,
+    rule: Rule | None = None,
+    quantised: Quantised | None = None,
+) -> Played:
+    to_c(bundle, step=step, rule=rule, quantised=quantised).write(folder)
+    (found,) = play(build_host(folder, optimise="-O1", sanitise=True), [signal], folder)
+    return found
+
+
+def require_same(model: Model, c: Played, signal: np.ndarray, step: int, rule: Rule | None) -> None:
+    decoder = Decoder(model, step=step, rule=rule)
+    decisions = decoder.push(signal)
+    assert c.samples.tolist() == [d.sample for d in decisions]
+    assert c.answers.tolist() == [d.answer for d in decisions]
+    assert c.gestures.tolist() == [d.gesture for d in decisions]
+    assert c.abstained == decoder.abstained
+
+
+@needs_gcc
+@pytest.mark.parametrize(("step", "rule"), [(STEP, None), (1, VARIED), (130, Rule(hold=2))])
+def test_same_decisions(student: Bundle, tmp_path: Path, step: int, rule: Rule | None) -> None:
+    signal = SIGNAL[: 700 if step == 1 else None]
+    c = played(tmp_path / "c", student, signal, step=step, rule=rule)
+    require_same(student, c, signal, step, rule)
+
+
+@needs_gcc
+def test_same_logits(student: Bundle, tmp_path: Path) -> None:
+    c = played(tmp_path / "c", student)
+    assert np.abs(c.logits - student.logits(filtered(student))).max() < 2e-3
+
+
+@needs_gcc
+def test_abstains_as_python_does(student: Bundle, tmp_path: Path) -> None:
+    signal = SIGNAL[:1500].copy()
+    signal[:3, 1], signal[2:5, 0], signal[400], signal[900, 3] = np.nan, np.inf, 1e30, -np.inf
+    c = played(tmp_path / "c", student, signal, rule=VARIED)
+    assert 0 < c.abstained < len(c.samples)
+    require_same(student, c, signal, STEP, VARIED)
+
+
+@needs_gcc
+def test_pooled_electrodes(tmp_path: Path) -> None:
+    wide = bundle(channels=48, rows=4, gestures=4, epochs=20)
+    signal = recording(4, 48, seed=2, seconds=0.4)
+    require_same(wide, played(tmp_path / "c", wide, signal), signal, STEP, None)
+
+
+@needs_gcc
+def test_int8_equals_onnx(student: Bundle, quantised: Quantised, tmp_path: Path) -> None:
+    c = played(tmp_path / "c", student, quantised=quantised, rule=VARIED)
+    model = OnnxModel.load(quantised.model.SerializeToString())
+    require_same(model, c, SIGNAL, STEP, VARIED)
+    mapped = model.preprocessing.map(filtered(student))
+    assert np.abs(c.logits - model.infer(mapped.gather())).max() < 0.1  # one step of an input
+    accuracy = np.mean(c.answers == mapped.labels)
+    assert accuracy > np.mean(student.logits(filtered(student)).argmax(1) == mapped.labels) - 0.02
+
+
+def test_int8_says_what_is_float(quantised: Quantised) -> None:
+    kinds = {(kind, number) for _, kind, number in quantised.operators}
+    assert ("MatMulInteger", "int8") in kinds
+    assert ("Conv", "float32") in kinds
+    assert "Gemm" not in {kind for kind, _ in kinds}
+    assert [layer.weights.shape for layer in quantised.layers] == [(60, 144), (3, 60)]
+
+
+def test_int8_sums_are_exact(quantised: Quantised, student: Bundle) -> None:
+    """Also on processors where ONNX Runtime saturates signed weights."""
+    model = OnnxModel.load(quantised.model.SerializeToString())
+    inputs = np.zeros((1, 4, 100), np.float32)  # every log power is the floor's
+    logits = model.infer(inputs)[0]
+    x = np.full(144, np.log(np.float32(1e-3)), np.float32)
+    for place, layer in enumerate(quantised.layers):
+        q = np.clip(np.rint(x / layer.scale) + layer.zero, 0, 255).astype(np.int32)
+        x = layer.weights.astype(np.int32) @ (q - layer.zero) * layer.scales + layer.biases
+        x = np.maximum(x, 0).astype(np.float32) if place == 0 else x
+    assert np.allclose(logits, x, atol=1e-4)
+
+
+def test_a_layer_that_stays_float_fails(student: Bundle) -> None:
+    with pytest.raises(ModelError, match=r"Gemm with head\.1\.weight stays in float"):
+        require_int8("log-power-10k", to_onnx(student))
+    other = bundle("tcn-10k", epochs=0)
+    with pytest.raises(ModelError, match=r"tcn-10k: expected every layer in 8 bits, Conv"):
+        quantise(other, filtered(other))
+
+
+def test_bad_input(student: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = bundle("tcn-10k", epochs=0)
+    with pytest.raises(ModelError, match=r"tcn-10k: .*log-power-30k, log-power-10k.*got a Tcn"):
+        lower(other, other.network)
+    monkeypatch.setattr(generated, "find_spec", lambda _: None)
+    with pytest.raises(ToolError, match="emx-onnx-cgen: expected it to be installed"):
+        to_c(other, step=STEP)
+    with pytest.raises(BundleError, match="person's pre-processing"):
+        to_c(replace(student, preprocessing=None), step=STEP)
+    with pytest.raises(SettingsError, match="step"):
+        to_c(student, step=0)
+    with pytest.raises(DataError, match="expected calibration windows, got none"):
+        quantise(student, filtered(student).take(np.arange(0)))
+    with pytest.raises(ToolError, match="no-such-compiler: expected it on this machine"):
+        build_host(tmp_path, compiler="no-such-compiler")
+    assert not list(tmp_path.iterdir())
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    "model",
+    [
+        "gru-10k",
+        *(pytest.param(m, marks=pytest.mark.slow) for m in ("tcn-10k", "cnn-10k", "lstm-10k")),
+    ],
+)
+def test_generated_networks(model: str, tmp_path: Path) -> None:
+    pytest.importorskip("emx_onnx_cgen")
+    other = bundle(model, epochs=3)
+    c = played(tmp_path / "c", other, SIGNAL[:2000])
+    require_same(other, c, SIGNAL[:2000], STEP, None)
+
+
+def test_states_its_memory(student: Bundle, quantised: Quantised) -> None:
+    single, eight = to_c(student, step=STEP), to_c(student, step=STEP, quantised=quantised)
+    assert f"#define MD_RAM_BYTES {single.ram}\n" in single.files["md.h"]
+    assert single.ram < 16_000
+    assert eight.weights < 0.45 * single.weights
+    assert operators(quantised.model) == quantised.operators
+
+
+@pytest.mark.skipif(lacking() is not None, reason="no Cortex-M compiler or emulator here")
+@pytest.mark.parametrize("eight", [False, True])
+def test_cortex_m4f(student: Bundle, quantised: Quantised, tmp_path: Path, eight: bool) -> None:
+    signal = SIGNAL[:1500].copy()
+    signal[400, 2] = np.nan
+    folder, bits = tmp_path / "c", quantised if eight else None
+    source = to_c(student, step=STEP, rule=VARIED, quantised=bits)
+    source.write(folder)
+    memory = footprint(build_cortex(folder))
+    assert source.tables < memory.flash < source.tables + 8000
+    assert source.ram <= memory.ram < source.ram + 512
+    emulated = emulate(folder, signal)
+    model = OnnxModel.load(quantised.model.SerializeToString()) if eight else student
+    require_same(model, emulated.played, signal, STEP, VARIED)
+    assert 0 < emulated.stack < 512
+    assert 10_000 < emulated.instructions < 1_000_000

@@ -1,0 +1,65 @@
+"""One door for every target; nothing is written where it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from decoding import STEP, bundle, positions, recording
+
+from myodistill.deploy.bundle import Bundle
+from myodistill.deploy.export import TARGETS, deployable, export, require_deployable
+from myodistill.errors import DataError, ModelError, SettingsError
+from myodistill.realtime.runtime import OnnxModel
+from myodistill.signals.filters import apply
+from myodistill.signals.windows import Windows
+
+
+@pytest.fixture(scope="module")
+def student() -> Bundle:
+    return bundle(epochs=5)
+
+
+def calibration(student: Bundle) -> Windows:
+    assert student.preprocessing is not None
+    return positions(apply(student.preprocessing.sections(), recording(3, 4)), student.spec)
+
+
+@pytest.mark.parametrize("to", sorted(TARGETS))
+def test_writes_each_target(student: Bundle, to: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(student, to, out, calibration=calibration(student), step=STEP)
+    if to.startswith("c"):
+        assert {"md.h", "md.c", "md_model.h"} <= {path.name for path in out.iterdir()}
+        assert f"#define MD_INT8 {int(to == 'c-int8')}\n" in (out / "md.h").read_text()
+    else:
+        assert OnnxModel.load(out).spec == student.spec
+
+
+def test_bad_input(student: Bundle, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(SettingsError, match="unknown target 'onxx': did you mean onnx"):
+        export(student, "onxx", out)
+    with pytest.raises(SettingsError, match="ExecuTorch is not supported yet"):
+        export(student, "executorch", out)
+    with pytest.raises(SettingsError, match="step: expected"):
+        export(student, "c", out)
+    for to in ("onnx", "int8", "c-int8"):
+        with pytest.raises(DataError, match=f"{to}: expected calibration windows"):
+            export(student, to, out, step=STEP)
+    other = bundle("tcn-10k", epochs=0)
+    for to in ("int8", "c-int8"):
+        with pytest.raises(ModelError, match="tcn-10k: expected a log-power student for 8 bits"):
+            export(other, to, out, calibration=calibration(other), step=STEP)
+    assert not list(tmp_path.iterdir())
+
+
+def test_says_before_training_what_runs_where(student: Bundle) -> None:
+    spec = student.spec
+    assert set(deployable("log-power-10k", spec).values()) == {None}
+    assert deployable("tcn-10k", spec)["onnx"] is None
+    assert deployable("covariance", spec)["onnx"] == "ONNX has no matrix logarithm"
+    with pytest.raises(ModelError, match="gru-10k: expected a model that int8 can run"):
+        require_deployable("gru-10k", spec, "int8")
+    assert deployable("gru-10k", spec)["c"] is None
+    require_deployable("log-power-10k", spec, "c")
