@@ -13,6 +13,7 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 
+from myodistill import cli_deploy
 from myodistill.cli_data import data
 from myodistill.config import Settings, make_settings, read_yaml
 from myodistill.errors import MyoDistillError
@@ -208,6 +209,10 @@ def show_models(
     typer.echo(verification.render(counted, layout), nl=False)
     if verification.off(counted):
         raise typer.Exit(1)
+
+
+app.command("export")(cli_deploy.export)
+app.command("deploy-report")(cli_deploy.deploy_report)
 
 
 def _show(table: pd.DataFrame, settings: Settings) -> None:
