@@ -187,6 +187,12 @@ def make_report(run_folder: Path) -> None:
     typer.echo(f"report: {report(run_folder)}")
 
 
+@app.command("table")
+def table(run_folder: Path) -> None:
+    """Print the results of a run as a Markdown table, with 95 % intervals over subjects."""
+    typer.echo(results.markdown(results.read(run_folder / "results.parquet")), nl=False)
+
+
 @app.command("figure")
 def figure(name: str, run_folder: Path) -> None:
     """Draw one figure of a run into RUN_FOLDER/figures, with the data behind it."""
