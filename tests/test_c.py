@@ -92,6 +92,14 @@ def test_abstains_as_python_does(student: Bundle, tmp_path: Path) -> None:
 
 
 @needs_gcc
+def test_any_names(student: Bundle, tmp_path: Path) -> None:
+    names = ('"a\\', "é1??/ */*", "/*\n#error")
+    odd = replace(student, spec=replace(student.spec, gestures=names))
+    c = played(tmp_path / "c", odd, SIGNAL[:300])
+    assert len(c.samples) == 9
+
+
+@needs_gcc
 def test_pooled_electrodes(tmp_path: Path) -> None:
     wide = bundle(channels=48, rows=4, gestures=4, epochs=20)
     signal = recording(4, 48, seed=2, seconds=0.4)
