@@ -165,13 +165,8 @@ def test_bad_input(student: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @needs_gcc
-@pytest.mark.parametrize(
-    "model",
-    [
-        "gru-10k",
-        *(pytest.param(m, marks=pytest.mark.slow) for m in ("tcn-10k", "cnn-10k", "lstm-10k")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["tcn-10k", "cnn-10k", "lstm-10k", "gru-10k"])
 def test_generated_networks(model: str, tmp_path: Path) -> None:
     pytest.importorskip("emx_onnx_cgen")
     other = bundle(model, epochs=3)
@@ -201,5 +196,5 @@ def test_cortex_m4f(student: Bundle, quantised: Quantised, tmp_path: Path, eight
     emulated = emulate(folder, signal)
     model = OnnxModel.load(quantised.model.SerializeToString()) if eight else student
     require_same(model, emulated.played, signal, STEP, VARIED)
-    assert 0 < emulated.stack < 512
+    assert 0 < emulated.stack < 640
     assert 10_000 < emulated.instructions < 1_000_000
