@@ -92,6 +92,14 @@ def test_abstains_as_python_does(student: Bundle, tmp_path: Path) -> None:
 
 
 @needs_gcc
+def test_any_names(student: Bundle, tmp_path: Path) -> None:
+    names = ('"a\\', "é1??/ */*", "/*\n#error")
+    odd = replace(student, spec=replace(student.spec, gestures=names))
+    c = played(tmp_path / "c", odd, SIGNAL[:300])
+    assert len(c.samples) == 9
+
+
+@needs_gcc
 def test_pooled_electrodes(tmp_path: Path) -> None:
     wide = bundle(channels=48, rows=4, gestures=4, epochs=20)
     signal = recording(4, 48, seed=2, seconds=0.4)
@@ -157,13 +165,8 @@ def test_bad_input(student: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @needs_gcc
-@pytest.mark.parametrize(
-    "model",
-    [
-        "gru-10k",
-        *(pytest.param(m, marks=pytest.mark.slow) for m in ("tcn-10k", "cnn-10k", "lstm-10k")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["tcn-10k", "cnn-10k", "lstm-10k", "gru-10k"])
 def test_generated_networks(model: str, tmp_path: Path) -> None:
     pytest.importorskip("emx_onnx_cgen")
     other = bundle(model, epochs=3)
@@ -193,5 +196,5 @@ def test_cortex_m4f(student: Bundle, quantised: Quantised, tmp_path: Path, eight
     emulated = emulate(folder, signal)
     model = OnnxModel.load(quantised.model.SerializeToString()) if eight else student
     require_same(model, emulated.played, signal, STEP, VARIED)
-    assert 0 < emulated.stack < 512
+    assert 0 < emulated.stack < 640
     assert 10_000 < emulated.instructions < 1_000_000

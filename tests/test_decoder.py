@@ -103,6 +103,8 @@ def test_refuses_another_number_of_channels(student: Bundle) -> None:
     for wrong in (SIGNAL[:, :3], SIGNAL[0]):
         with pytest.raises(DataError, match=r"4 channels\), got \("):
             decoder.push(wrong)
+    with pytest.raises(DataError, match="expected numbers"):
+        decoder.push([["a"] * 4])
     assert decoder.push(SIGNAL[:0]) == []
 
 

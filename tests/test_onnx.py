@@ -60,7 +60,7 @@ def test_metadata(student: Bundle, exported: bytes) -> None:
     assert export.unit(threedc) == "counts"
 
 
-@pytest.mark.parametrize(("model", "rows"), [("tcn-10k", 1), ("lstm-10k", 1), ("log-power-30k", 8)])
+@pytest.mark.parametrize(("model", "rows"), [("tcn-10k", 1), ("log-power-30k", 8)])
 def test_other_students(model: str, rows: int, tmp_path: Path) -> None:
     other = bundle(model, channels=8 * rows, rows=rows, epochs=1)
     assert deployable(model, other.spec)["onnx"] is None
@@ -88,23 +88,22 @@ print(json.dumps([len(decisions), sorted(heavy)]))
     assert json.loads(done.stdout) == [5, []]
 
 
-@pytest.mark.parametrize(
-    ("module", "absent"), [("realtime.runtime", "onnxruntime"), ("deploy.onnx", "onnxscript")]
-)
-def test_says_what_is_not_installed(module: str, absent: str) -> None:
-    script = f"""
+def test_says_what_is_not_installed() -> None:
+    script = """
 import sys
-sys.modules["{absent}"] = None
+sys.modules["onnxruntime"] = None
 from myodistill.errors import ToolError
 try:
-    import myodistill.{module}
+    import myodistill.realtime.runtime
 except ToolError as error:
     print(error)
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith(f"{absent}: expected it to be installed, it is not; pip install")
+    assert done.stdout.startswith(
+        "onnxruntime: expected it to be installed, it is not; pip install"
+    )
 
 
 def test_bad_input(student: Bundle, exported: bytes, tmp_path: Path) -> None:

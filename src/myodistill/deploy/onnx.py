@@ -52,14 +52,10 @@ def to_onnx(bundle: Bundle, *, single: bool = False) -> onnx.ModelProto:
         BundleError: The bundle has no person's pre-processing.
         ModelError: The network uses what ONNX has no operator for.
     """
-    if bundle.preprocessing is None:
-        raise BundleError(
-            f"{bundle.model}: expected a person's pre-processing, the bundle has none yet; "
-            f"calibrate it for a person first"
-        )
+    about = metadata(bundle)
     example = torch.randn(1 if single else 2, bundle.spec.channels, bundle.spec.samples)
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 folded(bundle.network),
                 (example,),
@@ -77,7 +73,7 @@ def to_onnx(bundle: Bundle, *, single: bool = False) -> onnx.ModelProto:
         ) from error
     assert program is not None
     model = program.model_proto
-    onnx.helper.set_model_props(model, _metadata(bundle))
+    onnx.helper.set_model_props(model, about)
     return model
 
 
@@ -126,8 +122,17 @@ def folded(network: nn.Module) -> nn.Module:
     return network
 
 
-def _metadata(bundle: Bundle) -> dict[str, str]:
-    assert bundle.preprocessing is not None
+def metadata(bundle: Bundle) -> dict[str, str]:
+    """What an exported file says of itself.
+
+    Raises:
+        BundleError: The bundle has no person's pre-processing.
+    """
+    if bundle.preprocessing is None:
+        raise BundleError(
+            f"{bundle.model}: expected a person's pre-processing, the bundle has none yet; "
+            f"calibrate it for a person first"
+        )
     spec, origin = bundle.spec, bundle.origin
     return {
         "format": str(FORMAT),
@@ -152,7 +157,7 @@ def unit(bundle: Bundle) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the exporter's progress and its advice to itself off the user's screen."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]

@@ -281,7 +281,8 @@ def _about(bundle: Bundle) -> str:
         for key in ("dataset", "licence", "split", "subject")
         if bundle.origin.get(key) is not None
     ]
-    return "\n * ".join(" ".join(fact.split()).replace("*/", "* /") for fact in facts)
+    lines = (" ".join(fact.split()) for fact in facts)
+    return "\n * ".join(line.replace("*/", "* /").replace("/*", "/ *") for line in lines)
 
 
 def _static(name: str) -> str:

@@ -123,6 +123,10 @@ class Ladder:
         single = sorted({kind for _, kind, number in self.operators if number == "float32"})
         if single:
             notes.append(f"in 8 bits are the linear layers; in float stay {', '.join(single)}")
+        counts = {rung.name: rung.instructions for rung in self.rungs}
+        eight, floats = counts.get("C int8, Cortex-M4F"), counts.get("C float, Cortex-M4F")
+        if eight and floats and eight >= floats:
+            notes.append("by instructions, 8 bits save memory on the Cortex-M4F, not time")
         notes.append(f"delays with {self.load:.1f} processes on this machine; see the JSON")
         return "\n".join(notes)
 

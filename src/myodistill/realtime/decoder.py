@@ -106,10 +106,13 @@ class Decoder:
             The decisions that they complete, in order; often none.
 
         Raises:
-            DataError: The chunk has another number of channels.
+            DataError: The chunk has another number of channels, or holds no numbers.
         """
-        with np.errstate(over="ignore"):  # what float32 cannot hold counts as not finite
-            chunk = np.array(samples, dtype=np.float32)
+        try:
+            with np.errstate(over="ignore"):  # what float32 cannot hold counts as not finite
+                chunk = np.array(samples, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"decoder: expected numbers (time, channel), got: {error}") from error
         channels = self.model.spec.channels
         if chunk.ndim != 2 or chunk.shape[1] != channels:
             raise DataError(

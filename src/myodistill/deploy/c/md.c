@@ -4,6 +4,10 @@
 #include <math.h>
 #include <string.h>
 
+#if defined(__ARM_FEATURE_SIMD32)
+#include <arm_acle.h>
+#endif
+
 #include "md_model.h"
 
 /* Does not compile where md.h would state another size. */
@@ -212,8 +216,21 @@ static void dense(const uint8_t *in, int n, const int8_t *weights, const int32_t
         const int8_t *row = weights + o * n;
         int32_t sum = 0;
         float value;
-        for (i = 0; i < n; i++) {
-            sum += (int32_t)row[i] * (int32_t)in[i];
+        i = 0;
+#if defined(__ARM_FEATURE_SIMD32)
+        /* Two products at a time: bytes 0 and 2 of a word, then bytes 1 and 3. */
+        for (; i + 4 <= n; i += 4) {
+            uint32_t w, x;
+            memcpy(&w, row + i, sizeof w);
+            memcpy(&x, in + i, sizeof x);
+            sum = __smlad(__sxtb16((int8x4_t)w), (int16x2_t)__uxtb16((uint8x4_t)x), sum);
+            w = (w >> 8) | (w << 24);
+            x = (x >> 8) | (x << 24);
+            sum = __smlad(__sxtb16((int8x4_t)w), (int16x2_t)__uxtb16((uint8x4_t)x), sum);
+        }
+#endif
+        for (; i < n; i++) {
+            sum += row[i] * in[i];
         }
         value = (float)(sum - offsets[o]) * scales[o] + biases[o];
         out[o] = relu && value < 0.0f ? 0.0f : value;
