@@ -10,7 +10,7 @@ demo: $(VENV)/ready
 	$(BIN)/myodistill run --config examples/demo.yaml
 
 test: lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/ready
 	$(BIN)/pytest -m slow
