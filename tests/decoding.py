@@ -63,7 +63,7 @@ def bundle(
     labels = torch.from_numpy(windows.labels)
     front = getattr(network, "front", None)
     if isinstance(front, BandCovariances):
-        front.recentre(inputs)
+        front.whitening.copy_(front.centre(inputs))
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
     for _ in range(epochs):
         loss = nn.functional.cross_entropy(network(inputs), labels)

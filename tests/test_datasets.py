@@ -97,6 +97,13 @@ def test_damaged_threedc_file_is_named(data: Path, content: bytes, message: str)
     assert "\n" not in str(caught.value)
 
 
+def test_unknown_gesture_is_named(data: Path) -> None:
+    path = write_threedc(data, subjects=1) / "Participant1/test/EMG/3dc_EMG_gesture_3_10.txt"
+    path.rename(path.with_name("3dc_EMG_gesture_3_11.txt"))
+    with pytest.raises(DataError, match=r"gesture_3_11\.txt: expected gesture 0 to 10.*got 11"):
+        open_dataset("3dc")
+
+
 def test_missing_file_is_named(data: Path) -> None:
     path = write_threedc(data, subjects=1) / "Participant1/test/EMG/3dc_EMG_gesture_3_10.txt"
     path.unlink()

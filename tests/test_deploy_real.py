@@ -39,7 +39,7 @@ def test_same_decisions_on_real_recordings(real_data: Path) -> None:
     assert isinstance(network, LogPower)
     inputs = torch.from_numpy(fitted.map(calibration).gather())
     labels = torch.from_numpy(calibration.labels)
-    network.front.recentre(inputs)
+    network.front.whitening.copy_(network.front.centre(inputs))
     with torch.no_grad():
         features = torch.cat([network.front(part) for part in inputs.split(1024)])
     optimiser = torch.optim.AdamW(network.head.parameters(), 2e-3)

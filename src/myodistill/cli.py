@@ -13,6 +13,8 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 
+from myodistill import cli_deploy
+from myodistill.cli_data import data
 from myodistill.config import Settings, make_settings, read_yaml
 from myodistill.errors import MyoDistillError
 from myodistill.evaluation import results
@@ -29,6 +31,7 @@ app = typer.Typer(
 )
 evaluate = typer.Typer(help="Score what was trained.", no_args_is_help=True)
 app.add_typer(evaluate, name="evaluate")
+app.add_typer(data, name="data")
 
 console = Console()
 
@@ -184,6 +187,12 @@ def make_report(run_folder: Path) -> None:
     typer.echo(f"report: {report(run_folder)}")
 
 
+@app.command("table")
+def table(run_folder: Path) -> None:
+    """Print the results of a run as a Markdown table, with 95 % intervals over subjects."""
+    typer.echo(results.markdown(results.read(run_folder / "results.parquet")), nl=False)
+
+
 @app.command("figure")
 def figure(name: str, run_folder: Path) -> None:
     """Draw one figure of a run into RUN_FOLDER/figures, with the data behind it."""
@@ -206,6 +215,10 @@ def show_models(
     typer.echo(verification.render(counted, layout), nl=False)
     if verification.off(counted):
         raise typer.Exit(1)
+
+
+app.command("export")(cli_deploy.export)
+app.command("deploy-report")(cli_deploy.deploy_report)
 
 
 def _show(table: pd.DataFrame, settings: Settings) -> None:

@@ -21,6 +21,7 @@ def _split_commas(value: object) -> object:
 
 
 T = TypeVar("T")
+Schedule = Literal["one-cycle", "cosine", "constant"]
 Several = Annotated[tuple[T, ...], BeforeValidator(_split_commas)]
 
 
@@ -36,12 +37,8 @@ class Training(_Settings):
     learning_rate: float = Field(1e-3, gt=0, description="peak of the schedule, for AdamW")
     weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share spread over all gestures")
-    schedule: Literal["one-cycle", "cosine", "constant"] = Field(
-        "cosine", description="of the learning rate"
-    )
-    rehearsal: float = Field(
-        0.0, ge=0, lt=1, description="share of every batch from the training subjects"
-    )
+    schedule: Schedule = Field("cosine", description="of the learning rate")
+    mixup: float = Field(0.0, ge=0, description="Beta parameter of mixup; 0 for none")
     patience: int = Field(
         0,
         ge=0,
@@ -52,30 +49,57 @@ class Training(_Settings):
 class Pretraining(Training):
     """Stage 1: the teacher across subjects."""
 
-    num_epochs: int = Field(30, ge=0, description="passes over the other subjects' windows")
+    num_epochs: int = Field(5, ge=0, description="passes over the other subjects' windows")
     batch_size: int = Field(300, ge=2, description="windows a step")
+    learning_rate: float = Field(2e-3, gt=0, description="peak of the schedule, for AdamW")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share spread over all gestures")
+    schedule: Schedule = Field("one-cycle", description="of the learning rate")
+
+
+class StudentPretraining(Pretraining):
+    """Stage 3, first half: the student across subjects."""
+
+    learning_rate: float = Field(3e-3, gt=0, description="peak of the schedule, for AdamW")
 
 
 class Finetuning(Training):
     """Stage 2: the teacher on one subject."""
 
+    num_epochs: int = Field(20, ge=0, description="passes over the calibration windows")
+    learning_rate: float = Field(2e-3, gt=0, description="peak of the schedule, for AdamW")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share spread over all gestures")
     rehearsal: float = Field(
-        0.5, ge=0, lt=1, description="share of every batch from the training subjects"
+        0.25, ge=0, description="repetitions that the training subjects count for in every batch"
     )
-
-    num_epochs: int = Field(30, ge=0, description="passes over the calibration windows")
-    batch_size: int = Field(125, ge=2, description="windows a step")
 
 
 class Distillation(Training):
-    """Stage 3: the student under its teacher."""
+    """Stage 3, second half: the student on one subject."""
 
+    num_epochs: int = Field(50, ge=0, description="passes over the calibration windows")
+    batch_size: int = Field(256, ge=2, description="windows a step")
+    learning_rate: float = Field(3e-3, gt=0, description="peak of the schedule, for AdamW")
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="share spread over all gestures")
     rehearsal: float = Field(
-        0.5, ge=0, lt=1, description="share of every batch from the training subjects"
+        1.0, ge=0, description="repetitions that the training subjects count for in every batch"
     )
 
-    num_epochs: int = Field(60, ge=0, description="passes over the calibration windows")
-    batch_size: int = Field(125, ge=2, description="windows a step")
+
+class Augmentation(_Settings):
+    """What is done to a training window each time it is seen; all off unless asked for."""
+
+    rotation: float = Field(0.0, ge=0, description="most electrodes to turn by (a grid shifts)")
+    fractional: bool = Field(False, description="turn by parts of an electrode, interpolated")
+    dropout: float = Field(0.0, ge=0, lt=1, description="chance of each channel to fall silent")
+    gain_db: float = Field(0.0, ge=0, description="spread (sd) of each channel's gain, in dB")
+    jitter: float = Field(0.0, ge=0, description="sd of white noise, in units of the batch")
+    time_shift: int = Field(0, ge=0, description="most samples to shift in time")
+    mains_hz: float = Field(0.0, ge=0, description="frequency of added mains hum; 0: none")
+    mains_db: float = Field(-20.0, description="loudest hum against each channel's power, in dB")
+    snr_db: tuple[float, float] | None = Field(
+        None, description="range of signal to added noise, in dB"
+    )
+    mixup: float = Field(0.0, ge=0, le=1, description="strength (alpha) of mixup; 0: none")
 
 
 class Settings(_Settings):
@@ -93,12 +117,14 @@ class Settings(_Settings):
     student_model: str = Field("log-power-30k", description="name of the student model")
     recentre: bool = Field(True, description="whiten each person by their mean covariance")
     alpha: float = Field(0.0, ge=0, le=1, description="weight of the hard-label loss")
-    temp: float = Field(20.0, gt=0, description="temperature of the soft targets")
+    temp: float = Field(3.0, gt=0, description="temperature of the soft targets")
     device: str = Field("cpu", description="cpu, cuda or cuda:N")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the forward pass")
-    processes: int = Field(1, ge=1, description="subjects worked on at once, one thread each")
+    processes: int = Field(1, ge=1, description="folds and seeds worked on at once")
+    threads: int = Field(1, ge=1, description="of each process; small networks want one")
     resume: bool = Field(True, description="go on from the checkpoints of a killed run")
     pretrain: Pretraining = Pretraining()
+    pretrain_student: StudentPretraining = StudentPretraining()
     finetune: Finetuning = Finetuning()
     distill: Distillation = Distillation()
 

@@ -3,26 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
-from myodistill.datasets.dataset import Dataset
+from myodistill.datasets import capgmyo, grabmyo, ninapro
+from myodistill.datasets.bids import EmgBids
+from myodistill.datasets.capgmyo import CapgMyo
+from myodistill.datasets.dataset import Dataset, Facts
+from myodistill.datasets.described import Described
+from myodistill.datasets.flexemg import FlexEmg
+from myodistill.datasets.grabmyo import GrabMyo
+from myodistill.datasets.hyser import Hyser, HyserBids
 from myodistill.datasets.myo import Myo
+from myodistill.datasets.ninapro import Ninapro
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.datasets.threedc import ThreeDC
 from myodistill.errors import DataError, unknown_name
 
 DATASETS: dict[str, Callable[[], Dataset]] = {
     "3dc": ThreeDC,
+    "capgmyo-dba": partial(CapgMyo, "a"),
+    "capgmyo-dbb": partial(CapgMyo, "b"),
+    "capgmyo-dbc": partial(CapgMyo, "c"),
+    "flexemg": FlexEmg,
+    "grabmyo": GrabMyo,
+    "grabmyo-wrist": partial(GrabMyo, "wrist"),
+    "hyser": Hyser,
+    "hyser-bids": HyserBids,
     "myo": Myo,
+    "ninapro-db1": partial(Ninapro, 1),
+    "ninapro-db2": partial(Ninapro, 2),
+    "ninapro-db5": partial(Ninapro, 5),
+    "ninapro-db6": partial(Ninapro, 6),
     "synthetic": Synthetic,
 }
 
 
+# What is known of a dataset before any file of it is there; generated ones are not listed.
+FACTS: dict[str, Facts] = {
+    facts.name: facts
+    for facts in (
+        ThreeDC.facts,
+        *map(capgmyo.facts_of, "abc"),
+        FlexEmg.facts,
+        *map(grabmyo.facts_of, ("forearm", "wrist")),
+        Hyser.facts,
+        HyserBids.facts,
+        Myo.facts,
+        *map(ninapro.facts_of, (1, 2, 5, 6)),
+    )
+}
+
+
 def open_dataset(name: str) -> Dataset:
-    """Open a dataset by name.
+    """Open a dataset by name, or one of your own by path.
+
+    Args:
+        name: A name of :data:`DATASETS`; a ``.yaml`` file that describes recordings (see
+            :mod:`myodistill.datasets.described`); or an EMG-BIDS folder.
 
     Raises:
         DataError: The name is unknown, or the dataset's files are not found.
     """
-    if name not in DATASETS:
-        raise DataError(unknown_name("dataset", name, DATASETS))
-    return DATASETS[name]()
+    if name in DATASETS:
+        return DATASETS[name]()
+    path = Path(name).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        return Described(path)
+    if (path / "dataset_description.json").is_file():
+        return EmgBids(path)
+    raise DataError(unknown_name("dataset", name, DATASETS))

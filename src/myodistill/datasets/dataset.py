@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from myodistill.config import digest
+from myodistill.datasets.quality import fill_in, flat_channels
 from myodistill.datasets.recording import (
     Annotation,
     Electrodes,
@@ -64,9 +66,15 @@ class Facts:
 
 
 class Dataset(ABC):
-    """A dataset at hand: who is in it, and each person's recordings."""
+    """A dataset at hand: who is in it, and each person's recordings.
+
+    Attributes:
+        facts: What is fixed about it.
+        repair: Whether flat channels are filled in from their neighbours instead of refused.
+    """
 
     facts: Facts
+    repair: bool = False
 
     @abstractmethod
     def subjects(self) -> tuple[str, ...]:
@@ -87,6 +95,54 @@ class Dataset(ABC):
             DataError: The subject is unknown, or a file is missing, truncated or malformed.
         """
 
+    def files(self) -> list[File]:
+        """Return the files that this object has found; none for generated recordings."""
+        found: list[File] = []
+        waiting: list[object] = list(vars(self).values())
+        while waiting:
+            one = waiting.pop()
+            if isinstance(one, File):
+                found.append(one)
+            elif isinstance(one, dict):
+                waiting.extend(one.values())
+        return found
+
+    def identity(self) -> str:
+        """Return what tells these recordings from others: files' stamps, and how it was made."""
+        stamps = sorted((file.name, file.stamp) for file in self.files())
+        made = sorted(
+            f"{name}={value!r}"
+            for name, value in vars(self).items()
+            if name != "repair" and not isinstance(value, dict)
+        )
+        return digest(stamps, made, repr(self.facts))
+
+    def _make(
+        self,
+        subject: str,
+        session: str,
+        signal: Signal,
+        annotations: tuple[Annotation, ...],
+        source: str,
+    ) -> Recording:
+        """Make a recording of this dataset; flat channels are repaired where that is asked for."""
+        facts = self.facts
+        if self.repair and signal.ndim == 2 and signal.shape[1] == facts.electrodes.channels:
+            flat = tuple(int(channel) for channel in flat_channels(signal))
+            if flat:
+                signal = fill_in(signal, facts.electrodes, flat, source=source)
+        return Recording(
+            subject=subject,
+            session=session,
+            signal=signal,
+            sampling_rate=facts.sampling_rate,
+            electrodes=facts.electrodes,
+            gestures=facts.gestures,
+            annotations=annotations,
+            unit=facts.unit,
+            source=source,
+        )
+
     def _check_subject(self, subject: str) -> None:
         if subject not in self.subjects():
             raise DataError(
@@ -103,6 +159,12 @@ class FilePerGesture(Dataset):
     """
 
     def __init__(self, files: dict[tuple[str, str, int, int], File]) -> None:
+        for (_, _, _, gesture), file in files.items():
+            if not 0 <= gesture < len(self.facts.gestures):
+                raise DataError(
+                    f"{file.place}: expected gesture 0 to {len(self.facts.gestures) - 1} in its "
+                    f"name, got {gesture}; this is no file of {self.facts.title}"
+                )
         self._files = files
         self._subjects = tuple(sorted({key[0] for key in files}, key=natural))
 
@@ -138,14 +200,5 @@ class FilePerGesture(Dataset):
                 f"fetch the dataset again"
             )
         signal = self.parse(file)
-        return Recording(
-            subject=subject,
-            session=session,
-            signal=signal,
-            sampling_rate=facts.sampling_rate,
-            electrodes=facts.electrodes,
-            gestures=facts.gestures,
-            annotations=(Annotation(0, len(signal), gesture, repetition),),
-            unit=facts.unit,
-            source=file.place,
-        )
+        notes = (Annotation(0, len(signal), gesture, repetition),)
+        return self._make(subject, session, signal, notes, file.place)

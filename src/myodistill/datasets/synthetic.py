@@ -68,7 +68,7 @@ class Variety:
 
     people: float = 1.0
     donning: float = 22.0
-    habit: float = 0.3
+    habit: float = 0.6
     gain: float = 0.5
     session_turn: float = 3.0
     session_shift: float = 4.0

@@ -6,7 +6,6 @@ Each file holds one gesture of one repetition, one comma-separated row a sample:
 
 from __future__ import annotations
 
-import io
 import re
 
 import numpy as np
@@ -50,12 +49,12 @@ class ThreeDC(FilePerGesture):
         repetitions=4,
         calibration_session="train",
         test_sessions=("test",),
-        licence="not stated by its authors; credit to be given as they ask",
+        licence="none stated in its repository, which asks to credit the paper",
         citation=(
             "U. Côté-Allard et al., Deep learning for electromyographic hand gesture signal "
             "classification using transfer learning, IEEE TNSRE 27(4), 2019"
         ),
-        home="https://github.com/UlysseCoteAllard/LongTermEMG",
+        home="https://github.com/LibEMG/3DCDataset",
     )
 
     def __init__(self) -> None:
@@ -74,14 +73,16 @@ class ThreeDC(FilePerGesture):
             raise DataError(f"{file.place}: expected samples, got an empty file; fetch it again")
         try:
             table = csv.read_csv(
-                io.BytesIO(content),
+                pa.BufferReader(content),
                 read_options=csv.ReadOptions(autogenerate_column_names=True, use_threads=False),
             )
-            columns = [column.to_numpy().astype(np.float32) for column in table.columns]
+            signal = np.empty((table.num_rows, table.num_columns), dtype=np.float32)
+            for place, column in enumerate(table.columns):
+                signal[:, place] = column.to_numpy()
         except (pa.ArrowInvalid, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0][:120]
             raise DataError(
                 f"{file.place}: expected rows of {self.facts.electrodes.channels} comma-separated "
                 f"numbers, got: {reason}; the file is truncated or damaged, fetch it again"
             ) from error
-        return np.stack(columns, axis=1)
+        return signal

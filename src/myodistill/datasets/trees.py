@@ -4,24 +4,53 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from myodistill.errors import DataError
 
 DATA_VARIABLE = "MYODISTILL_DATA"
 
+# A member that unpacks to more than this, or this many times its size, is no recording.
+_LARGEST = 8 * 2**30
+_SMALL, _DENSEST = 64 * 2**20, 200
+
 
 @dataclass(frozen=True)
 class File:
-    """One file of a dataset: where it is, for messages, and how to read it."""
+    """One file of a dataset: where it is, for messages, and how to read it.
+
+    Attributes:
+        name: Path within the dataset.
+        place: Where it lies, for messages.
+        read: Returns its content; errors name the file.
+        path: Where it lies on disk; none within a zip.
+        stamp: Changes when the content does: checksum or time of change, and size.
+    """
 
     name: str
     place: str
     read: Callable[[], bytes]
+    path: Path | None = None
+    stamp: str = ""
+
+
+@contextmanager
+def on_disk(*files: File) -> Iterator[list[Path]]:
+    """Give files as neighbours on disk under their own names, for libraries that take paths."""
+    paths = [file.path for file in files if file.path is not None]
+    if len(paths) == len(files) and len({path.parent for path in paths}) == 1:
+        yield paths
+        return
+    with tempfile.TemporaryDirectory(prefix="myodistill-") as folder:
+        copies = [Path(folder) / PurePosixPath(file.name).name for file in files]
+        for copy, file in zip(copies, files, strict=True):
+            copy.write_bytes(file.read())
+        yield copies
 
 
 def data_folders() -> list[Path]:
@@ -44,13 +73,16 @@ def data_folders() -> list[Path]:
     return [default] if default.is_dir() else []
 
 
-def find_files(prefix: str, pattern: re.Pattern[str], *, title: str) -> dict[tuple[str, ...], File]:
+def find_files(
+    prefix: str | tuple[str, ...], pattern: re.Pattern[str], *, title: str
+) -> dict[tuple[str, ...], File]:
     """Find the files of a dataset, in zips and folders whose name begins with ``prefix``.
 
-    An unpacked folder takes the place of the zip with the same name.
+    An unpacked folder takes the place of the zip with the same name; zips within a folder are
+    looked into.
 
     Args:
-        prefix: Beginning of the zip's or folder's name, in any case.
+        prefix: Beginning of the zip's or folder's name, in any case; or several.
         pattern: Matched at the end of each path; its groups are the file's identity.
         title: The dataset's name for messages.
 
@@ -61,11 +93,11 @@ def find_files(prefix: str, pattern: re.Pattern[str], *, title: str) -> dict[tup
         DataError: Nothing is found, a zip is broken, or two files claim one identity.
     """
     folders = data_folders()
-    places = [place for folder in folders for place in _candidates(folder, prefix)]
+    prefixes = (prefix,) if isinstance(prefix, str) else prefix
+    places = [place for folder in folders for place in _candidates(folder, prefixes)]
     found: dict[tuple[str, ...], File] = {}
     for place in places:
-        files = _folder_files(place) if place.is_dir() else _zip_files(place)
-        for file in files:
+        for file in list_files(place):
             match = pattern.search(file.name)
             if match is None:
                 continue
@@ -80,7 +112,7 @@ def find_files(prefix: str, pattern: re.Pattern[str], *, title: str) -> dict[tup
         looked = ", ".join(str(folder) for folder in folders) or "no folder"
         held = f"; {', '.join(map(str, places))} holds none of its recordings" if places else ""
         raise DataError(
-            f"{title}: expected '{prefix}*' (a zip or a folder), looked in {looked}{held}; "
+            f"{title}: expected '{prefixes[0]}*' (a zip or a folder), looked in {looked}{held}; "
             f"put it there or set {DATA_VARIABLE} to the folder that has it"
         )
     return found
@@ -91,55 +123,109 @@ def natural(name: str) -> tuple[object, ...]:
     return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))
 
 
-def _candidates(folder: Path, prefix: str) -> list[Path]:
+def list_files(place: Path) -> list[File]:
+    """List the files of a folder or zip.
+
+    Raises:
+        DataError: A zip is broken or not to be trusted.
+    """
+    return _folder_files(place) if place.is_dir() else _zip_files(place)
+
+
+def _candidates(folder: Path, prefixes: tuple[str, ...]) -> list[Path]:
+    beginnings = tuple(prefix.lower() for prefix in prefixes)
     matches = [
         path
         for path in [folder, *sorted(folder.iterdir())]
-        if path.name.lower().startswith(prefix.lower())
+        if path.name.lower().startswith(beginnings)
         and (path.is_dir() or path.suffix.lower() == ".zip")
     ]
-    unpacked = {path for path in matches if path.is_dir()}
-    return [path for path in matches if path.is_dir() or path.with_suffix("") not in unpacked]
+    return _without_unpacked(matches)
+
+
+def _without_unpacked(paths: list[Path]) -> list[Path]:
+    """Leave out each zip beside which a folder of its name stands."""
+    unpacked = {path for path in paths if path.is_dir()}
+    return [
+        path
+        for path in paths
+        if path.suffix.lower() != ".zip" or path in unpacked or path.with_suffix("") not in unpacked
+    ]
 
 
 def _folder_files(folder: Path) -> list[File]:
-    def reader(path: Path) -> Callable[[], bytes]:
-        def read() -> bytes:
-            try:
-                return path.read_bytes()
-            except OSError as error:
-                raise DataError(
-                    f"{path}: expected a readable file, got: {error.strerror}"
-                ) from error
+    files = []
+    for path in _without_unpacked(sorted(folder.rglob("*"))):
+        if not path.is_file():
+            continue
+        if path.suffix.lower() == ".zip":
+            files.extend(_zip_files(path))
+        else:
+            name = path.relative_to(folder).as_posix()
+            status = path.stat()
+            stamp = f"{status.st_mtime_ns}:{status.st_size}"
+            files.append(File(name, str(path), _reader(path), path, stamp))
+    return files
 
-        return read
 
-    return [
-        File(path.relative_to(folder).as_posix(), str(path), reader(path))
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    ]
+def _reader(path: Path) -> Callable[[], bytes]:
+    def read() -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: expected a readable file, got: {error.strerror}") from error
+
+    return read
 
 
 def _zip_files(path: Path) -> list[File]:
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+        members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise DataError(f"{path}: expected a zip archive, got: {error}; fetch it again") from error
+    for member in members:
+        check_member(path, member)
 
-    def reader(name: str) -> Callable[[], bytes]:
+    def reader(member: zipfile.ZipInfo) -> Callable[[], bytes]:
         def read() -> bytes:
             try:
-                return archive.read(name)
-            except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+                return archive.read(member)
+            except Exception as error:  # zlib, bz2, lzma, encryption: each has errors of its own
                 raise DataError(
-                    f"{path}: expected an intact '{name}', got: {error}; fetch the archive again"
+                    f"{path}: expected an intact '{member.filename}', got: {error}; "
+                    f"fetch the archive again"
                 ) from error
 
         return read
 
     return [
-        File(name, f"{path.name}/{name}", reader(name))
-        for name in archive.namelist()
-        if not name.endswith("/")
+        File(
+            member.filename,
+            f"{path.name}/{member.filename}",
+            reader(member),
+            stamp=f"{member.CRC:08x}:{member.file_size}",
+        )
+        for member in members
+        if not member.is_dir()
     ]
+
+
+def check_member(path: Path, member: zipfile.ZipInfo) -> None:
+    """Refuse a zip member that would leave its folder or fill the disk.
+
+    Raises:
+        DataError: It does; the line names the archive and the member.
+    """
+    name = PurePosixPath(member.filename.replace("\\", "/"))
+    if name.is_absolute() or ".." in name.parts or ":" in str(name) or "\0" in str(name):
+        raise DataError(
+            f"{path}: expected files within the archive's own folder, got '{member.filename}'; "
+            f"do not trust this archive, fetch the dataset from its home"
+        )
+    dense = member.file_size > _SMALL and member.file_size > _DENSEST * member.compress_size
+    if dense or member.file_size > _LARGEST:
+        raise DataError(
+            f"{path}: expected recordings, '{member.filename}' claims to unpack from "
+            f"{member.compress_size} to {member.file_size} bytes; do not trust this archive"
+        )

@@ -31,7 +31,7 @@ FORMAT = 1
 _CARD, _WEIGHTS = "bundle.json", "weights.safetensors"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bundle:
     """A trained network with all that it needs and all that it saw.
 

@@ -35,7 +35,9 @@ def title(run: Run) -> str:
     data = facts.title if facts else str(run.results["dataset"].iloc[0])
     sides = []
     for stages, what in ((("pretrain", "finetune"), "teachers"), (STUDENTS, "students")):
-        models = sorted(run.results.loc[run.results["stage"].isin(stages), "model"].unique())
+        every = run.results.loc[run.results["stage"].isin(stages), "model"].unique()
+        groups = [model for model in every if "+" in model]
+        models = groups or sorted(every)
         if models:
             sides.append(" and ".join(models) if len(models) < 4 else f"{len(models)} {what}")
     return f"{' → '.join(sides)} on {data}" if sides else data
@@ -47,7 +49,7 @@ def lead(run: Run, people: int, ks: list[int]) -> str:
     gestures = f"{len(run.facts.gestures)} gestures" if run.facts else "gestures"
     count = f"{people} {'people' if people > 1 else 'person'}"
     repetitions = ", ".join(map(str, ks[:-1])) + (" and " if len(ks) > 1 else "") + str(ks[-1])
-    networks = frame[frame["parameters"] > 0]
+    networks = frame[frame["stage"] != "floor"]
     seeds = networks.groupby(["stage", "model"])["seed"].nunique()
     several = ""
     if len(seeds) and seeds.max() > 1:

@@ -150,31 +150,44 @@ def interval(scores: np.ndarray, *, draws: int = 10_000, seed: int = 0) -> tuple
 
 def render(frame: pd.DataFrame) -> Table:
     """Lay the summary out for a terminal: a row per method, a column per K."""
-    overview = summary(frame)
-    ks = sorted(overview["k"].unique())
+    ks, rows = _cells(frame, "{mean:.1f} ± {half:.1f}")
     shown = Table(
         title=f"{frame['dataset'].iloc[0]}: accuracy in %, mean of "
         f"{frame['subject'].nunique()} subjects ± half the 95 % interval"
     )
-    shown.add_column("method", no_wrap=True)
-    shown.add_column("model", no_wrap=True)
+    shown.add_column("method")
+    shown.add_column("model")
     shown.add_column("parameters", justify="right", no_wrap=True)
     for k in ks:
         shown.add_column(f"K={k}", justify="right", no_wrap=True)
+    for row in rows:
+        shown.add_row(*row)
+    return shown
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """Write the summary as a Markdown table with the whole intervals."""
+    ks, rows = _cells(frame, "{mean:.1f} [{low:.1f}, {high:.1f}]")
+    head = ["method", "model", "parameters", *(f"K={k}" for k in ks)]
+    rule = ["---", "---", *["---:"] * (len(ks) + 1)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
+
+
+def _cells(frame: pd.DataFrame, form: str) -> tuple[list[int], list[list[str]]]:
+    """Return the Ks, and per method its name, model, parameters and a cell per K."""
+    overview = summary(frame)
+    ks = sorted(overview["k"].unique())
+    rows = []
     for (stage, model), group in overview.groupby(["stage", "model"], sort=False):
-        half = (group["high"] - group["low"]) / 2
+        numbers = zip(group["k"], group["mean"], group["low"], group["high"], strict=True)
         cells = {
-            k: f"{mean:.1f} ± {width:.1f}"
-            for k, mean, width in zip(group["k"], group["mean"], half, strict=True)
+            k: form.format(mean=mean, low=low, high=high, half=(high - low) / 2)
+            for k, mean, low, high in numbers
         }
         parameters = int(group["parameters"].iloc[0])
-        shown.add_row(
-            STAGES[str(stage)],
-            str(model),
-            f"{parameters:,}" if parameters else "–",
-            *(cells.get(k, "") for k in ks),
-        )
-    return shown
+        count = f"{parameters:,}" if parameters else "–"
+        rows.append([STAGES[str(stage)], str(model), count, *(cells.get(k, "") for k in ks)])
+    return ks, rows
 
 
 _COLUMNS = tuple(Result.__dataclass_fields__)

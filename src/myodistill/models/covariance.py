@@ -128,20 +128,24 @@ class BandCovariances(nn.Module):
         return bands @ bands.mT / samples
 
     @torch.no_grad()
-    def recentre(self, windows: Tensor) -> None:
-        """Make the log-Euclidean mean of a person's windows the identity in every band.
+    def centre(self, windows: Tensor) -> Tensor:
+        """Return what makes the log-Euclidean mean of a person's windows the identity in each band.
 
         (Zanini et al., Transfer learning: a Riemannian geometry framework with applications to
         brain-computer interfaces, IEEE TBME 65(5), 2018, eq. 7; mean after Arsigny et al., 2006.)
 
         Args:
             windows: Any of the person's pre-processed windows, shape ``(window, channel, time)``.
+
+        Returns:
+            A value for ``whitening``, shape ``(band, channel, channel)``.
         """
         total = torch.zeros_like(self.whitening)
         for batch in torch.split(windows, 4096):
             total += matrix_log(self.covariances(batch)).sum(dim=0)
         values, vectors = torch.linalg.eigh(total / len(windows))
-        self.whitening.copy_((vectors * torch.exp(-values / 2)[:, None, :]) @ vectors.mT)
+        centre: Tensor = (vectors * torch.exp(-values / 2)[:, None, :]) @ vectors.mT
+        return centre
 
 
 class LogCovariances(BandCovariances):

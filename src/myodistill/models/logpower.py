@@ -1,4 +1,4 @@
-"""Log-power students: spatial projections in each band, their log power, a small network.
+"""Log-power networks: spatial projections in each band, their log power, a small network.
 
 The power of a projection w in a band is ``w' C w`` with the band's covariance C, so the student
 learns ``w`` without passing over the samples again (the idea of common spatial patterns: Blankertz
@@ -57,7 +57,7 @@ class LogPowers(nn.Module):
 
 
 class LogPower(Network):
-    """A student on log powers.
+    """A teacher or student on log powers.
 
     Args:
         spec: The signal.
@@ -88,6 +88,12 @@ class LogPower(Network):
         """Map ``(window, channel, time)`` to logits ``(window, gesture)``."""
         logits: Tensor = self.head(self.front(self.checked(windows)))
         return logits
+
+
+@register("log-power", "teacher")
+def log_power(spec: SignalSpec) -> nn.Module:
+    """Build the teacher: wider than any student, and more dropout."""
+    return LogPower(spec, projections=64, width=256, dropout=0.4)
 
 
 @register("log-power-30k", "student")

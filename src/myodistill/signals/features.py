@@ -44,6 +44,120 @@ def time_domain(windows: Signal) -> Features:
     )
 
 
+def hudgins(windows: Signal) -> Features:
+    """The four features of Hudgins, Parker and Scott (1993), without thresholds, in one pass.
+
+    Mean absolute value, zero crossings, slope-sign changes and waveform length. A crossing is a
+    strict change of sign; a turn is every sample that is not strictly between its neighbours.
+
+    Args:
+        windows: Shape ``(window, channel, time)``.
+
+    Returns:
+        Shape ``(window, 4 * channel)``, feature by feature in that order.
+    """
+    count, channels, _ = windows.shape
+    found = np.empty((count, 4, channels))
+    for begin in range(0, count, _AT_ONCE):
+        x = np.ascontiguousarray(windows[begin : begin + _AT_ONCE])
+        out = found[begin : begin + _AT_ONCE]
+        step = x[:, :, 1:] - x[:, :, :-1]
+        out[:, 0] = np.abs(x).mean(axis=2)
+        out[:, 3] = np.abs(step).sum(axis=2)
+        above, below = x > 0, x < 0
+        out[:, 1] = _count(
+            (above[:, :, :-1] & below[:, :, 1:]) | (below[:, :, :-1] & above[:, :, 1:])
+        )
+        rising, falling = step > 0, step < 0
+        passing = (rising[:, :, :-1] & rising[:, :, 1:]) | (falling[:, :, :-1] & falling[:, :, 1:])
+        out[:, 2] = passing.shape[2] - _count(passing)
+    return found.reshape(count, -1)
+
+
+# Windows worked on at once: few enough to stay in the processor's cache.
+_AT_ONCE = 64
+
+
+def _count(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Count what is true along the last axis, a machine word at a time."""
+    return np.asarray(
+        np.bitwise_count(np.packbits(mask, axis=-1)).sum(axis=-1, dtype=np.int64), dtype=np.int64
+    )
+
+
+def power_descriptors(windows: Signal) -> Features:
+    """Six descriptors of the power spectrum, taken in the time domain (TD-PSD).
+
+    Each is taken of the signal and of the logarithm of its square, and the two are put together
+    by their normalised product, which cancels what the force of the contraction does to both.
+    (Al-Timemy et al., Improving the performance against force variation of EMG controlled
+    multifunctional upper-limb prostheses for transradial amputees, IEEE TNSRE 24(6), 2016.)
+
+    Args:
+        windows: Shape ``(window, channel, time)``.
+
+    Returns:
+        Shape ``(window, 6 * channel)``: three moments, sparseness, irregularity, ratio of
+        waveform lengths.
+    """
+    count, channels, _ = windows.shape
+    found = np.empty((count, 6, channels))
+    for begin in range(0, count, _AT_ONCE):
+        x = np.ascontiguousarray(windows[begin : begin + _AT_ONCE], dtype=np.float64)
+        plain = _descriptors(x)
+        logarithm = _descriptors(np.log(x * x + np.spacing(1)))
+        fused = -2 * plain * logarithm / (plain * plain + logarithm * logarithm)
+        found[begin : begin + _AT_ONCE] = fused
+    return found.reshape(count, -1)
+
+
+def _descriptors(x: Features) -> Features:
+    """Logarithms of the six descriptors, shape ``(window, 6, channel)``."""
+    first = x[:, :, 1:] - x[:, :, :-1]
+    second = first[:, :, 1:] - first[:, :, :-1]
+    length = x.shape[2] - 1
+    power, power2, power4 = (np.einsum("wct,wct->wc", one, one) for one in (x, first, second))
+    zeroth = (np.sqrt(power) / length) ** 0.1 / 0.1
+    m2 = np.sqrt(power2 / length) ** 0.1 / 0.1
+    m4 = np.sqrt(power4 / length) ** 0.1 / 0.1
+    return np.asarray(
+        np.log(
+            np.abs(
+                np.stack(
+                    [
+                        zeroth,
+                        zeroth - m2,
+                        zeroth - m4,
+                        np.sqrt(np.abs((zeroth - m2) * (zeroth - m4))) / zeroth,
+                        m2 / np.sqrt(zeroth * m4),
+                        np.sqrt(np.abs(first).sum(axis=2) / np.abs(second).sum(axis=2)),
+                    ],
+                    axis=1,
+                )
+            )
+        )
+    )
+
+
+def log_spectrogram(windows: Signal, *, length: int = 32, step: int = 16) -> Features:
+    """Logarithm of the short-time power spectrum of each channel.
+
+    Hann-weighted pieces, as in :func:`scipy.signal.stft`; power is per piece, not per hertz.
+
+    Args:
+        windows: Shape ``(window, channel, time)``.
+        length: Samples of a piece.
+        step: Samples from one piece to the next.
+
+    Returns:
+        Shape ``(window, channel, frequency, piece)`` with ``length // 2 + 1`` frequencies.
+    """
+    pieces = np.lib.stride_tricks.sliding_window_view(windows, length, axis=2)[:, :, ::step]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    power = np.abs(np.fft.rfft(pieces * hann, axis=3)) ** 2 / np.sum(hann) ** 2
+    return np.log(power.transpose(0, 1, 3, 2) + np.finfo(float).tiny)
+
+
 def covariances(windows: Signal) -> Features:
     """Covariance between the channels of each window.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,13 @@ def design(
     Raises:
         SettingsError: The edges are not ``0 < low < high`` below half the sampling rate.
     """
+    return _design(sampling_rate, (passband[0], passband[1]), order, mains).copy()
+
+
+@lru_cache(maxsize=64)
+def _design(
+    sampling_rate: float, passband: tuple[float, float], order: int, mains: float
+) -> Sections:
     low, high = passband
     nyquist = sampling_rate / 2
     if not 0 < low < min(high, nyquist):
@@ -50,6 +58,13 @@ def design(
         notch = tf2sos(*iirnotch(mains, _NOTCH_QUALITY, fs=sampling_rate))
         sections = np.concatenate([sections, notch])
     return np.asarray(sections, dtype=np.float64)
+
+
+@lru_cache(maxsize=64)
+def _steady(sections: bytes) -> NDArray[np.float64]:
+    """State after a constant input of one, which takes longer to find than a second to filter."""
+    zi: NDArray[np.float64] = sosfilt_zi(np.frombuffer(sections).reshape(-1, 6))
+    return zi
 
 
 @dataclass
@@ -79,7 +94,7 @@ class CausalFilter:
         if len(samples) == 0:
             return samples
         if self._state is None:
-            self._state = sosfilt_zi(self.sections)[:, :, None] * samples[0]
+            self._state = _steady(self.sections.tobytes())[:, :, None] * samples[0]
         filtered, state = sosfilt(self.sections, samples, axis=0, zi=self._state)
         self._state = np.asarray(state, dtype=np.float64)
         return np.asarray(filtered, dtype=np.float64)

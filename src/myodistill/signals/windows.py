@@ -44,8 +44,22 @@ class Windows:
         return np.lib.stride_tricks.sliding_window_view(self.signal, self.samples, axis=0)
 
     def gather(self, indices: Indices | slice = slice(None)) -> Signal:
-        """Copy windows into a batch, shape ``(window, channel, time)``, float32."""
-        return self.every_position()[self.starts[indices]]
+        """Copy windows into a batch, shape ``(window, channel, time)``, float32.
+
+        Where the signal lies sample by sample in memory, each window is one block and is copied
+        as such: the batch is then a view with time before channel in memory.
+        """
+        if not self.signal.flags.c_contiguous:
+            return self.every_position()[self.starts[indices]]
+        rows, channels = self.signal.shape
+        blocks = np.lib.stride_tricks.as_strided(
+            self.signal,
+            (max(rows - self.samples + 1, 0), self.samples * channels),
+            (self.signal.strides[0], self.signal.strides[1]),
+            writeable=False,
+        )
+        batch = blocks[self.starts[indices]]
+        return batch.reshape(-1, self.samples, channels).transpose(0, 2, 1)
 
     def seen(self) -> frozenset[Repetition]:
         """Return the repetitions that really own a window here."""
@@ -117,7 +131,7 @@ def cut(
             owners.extend([codes.setdefault(repetition, len(codes))] * len(places))
         offset += len(signal)
     return Windows(
-        signal=np.concatenate(signals),
+        signal=np.ascontiguousarray(np.concatenate(signals)),
         samples=samples,
         starts=np.concatenate(starts),
         labels=np.array(labels, dtype=np.intp),
@@ -139,7 +153,7 @@ def join(parts: Sequence[Windows]) -> Windows:
         repetitions.extend(part.repetitions)
         offset += len(part.signal)
     return Windows(
-        signal=np.concatenate([part.signal for part in parts]),
+        signal=np.ascontiguousarray(np.concatenate([part.signal for part in parts])),
         samples=parts[0].samples,
         starts=np.concatenate(starts),
         labels=np.concatenate([part.labels for part in parts]),

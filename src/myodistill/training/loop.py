@@ -54,18 +54,33 @@ class Joined:
         return joined
 
 
+class Picked:
+    """Some of other inputs."""
+
+    def __init__(self, inputs: Inputs, places: Tensor) -> None:
+        self._inputs = inputs
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, places: Tensor) -> Tensor:
+        return self._inputs[self._places[places]]
+
+
 class Batches:
     """Training windows in an order that depends on seed and epoch alone.
 
-    An epoch passes once over the first ``primary`` windows. The others, if any, are rehearsed: a
-    share of every batch is drawn from them (Robins, Catastrophic forgetting, rehearsal and
+    An epoch passes once over the ``primary`` windows. Those from place ``others`` on are rehearsed:
+    a share of every batch is drawn from them (Robins, Catastrophic forgetting, rehearsal and
     pseudorehearsal, Connection Science 7(2), 1995).
 
     Args:
         inputs: What the network reads for each window; indexed by a tensor of places.
         size: Windows a batch.
-        primary: How many of the first windows make an epoch; all where it is left out.
-        rehearsal: Share of every batch from the windows after those.
+        primary: Places of the windows that make an epoch; all where it is left out.
+        others: Place of the first window that is rehearsed.
+        rehearsal: Share of every batch from the windows that are rehearsed.
         mixup: Parameter of the Beta distribution of mixup (Zhang et al., mixup: beyond empirical
             risk minimization, 2018); 0 for none.
     """
@@ -75,31 +90,34 @@ class Batches:
         inputs: Inputs,
         size: int,
         *,
-        primary: int | None = None,
+        primary: Tensor | None = None,
+        others: int | None = None,
         rehearsal: float = 0.0,
         mixup: float = 0.0,
     ) -> None:
         self.inputs = inputs
-        self.primary = len(inputs) if primary is None else primary
-        self.others = len(inputs) - self.primary
-        rehearsed = round(size * rehearsal) if self.others else 0
-        self.size = min(size - rehearsed, self.primary)
+        self.primary = torch.arange(len(inputs)) if primary is None else primary
+        self.others = len(inputs) if others is None else others
+        rehearsed = round(size * rehearsal) if self.others < len(inputs) else 0
+        self.size = min(size - rehearsed, len(self.primary))
         self.rehearsed = rehearsed * self.size // max(size - rehearsed, 1)
         self.mixup = mixup
         self.device = inputs[torch.zeros(1, dtype=torch.long)].device
 
     def __len__(self) -> int:
-        return max(1, self.primary // self.size)
+        return max(1, len(self.primary) // self.size)
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield shuffled batches; windows that no whole batch takes wait for another epoch."""
         generator = torch.Generator().manual_seed(mix_seed(seed, epoch, 0))
-        order = torch.randperm(self.primary, generator=generator)
+        order = self.primary[torch.randperm(len(self.primary), generator=generator)]
         for number in range(len(self)):
             indices = order[number * self.size : (number + 1) * self.size]
             if self.rehearsed:
-                drawn = torch.randint(self.others, (self.rehearsed,), generator=generator)
-                indices = torch.cat([indices, self.primary + drawn])
+                drawn = torch.randint(
+                    self.others, len(self.inputs), (self.rehearsed,), generator=generator
+                )
+                indices = torch.cat([indices, drawn])
             partners, weight = indices, torch.ones(len(indices), 1)
             if self.mixup:
                 partners = indices[torch.randperm(len(indices), generator=generator)]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from myodistill.datasets.dataset import Dataset
-from myodistill.datasets.recording import Repetition
+from myodistill.datasets.recording import Repetition, SignalSpec
 from myodistill.models.covariance import BandCovariances, LogCovariances
 from myodistill.models.orientation import Template, align, orientations, template
 from myodistill.signals.filters import apply, design
@@ -31,15 +31,22 @@ class Person:
 
     Attributes:
         subject: Name.
+        spec: The signal.
         preprocessing: What brought them there.
         windows: All of the subject's windows, pre-processed.
         known: The windows that the frame was found from, pre-processed.
     """
 
     subject: str
+    spec: SignalSpec
     preprocessing: Preprocessing
     windows: Windows
     known: Windows
+
+    @cached_property
+    def centre(self) -> Tensor:
+        """What re-centres band covariances to this person; found once for all models."""
+        return BandCovariances(self.spec).centre(torch.from_numpy(self.known.gather()))
 
 
 class People:
@@ -103,7 +110,7 @@ class People:
             facts.sampling_rate, facts.passband, 0.0, matrix, frozenset(fitted_on)
         )
         windows = preprocessing.map(self.filtered(subject))
-        return Person(subject, preprocessing, windows, windows.select(known))
+        return Person(subject, facts.spec(), preprocessing, windows, windows.select(known))
 
     def _training_repetitions(self) -> frozenset[Repetition]:
         return frozenset().union(*(self.filtered(s).seen() for s in self.split.pretraining))
@@ -123,7 +130,7 @@ class People:
         """Log-covariances of some windows in every orientation, re-centred to their own mean."""
         front = LogCovariances(self.dataset.facts.spec())
         signals = torch.from_numpy(windows.gather(slice(None, None, _GLANCE)))
-        front.recentre(signals)
+        front.whitening.copy_(front.centre(signals))
         return front.permuted(signals, self._turns)
 
     def _frame(self, windows: Windows) -> np.ndarray:
@@ -201,4 +208,4 @@ def recentre(network: nn.Module, person: Person) -> None:
     """Re-centre the fixed front of a network, if it has one, to a person; no label is used."""
     front, _ = split_network(network)
     if isinstance(front, BandCovariances):
-        front.recentre(torch.from_numpy(person.known.gather()).to(front.whitening.device))
+        front.whitening.copy_(person.centre)

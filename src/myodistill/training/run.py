@@ -76,7 +76,7 @@ def execute(settings: Settings, *, until: Until = "distill") -> pd.DataFrame:
 def _one_fold(settings: Settings, until: Until, work: tuple[int, int]) -> list[dict[str, Any]]:
     """Do all the work of one fold with one seed; return its rows."""
     number, seed = work
-    torch.set_num_threads(1 if settings.processes > 1 else max(1, os.cpu_count() or 1))
+    torch.set_num_threads(settings.threads)
     dataset = open_dataset(settings.dataset)
     split = make_split(dataset, number)
     fold = Fold(dataset, split, settings, seed)
@@ -293,6 +293,7 @@ def _write_environment(settings: Settings) -> None:
 
 _DISTILL = {
     "pretrain",
+    "pretrain_student",
     "finetune",
     "distill",
     "teacher_model",

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import torch
@@ -35,12 +35,9 @@ from myodistill.models.population import PopulationHead
 from myodistill.signals.features import Features
 from myodistill.signals.windows import Windows
 from myodistill.splits import Split, require_unseen
-from myodistill.training.loop import Batches, Inputs, Joined, Where, train
+from myodistill.training.loop import Batches, Inputs, Joined, Picked, Where, train
 from myodistill.training.people import People, Person, inputs, recentre, split_network
 from myodistill.training.tasks import DistillationTask, Task
-
-MIXUP = 0.3
-"""Beta parameter of the mixup that students are trained with."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +49,29 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Cohort:
-    """The training subjects, as one kind of network reads them.
+class Own:
+    """Windows to learn from, as one network reads them.
 
     Attributes:
         inputs: Of every window.
         labels: Gesture of every window.
-        people: Number of the subject of every window.
-        seen: All their repetitions.
+        late: Whether a window is of the last repetition of its session.
     """
 
     inputs: Inputs
     labels: Tensor
+    late: Tensor
+
+
+@dataclass(frozen=True)
+class Cohort(Own):
+    """The training subjects.
+
+    Attributes:
+        people: Number of the subject of every window.
+        seen: All their repetitions.
+    """
+
     people: Tensor
     seen: frozenset[Repetition]
 
@@ -85,8 +93,9 @@ class Fold:
         self.seed = seed
         self.spec = dataset.facts.spec()
         self.people = People(dataset, split, recentre=settings.recentre)
-        self.cohort = cache(self._cohort)
         self.person = cache(self.people.heldout)
+        self.opinion = lru_cache(maxsize=8)(self._opinion)
+        self._cohorts: dict[type | None, Cohort] = {}
         self.features = lru_cache(maxsize=len(FLOORS))(self._features)
 
     # Stage 1
@@ -99,7 +108,7 @@ class Fold:
         if isinstance(head, PopulationHead):
             head.learn(_tensor(cohort.inputs), cohort.labels, cohort.people)
         else:
-            self._fit_labels(head, self.settings.pretrain, cohort.inputs, cohort.labels, where)
+            self._fit(network, self.settings.pretrain, cohort, where)
         return self._bundle(model, network, cohort.seen, stage="pretrain")
 
     # Stage 2
@@ -114,12 +123,14 @@ class Fold:
         recentre(network, person)
         if k:
             _, head = split_network(network)
-            own, labels = self._calibration(network, person, k)
+            own = self._calibration(network, person, k)
             if isinstance(head, PopulationHead):
-                head.calibrate(_tensor(own), labels, k)
+                head.calibrate(_tensor(own.inputs), own.labels, k)
             else:
+                settings = self.settings.finetune
+                share = settings.rehearsal / (settings.rehearsal + k)
                 others = self.cohort(teacher.model)
-                self._fit_labels(head, self.settings.finetune, own, labels, where, others)
+                self._fit(network, settings, own, where, others=others, share=share)
         seen = teacher.seen | person.preprocessing.seen | self._labelled(subject, k)
         return self._bundle(teacher.model, network, seen, person=person, k=k, stage="finetune")
 
@@ -131,9 +142,7 @@ class Fold:
         network = build(model, self.spec, seed=self.seed)
         cohort = self.cohort(model)
         answers = self._answers(teachers, None, 0)
-        self._fit_student(
-            network, self.settings.pretrain, cohort.inputs, cohort.labels, answers, where
-        )
+        self._fit(network, self.settings.pretrain_student, cohort, where, answers=answers)
         seen = cohort.seen.union(*(teacher.seen for teacher in teachers))
         return self._bundle(model, network, seen, stage="pretrain-student")
 
@@ -161,10 +170,12 @@ class Fold:
         network = copy.deepcopy(begin)
         recentre(network, person)
         if k:
-            own, labels = self._calibration(network, person, k)
+            settings = self.settings.distill
+            own = self._calibration(network, person, k)
             others = self.cohort(model) if student else None
             answers = self._answers(teachers, person, k, others=others is not None)
-            self._fit_student(network, self.settings.distill, own, labels, answers, where, others)
+            share = settings.rehearsal / (settings.rehearsal + k) if student else 0.0
+            self._fit(network, settings, own, where, answers=answers, others=others, share=share)
         seen = self._labelled(subject, k) | person.preprocessing.seen
         seen = seen.union(*(b.seen for b in (*teachers, *([student] if student else []))))
         stage = _STAGE[bool(student), bool(teachers)]
@@ -182,8 +193,12 @@ class Fold:
         for bundle in bundles:
             require_unseen(test, bundle.seen, what=f"{bundle.origin['stage']} {bundle.model}")
         windows = self.people.filtered(subject).select(test)
-        opinion = sum(_log_softmax(bundle.logits(windows)) for bundle in bundles)
+        opinion = sum(self.opinion(bundle, subject) for bundle in bundles)
         return Answer(windows.labels, np.argmax(opinion, axis=1))
+
+    def _opinion(self, bundle: Bundle, subject: str) -> NDArray[np.float32]:
+        windows = self.people.filtered(subject).select(self.split.test(subject))
+        return _log_softmax(bundle.logits(windows))
 
     def floor(self, name: str, subject: str, k: int) -> Answer:
         """Calibrate a classical method as everything else is, and decide the test sessions."""
@@ -200,54 +215,56 @@ class Fold:
 
     # What the stages share
 
-    def _fit_labels(
-        self,
-        head: nn.Module,
-        settings: Training,
-        own: Inputs,
-        labels: Tensor,
-        where: Where,
-        others: Cohort | None = None,
-    ) -> None:
-        everything, every_label = _beside(own, labels, others)
-        task = Task(head, every_label, self.spec.classes, label_smoothing=settings.label_smoothing)
-        batches = Batches(
-            everything, settings.batch_size, primary=len(own), rehearsal=settings.rehearsal
-        )
-        train(task, batches, settings, seed=self.seed, where=where)
-
-    def _fit_student(
+    def _fit(
         self,
         network: nn.Module,
         settings: Training,
-        own: Inputs,
-        labels: Tensor,
-        answers: Tensor | None,
+        own: Own,
         where: Where,
+        *,
+        answers: Tensor | None = None,
         others: Cohort | None = None,
+        share: float = 0.0,
     ) -> None:
-        everything, every_label = _beside(own, labels, others)
+        """Train what is trained of a network, from labels or from a teacher's answers.
+
+        With ``settings.patience`` the last repetition is held out, if there is more than one.
+        """
+        read, labels, late = own.inputs, own.labels, own.late
+        if others is not None:
+            read, labels = Joined(read, others.inputs), torch.cat([labels, others.labels])
         _, head = split_network(network)
         task = (
-            Task(head, every_label, self.spec.classes, label_smoothing=settings.label_smoothing)
+            Task(head, labels, self.spec.classes, label_smoothing=settings.label_smoothing)
             if answers is None
             else DistillationTask(
                 head,
-                every_label,
+                labels,
                 answers,
                 alpha=self.settings.alpha,
                 temperature=self.settings.temp,
                 label_smoothing=settings.label_smoothing,
             )
         )
+        hold_out = settings.patience > 0 and bool(late.any()) and not bool(late.all())
+        early = torch.nonzero(~late)[:, 0] if hold_out else torch.arange(len(late))
         batches = Batches(
-            everything,
+            read,
             settings.batch_size,
-            primary=len(own),
-            rehearsal=settings.rehearsal,
-            mixup=MIXUP,
+            primary=early,
+            others=len(late),
+            rehearsal=share,
+            mixup=settings.mixup,
         )
-        train(task, batches, settings, seed=self.seed, where=where)
+        train(
+            task,
+            batches,
+            settings,
+            seed=self.seed,
+            validate=partial(_accuracy, own, torch.nonzero(late)[:, 0]) if hold_out else None,
+            precision=self.settings.precision,
+            where=where,
+        )
 
     def _answers(
         self, teachers: Sequence[Bundle], person: Person | None, k: int, *, others: bool = True
@@ -260,24 +277,34 @@ class Fold:
             _, head = split_network(teacher.network)
             parts = []
             if person is not None:
-                own, _ = self._calibration(teacher.network, person, k)
-                parts.append(_logits(head, own))
+                own = self._calibration(teacher.network, person, k)
+                parts.append(_logits(head, own.inputs))
             if others:
                 parts.append(_logits(head, self.cohort(teacher.model).inputs))
             total = total + torch.log_softmax(torch.cat(parts), dim=1)
         return total / len(teachers)
 
-    def _calibration(self, network: nn.Module, person: Person, k: int) -> tuple[Inputs, Tensor]:
+    def _calibration(self, network: nn.Module, person: Person, k: int) -> Own:
         windows = person.windows.select(self.split.calibration(person.subject, k))
-        own = inputs(network, [person], [windows], device=self.settings.device)
-        return own, torch.from_numpy(windows.labels)
+        read = inputs(network, [person], [windows], device=self.settings.device)
+        return Own(read, torch.from_numpy(windows.labels), _last_repetition([windows]))
 
-    def _cohort(self, model: str) -> Cohort:
+    def cohort(self, model: str) -> Cohort:
+        """Return the training subjects as a model reads them; models with one front share it."""
+        network = build(model, self.spec)
+        front, _ = split_network(network)
+        kind = type(front) if front is not None else None
+        if kind not in self._cohorts:
+            self._cohorts[kind] = self._cohort(network)
+        return self._cohorts[kind]
+
+    def _cohort(self, network: nn.Module) -> Cohort:
         people = self.people.training()
         windows = [person.windows for person in people]
         return Cohort(
-            inputs=inputs(build(model, self.spec), people, windows, device=self.settings.device),
+            inputs=inputs(network, people, windows, device=self.settings.device),
             labels=torch.from_numpy(np.concatenate([part.labels for part in windows])),
+            late=_last_repetition(windows),
             people=torch.from_numpy(np.repeat(np.arange(len(people)), [len(w) for w in windows])),
             seen=frozenset().union(*(part.seen() for part in windows)),
         )
@@ -319,11 +346,21 @@ _STAGE: dict[tuple[bool, bool], Stage] = {
 """Name of a student's stage by (pre-trained, taught)."""
 
 
-def _beside(own: Inputs, labels: Tensor, others: Cohort | None) -> tuple[Inputs, Tensor]:
-    """Put the cohort's windows after a subject's own."""
-    if others is None:
-        return own, labels
-    return Joined(own, others.inputs), torch.cat([labels, others.labels])
+def _last_repetition(windows: Sequence[Windows]) -> Tensor:
+    """Say of each window whether its session has no later repetition."""
+    parts = []
+    for part in windows:
+        last: dict[tuple[str, str], int] = {}
+        for r in part.seen():
+            last[r.subject, r.session] = max(r.index, last.get((r.subject, r.session), 0))
+        late = np.array([r.index == last.get((r.subject, r.session)) for r in part.repetitions])
+        parts.append(torch.from_numpy(late[part.owners]))
+    return torch.cat(parts)
+
+
+def _accuracy(own: Own, places: Tensor, head: nn.Module) -> float:
+    answers = _logits(head, Picked(own.inputs, places)).argmax(dim=1)
+    return float((answers == own.labels[places]).float().mean())
 
 
 def _tensor(read: Inputs) -> Tensor:

@@ -57,7 +57,7 @@ def accuracy_cost(
     require_same_people(frame)
     k = usual_k(frame) if k is None else k
     every = overview(frame[frame["k"] == k], metric)
-    points = every[every["parameters"] > 0].copy()
+    points = every[every["stage"] != "floor"].copy()
     if len(points) == 0:
         raise DataError(
             f"accuracy against cost: expected a network at K={k}, there are only classical methods"
@@ -67,7 +67,7 @@ def accuracy_cost(
         points["model"].map(flops) if counted and flops is not None else points["parameters"]
     ).astype(float)
     points["front"] = pareto(points["cost"].to_numpy(), points["mean"].to_numpy())
-    floors = every[every["parameters"] == 0]
+    floors = every[every["stage"] == "floor"]
 
     figure = Figure(figsize=(PAGE, 2.8), layout="constrained")
     axes = figure.subplots()
@@ -79,7 +79,7 @@ def accuracy_cost(
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="y")
     handles = []
-    largest = points["parameters"].max()
+    largest = max(points["parameters"].max(), 1)
     for stage, group in points.groupby("stage", sort=False):
         mark = MARKS[str(stage)]
         axes.scatter(

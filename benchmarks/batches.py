@@ -1,0 +1,85 @@
+"""Shuffled batches from views against a DataLoader with 2 workers over ready-cut windows.
+
+python benchmarks/batches.py
+
+On 3DC (the store of Participants 1-4) and on a generated signal of 256 channels at 2048 Hz.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import copy_rate, machine
+from torch.utils.data import DataLoader, TensorDataset
+
+from myodistill.datasets.recording import Repetition
+from myodistill.signals.gather import gather
+from myodistill.signals.preparation import Preparation
+from myodistill.signals.store import prepare
+from myodistill.signals.windows import Windows
+from myodistill.training.loop import Batches
+
+
+def rate(batches: object, enough: float = 3.0) -> float:
+    """Bytes a second, from the first batch on."""
+    count, begin = 0, 0.0
+    for batch in batches:  # type: ignore[attr-defined]
+        x = batch[0] if isinstance(batch, list | tuple) else batch.windows
+        if not begin:
+            begin = time.perf_counter()
+            continue
+        count += x.numel() * x.element_size()
+        if time.perf_counter() - begin > enough:
+            break
+    return count / (time.perf_counter() - begin)
+
+
+def gathered(windows: Windows, size: int) -> object:
+    signal, starts = torch.from_numpy(windows.signal), torch.from_numpy(windows.starts)
+    order = torch.randperm(len(windows))
+    out = torch.empty(size, windows.samples * signal.shape[1])
+    for begin in range(0, len(windows) - size + 1, size):
+        yield [gather(signal, starts[order[begin : begin + size]], windows.samples, out=out)]
+
+
+def forever(make: object) -> object:
+    while True:
+        yield from make()  # type: ignore[operator]
+
+
+def compare(name: str, windows: Windows, size: int) -> None:
+    own = Batches(windows, size)
+    ours = rate(forever(lambda: own.epoch(0, 0)), 2.0)
+    views = rate(forever(lambda: gathered(windows, size)), 2.0)
+    cut = TensorDataset(torch.from_numpy(np.ascontiguousarray(windows.gather())))
+    loader = DataLoader(cut, batch_size=size, shuffle=True, num_workers=2)
+    theirs = rate(loader, 4.0)
+    plain = copy_rate()
+    each = windows.samples * windows.signal.shape[1] * 4
+    print(
+        f"{name}, batches of {size}: signals.gather {views / each:,.0f} windows/s, training loop "
+        f"{ours / each:,.0f}, DataLoader {theirs / each:,.0f}; ratios {views / theirs:.1f} and "
+        f"{ours / theirs:.1f}; of the copy rate ({plain / 2**30:.1f} GiB/s) {views / plain:.0%} "
+        f"and {ours / plain:.0%}"
+    )
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    print(machine())
+    with tempfile.TemporaryDirectory() as folder:
+        people = [f"Participant{i}" for i in range(1, 5)]
+        store = prepare("3dc", Path(folder), Preparation((20.0, 495.0)), subjects=people)
+        compare("3DC (10 × 151)", store.windows(151, 51), 128)
+    signal = np.random.default_rng(0).standard_normal((60000, 256)).astype(np.float32)
+    starts = np.arange(0, len(signal) - 512, 128)
+    zeros = np.zeros(len(starts), dtype=np.intp)
+    compare("256 × 512", Windows(signal, 512, starts, zeros, zeros, (Repetition("s", "a", 0),)), 64)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""The command line: flags are settings, and bad input is one line and exit code 2."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_threedc
+
+from myodistill import cli
+from myodistill.config import make_settings
+from myodistill.datasets import catalogue
+from myodistill.datasets.synthetic import Synthetic
+from myodistill.errors import SettingsError
+
+QUICK = [
+    *("--fold", "1", "--k", "1", "--student-model", "log-power-10k"),
+    *("--pretrain.num-epochs", "1", "--pretrain-student.num-epochs", "1"),
+    *("--finetune.num-epochs", "1", "--distill.num_epochs", "1"),
+]
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        catalogue.DATASETS, "tiny", lambda: Synthetic(subjects=5, seconds=0.5, repetitions=2)
+    )
+
+
+def call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
+) -> tuple[int, str, str]:
+    """Run a command; return its exit code and what it printed."""
+    monkeypatch.setattr(sys, "argv", ["myodistill", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    shown = capsys.readouterr()
+    return int(stop.value.code or 0), shown.out, shown.err
+
+
+def refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
+) -> str:
+    """Run a command that must be refused in one line; return the line."""
+    code, _, err = call(capsys, monkeypatch, *words)
+    assert code == 2
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("myodistill: ")
+    return lines[0]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_run_ends_with_report_and_bundle(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    code, shown, _ = call(
+        capsys, monkeypatch, "run", "--dataset", "tiny", "--out", str(out), *QUICK
+    )
+    assert code == 0
+    said = dict(line.split(": ", 1) for line in shown.splitlines() if ": " in line)
+    assert Path(said["report"]).read_text().startswith("<!doctype html>")
+    bundle = next(value for name, value in said.items() if name.startswith("student bundle"))
+    assert (Path(bundle) / "weights.safetensors").exists()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_published_flag_names(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = [
+        "--device",
+        "cpu",
+        "--fold",
+        "1",
+        "--k",
+        "1",
+        "--model",
+        "population",
+        "--batch_size",
+        "30",
+    ]
+    code, _, _ = call(
+        capsys,
+        monkeypatch,
+        *("pretrain", "--dataset", "tiny", "--out", str(out), *words, "--num_epochs", "1"),
+    )
+    assert code == 0
+    assert (out / "fold-1" / "seed-0" / "pretrain-population" / "bundle.json").exists()
+
+
+def test_yaml_keys_are_the_flags(tmp_path: Path) -> None:
+    from_yaml = make_settings({"k": 1, "distill": {"num_epochs": 7}, "temp": 4})
+    assert from_yaml.k == (1,)
+    assert from_yaml.distill.num_epochs == 7
+    assert from_yaml.distill.batch_size == make_settings({}).distill.batch_size
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"colour": 1}, "no option 'colour'"),
+        ({"distill": {"epochs": 1}}, "no option 'distill.epochs'"),
+        ({"temp": 0}, "temp: expected greater than 0, got 0"),
+        ({"temp": -1}, "temp: expected greater than 0"),
+        ({"alpha": 1.5}, "alpha: expected less than or equal to 1"),
+        ({"k": "one"}, "k: expected a valid integer"),
+        ({"distill": {"schedule": "zigzag"}}, "distill.schedule: expected 'one-cycle', 'cosine'"),
+        ({"distill": {"batch_size": 1}}, "distill.batch_size: expected greater than or equal to 2"),
+    ],
+)
+def test_bad_settings_name_their_key(values: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        make_settings(values)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--dataset", "tinny"], "unknown dataset 'tinny': did you mean tiny"),
+        (["--dataset", "tiny", "--k", "1", "--fold", "9"], "fold: expected 1 to 5"),
+        (["--dataset", "tiny", "--teacher-model", "x"], "unknown model 'x'"),
+        (["--dataset", "tiny", "--temp", "hot"], "temp: expected a valid number"),
+        (["--dataset", "3dc"], "expected '3DCDataset*' (a zip or a folder)"),
+        (["--config", "absent.yaml"], "absent.yaml: expected a settings file"),
+    ],
+)
+@pytest.mark.usefixtures("tiny")
+def test_bad_input_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
+) -> None:
+    assert message in refused(capsys, monkeypatch, "run", *words)
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "a: [1\n", "\x00"])
+def test_bad_yaml_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    content: str,
+) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    assert "bad.yaml: expected" in refused(capsys, monkeypatch, "run", "--config", str(path))
+
+
+def damage(path: Path, kind: str) -> None:
+    rows = path.read_text().splitlines()
+    if kind == "truncated":
+        path.write_text("\n".join(rows[:40]))
+    elif kind == "empty":
+        path.write_text("")
+    elif kind == "channels":
+        path.write_text("\n".join(row.rsplit(",", 1)[0] for row in rows))
+    elif kind == "nan":
+        path.write_text("\n".join(["nan" + rows[0][rows[0].index(",") :], *rows[1:]]))
+    else:
+        path.write_text("\n".join("7" + row[row.index(",") :] for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("truncated", "expected at least 151 samples"),
+        ("empty", "empty file"),
+        ("channels", "10"),
+        ("nan", "expected finite samples"),
+        ("flat", "channel 0 is flat"),
+    ],
+)
+def test_a_damaged_recording_is_one_line_and_leaves_results(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    kind: str,
+    message: str,
+) -> None:
+    monkeypatch.setenv("MYODISTILL_DATA", str(tmp_path))
+    root = write_threedc(tmp_path, subjects=5)
+    damage(root / "Participant2/train/EMG/3dc_EMG_gesture_1_4.txt", kind)
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "results.parquet").write_bytes(b"earlier")
+    line = refused(capsys, monkeypatch, "run", "--dataset", "3dc", "--out", str(out), *QUICK)
+    assert message in line
+    assert "3dc_EMG_gesture_1_4.txt" in line
+    assert (out / "results.parquet").read_bytes() == b"earlier"
+
+
+@pytest.mark.usefixtures("tiny")
+def test_output_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    line = refused(
+        capsys,
+        monkeypatch,
+        "run",
+        "--dataset",
+        "tiny",
+        "--out",
+        str(tmp_path / "file" / "run"),
+        *QUICK,
+    )
+    assert "expected to write there" in line
+    assert "choose another" in line
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_full_disk_keeps_what_was_finished(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = ["run", "--dataset", "tiny", "--out", str(out), *QUICK]
+    assert call(capsys, monkeypatch, *words)[0] == 0
+    before = {path: path.read_bytes() for path in out.rglob("*.safetensors")}
+    settings = (out / "settings.json").read_bytes()
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    line = refused(capsys, monkeypatch, *words, "--temp", "3")
+    assert "disk is full" in line
+    assert {path: path.read_bytes() for path in out.rglob("*.safetensors")} == before
+    assert (out / "settings.json").read_bytes() == settings
+    assert not [path for path in out.rglob(".*") if path.is_file()]
+
+
+def test_a_real_process_prints_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from myodistill.cli import main; main()"]
+    done = subprocess.run(
+        [*command, "run", "--dataset", "nothing"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_models_exits_with_one_when_a_count_is_off(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, shown, _ = call(capsys, monkeypatch, "models", "lstm", "--format", "csv")
+    assert code == 0
+    assert "2320674" in shown
+    monkeypatch.setattr(cli.verification, "TOLERANCE", 1e-6)
+    assert call(capsys, monkeypatch, "models", "lstm", "--format", "csv")[0] == 1
+
+
+@pytest.mark.usefixtures("tiny")
+def test_processes_give_the_same_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from myodistill.evaluation import results
+    from myodistill.training import run
+
+    words = ["run", "--dataset", "tiny", *QUICK, "--seed", "0,1"]
+    assert call(capsys, monkeypatch, *words, "--out", str(tmp_path / "a"))[0] == 0
+    # Spawned processes do not see a dataset that only this test knows: threads stand in for them.
+    from concurrent.futures import ThreadPoolExecutor
+
+    monkeypatch.setattr(run, "ProcessPoolExecutor", lambda n, mp_context: ThreadPoolExecutor(1))
+    code, _, _ = call(capsys, monkeypatch, *words, "--out", str(tmp_path / "b"), "--processes", "2")
+    assert code == 0
+    columns = ["subject", "stage", "model", "k", "seed", "accuracy"]
+    one, two = (results.read(tmp_path / name / "results.parquet")[columns] for name in "ab")
+    assert np.array_equal(one, two)

@@ -1,0 +1,183 @@
+"""The training loop learns, stops early, and resumes to the same result after a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from myodistill.config import Training
+from myodistill.errors import ModelError
+from myodistill.training.loop import Batches, Joined, Where, rate, train
+from myodistill.training.tasks import DistillationTask, Task
+
+torch.set_num_threads(1)
+
+
+def problem(count: int = 200) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(count, 6, generator=generator)
+    return x, (x[:, 0] + x[:, 1] > 0).long()
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 2)
+    )
+
+
+def learn(settings: Training, where: Where | None = None, **options: object) -> nn.Module:
+    x, y = problem()
+    net = network()
+    batches = Batches(x, settings.batch_size, mixup=settings.mixup)
+    train(Task(net, y, 2), batches, settings, where=where or Where(), **options)  # type: ignore[arg-type]
+    return net
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))  # fmt: skip # noqa: E501
+
+
+def test_it_learns() -> None:
+    net = learn(Training(num_epochs=30, batch_size=20, learning_rate=1e-2))
+    x, y = problem()
+    assert not net.training
+    assert (net(x).argmax(1) == y).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle", "constant"])
+def test_same_seed_same_weights(schedule: str) -> None:
+    settings = Training(num_epochs=3, batch_size=20, schedule=schedule, mixup=0.3)
+    assert same(learn(settings), learn(settings))
+    assert not same(learn(settings), learn(settings, seed=1))
+
+
+def test_global_random_state_does_not_matter() -> None:
+    settings = Training(num_epochs=2, batch_size=20)
+    torch.manual_seed(5)
+    first = learn(settings)
+    torch.manual_seed(6)
+    torch.rand(100)
+    assert same(first, learn(settings))
+
+
+def test_rates() -> None:
+    assert rate("constant", 7, 10) == 1
+    assert rate("cosine", 0, 10) == 1
+    assert rate("cosine", 10, 10) == pytest.approx(0)
+    assert rate("one-cycle", 0, 100) == pytest.approx(0.04)
+    assert rate("one-cycle", 30, 100) == pytest.approx(1)
+    assert rate("one-cycle", 100, 100) == pytest.approx(0, abs=1e-9)
+
+
+def test_early_stop_keeps_the_best_weights() -> None:
+    scores = iter([0.5, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    kept: list[dict[str, Tensor]] = []
+
+    def validate(net: nn.Module) -> float:
+        kept.append({name: value.clone() for name, value in net.state_dict().items()})
+        return next(scores)
+
+    settings = Training(num_epochs=7, batch_size=20, patience=2, learning_rate=1e-2)
+    net = learn(settings, validate=validate)
+    assert len(kept) == 4  # the best was the second, then two without gain
+    assert all(torch.equal(kept[1][name], value) for name, value in net.state_dict().items())
+
+
+def test_an_epoch_passes_once_over_the_primary_windows() -> None:
+    x = torch.arange(30.0)[:, None]
+    batches = Batches(x, 10, primary=torch.arange(20), others=20, rehearsal=0.5)
+    seen = torch.cat([batch.indices for batch in batches.epoch(0, 0)])
+    assert sorted(seen[seen < 20].tolist()) == list(range(20))
+    assert int((seen >= 20).sum()) == 20
+    again = torch.cat([batch.indices for batch in batches.epoch(0, 0)])
+    assert torch.equal(seen, again)
+    assert not torch.equal(seen, torch.cat([b.indices for b in batches.epoch(0, 1)]))
+
+
+def test_teacher_answers_belong_to_their_windows_when_mixed() -> None:
+    x = torch.arange(40.0)[:, None]
+    answers = torch.stack([x[:, 0], -x[:, 0]], dim=1)
+    for batch in Batches(x, 8, mixup=0.5).epoch(3, 1):
+        assert torch.allclose(batch.mix(answers)[:, 0], batch.inputs[:, 0], atol=1e-5)
+
+
+def test_distillation_copies_its_teacher() -> None:
+    x, y = problem(400)
+    teacher = torch.stack([x[:, 2], -x[:, 2]], dim=1) * 3
+    net = network()
+    task = DistillationTask(net, y, teacher, alpha=0.0, temperature=2.0)
+    train(task, Batches(x, 40), Training(num_epochs=40, learning_rate=1e-2))
+    assert (net(x).argmax(1) == teacher.argmax(1)).float().mean() > 0.93
+    assert (net(x).argmax(1) == y).float().mean() < 0.7
+
+
+def test_joined_inputs_are_both() -> None:
+    joined = Joined(torch.arange(3.0), torch.arange(10.0, 14.0))
+    assert len(joined) == 7
+    assert joined[torch.tensor([6, 0, 3])].tolist() == [13.0, 0.0, 10.0]
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_loop import network, problem
+from safetensors.torch import save_file
+from myodistill.config import Training
+from myodistill.training import checkpoint
+from myodistill.training.loop import Batches, Where, train
+from myodistill.training.tasks import Task
+checkpoint._SECONDS_BETWEEN = 0.0
+x, y = problem()
+net = network()
+slow = (lambda net: (time.sleep(0.05), 0.0)[1]) if {slow} else None
+train(Task(net, y, 2), Batches(x, 20, mixup=0.3), Training(num_epochs=40, learning_rate=1e-2),
+      where=Where(Path({checkpoint!r})), validate=slow)
+save_file(net.state_dict(), {out!r})
+"""
+
+
+def script(folder: Path, name: str, *, slow: bool = False) -> list[str]:
+    text = SCRIPT.format(
+        tests=str(Path(__file__).parent),
+        slow=slow,
+        checkpoint=str(folder / "run.safetensors"),
+        out=str(folder / name),
+    )
+    return [sys.executable, "-c", text]
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    subprocess.run(script(tmp_path / "whole", "net.safetensors"), check=True)
+
+    process = subprocess.Popen(script(tmp_path, "net.safetensors", slow=True))
+    waited = time.monotonic() + 60
+    while not (tmp_path / "run.safetensors").exists() and time.monotonic() < waited:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "net.safetensors").exists()
+    subprocess.run(script(tmp_path, "net.safetensors"), check=True)
+
+    whole = load_file(tmp_path / "whole" / "net.safetensors")
+    resumed = load_file(tmp_path / "net.safetensors")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(ModelError, match="expected a checkpoint of this network"):
+        learn(Training(num_epochs=1), Where(path))

@@ -1,0 +1,287 @@
+"""The whole method on a few generated people: idempotent, resumable, and it does not leak."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from myodistill.config import Settings, make_settings
+from myodistill.datasets import catalogue
+from myodistill.datasets.recording import Repetition
+from myodistill.datasets.synthetic import Synthetic
+from myodistill.deploy.bundle import Bundle
+from myodistill.errors import BundleError, LeakageError, ModelError, SettingsError
+from myodistill.evaluation import results
+from myodistill.splits import make_split
+from myodistill.training.loop import NOWHERE
+from myodistill.training.run import execute
+from myodistill.training.stages import Fold
+
+QUICK = {
+    "dataset": "tiny",
+    "fold": [1],
+    "k": [0, 1],
+    "student_model": "log-power-10k",
+    "pretrain": {"num_epochs": 3},
+    "pretrain_student": {"num_epochs": 3},
+    "finetune": {"num_epochs": 3},
+    "distill": {"num_epochs": 3},
+}
+
+
+def tiny() -> Synthetic:
+    return Synthetic(subjects=5, seconds=0.6, repetitions=2)
+
+
+@pytest.fixture(autouse=True)
+def dataset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(catalogue.DATASETS, "tiny", tiny)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return make_settings({**QUICK, "out": tmp_path / "run"})
+
+
+@pytest.fixture(scope="module")
+def fold() -> Fold:
+    made = tiny()
+    return Fold(made, make_split(made, 1), make_settings({**QUICK, "dataset": "synthetic"}), 0)
+
+
+@pytest.fixture(scope="module")
+def teachers(fold: Fold) -> list[Bundle]:
+    return [fold.pretrain(model, NOWHERE) for model in ("population", "covariance")]
+
+
+def changed(folder: Path) -> dict[str, int]:
+    """When each file of the work itself was last written."""
+    kept = ("bundle.json", "weights.safetensors")
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.name in kept}  # fmt: skip # noqa: E501
+
+
+def test_a_run_leaves_every_stage_and_one_table(settings: Settings) -> None:
+    table = execute(settings)
+    subject = make_split(tiny(), 1).heldout[0]
+    at_one = table[(table.subject == subject) & (table.k == 1)]
+    assert list(at_one.stage) == [
+        "floor",
+        "floor",
+        "finetune",
+        "finetune",
+        "finetune",
+        "scratch",
+        "transfer",
+        "distill",
+        "full",
+    ]
+    at_zero = table[(table.subject == subject) & (table.k == 0)]
+    assert set(at_zero.stage) == {"pretrain", "transfer", "full"}
+    assert table.accuracy.between(0, 1).all()
+    assert table.groupby("subject").windows.nunique().max() == 1
+    stored = results.read(settings.out / "results.parquet")
+    assert stored.equals(table)
+    students = at_one[at_one.model == "log-power-10k"]
+    assert students.parameters.nunique() == 1
+    assert (settings.out / "splits" / "fold-1.json").exists()
+    counts = json.loads((settings.out / "confusion.json").read_text())["full"]["1"]
+    assert np.sum(counts) == table[(table.stage == "full") & (table.k == 1)].windows.sum()
+
+
+def test_what_is_valid_is_not_done_again_and_what_is_not_is(settings: Settings) -> None:
+    first = execute(settings)
+    before = changed(settings.out)
+    assert execute(settings).equals(first)
+    assert changed(settings.out) == before
+
+    hotter = settings.model_copy(update={"temp": 3.0})
+    execute(hotter)
+    after = changed(settings.out)
+    redone = {name for name in before if before[name] != after[name]}
+    assert redone
+    assert not any("finetune" in name or "pretrain-population" in name for name in redone)
+
+    damaged = next((settings.out).rglob("full/weights.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:-8])
+    record = [p for p in settings.out.rglob("scores/*.json") if "full" in p.name]
+    for path in record:
+        path.unlink()
+    execute(hotter)
+    Bundle.load(damaged.parent)
+
+
+def test_the_same_seed_gives_the_same_table(settings: Settings, tmp_path: Path) -> None:
+    again = settings.model_copy(update={"out": tmp_path / "again"})
+    columns = ["subject", "stage", "model", "k", "accuracy", "macro_f1"]
+    assert execute(settings)[columns].equals(execute(again)[columns])
+
+
+def test_a_bundle_decides_the_same_after_saving(
+    fold: Fold, teachers: list[Bundle], tmp_path: Path
+) -> None:
+    subject = fold.split.heldout[0]
+    tuned = [fold.finetune(teacher, subject, 1, NOWHERE) for teacher in teachers]
+    student = fold.distill(None, tuned, subject, 1, NOWHERE)
+    windows = fold.people.filtered(subject)
+    for bundle in (*tuned, student):
+        bundle.save(tmp_path / bundle.model)
+        loaded = Bundle.load(tmp_path / bundle.model)
+        assert np.array_equal(loaded.logits(windows), bundle.logits(windows))
+        assert loaded.seen == bundle.seen
+
+
+def test_calibration_helps(fold: Fold, teachers: list[Bundle]) -> None:
+    gains = []
+    for subject in fold.split.heldout:
+        before, after = (
+            fold.evaluate([fold.finetune(teachers[0], subject, k, NOWHERE)], subject)
+            for k in (0, 2)
+        )
+        gains.append(np.mean(after.predicted == after.labels) - np.mean(before.predicted == before.labels))  # fmt: skip # noqa: E501
+    assert np.mean(gains) > 0
+
+
+def leaks(fold: Fold, teachers: list[Bundle]) -> dict[str, Bundle]:
+    """A student for each way in which the test session can reach it."""
+    subject = fold.split.heldout[0]
+    test = fold.split.test(subject)
+    tuned = fold.finetune(teachers[0], subject, 1, NOWHERE)
+    person = fold.person(subject, 1)
+    peeking = replace(person.preprocessing, seen=person.preprocessing.seen | test)
+    told = replace(tuned, seen=tuned.seen | {max(test)})
+    fold.person.cache_clear()
+    return {
+        "a teacher trained on test repetitions": told,
+        "a student of such a teacher": fold.distill(None, [told], subject, 1, NOWHERE),
+        "a student pre-trained on them": fold.distill(
+            replace(fold.pretrain_student([], NOWHERE), seen=test), [], subject, 1, NOWHERE
+        ),
+        "re-centring by test windows": replace(
+            tuned, preprocessing=peeking, seen=tuned.seen | peeking.seen
+        ),
+    }
+
+
+def test_each_way_to_leak_is_refused(fold: Fold, teachers: list[Bundle]) -> None:
+    subject = fold.split.heldout[0]
+    for way, bundle in leaks(fold, teachers).items():
+        with pytest.raises(LeakageError, match=rf"{subject}/test/repetition") as caught:
+            fold.evaluate([bundle], subject)
+        assert bundle.model in str(caught.value), way
+
+
+def test_a_teacher_that_trained_on_a_subject_cannot_be_scored_on_them(
+    fold: Fold, teachers: list[Bundle]
+) -> None:
+    trained_on = fold.split.pretraining[0]
+    assert Repetition(trained_on, "test", 0) in teachers[0].seen
+    own = replace(teachers[0], preprocessing=fold.people.training()[0].preprocessing)
+    with pytest.raises(LeakageError, match=trained_on):
+        fold.evaluate([own], trained_on)
+
+
+def test_the_leak_is_remembered_by_the_bundle(
+    fold: Fold, teachers: list[Bundle], tmp_path: Path
+) -> None:
+    subject = fold.split.heldout[0]
+    leak = leaks(fold, teachers)["a teacher trained on test repetitions"]
+    leak.save(tmp_path / "b")
+    with pytest.raises(LeakageError):
+        fold.evaluate([Bundle.load(tmp_path / "b")], subject)
+
+
+def test_a_held_out_subject_reaches_no_teacher(fold: Fold, teachers: list[Bundle]) -> None:
+    for teacher in teachers:
+        assert not {r.subject for r in teacher.seen} & set(fold.split.heldout)
+
+
+@pytest.mark.parametrize("model", ["densenet-34", "cnn-10k", "gru-10k"])
+def test_models_that_read_signals_go_through_all_stages(fold: Fold, model: str) -> None:
+    spare = Fold(
+        fold.dataset,
+        fold.split,
+        fold.settings.model_copy(
+            update={
+                "student_model": "cnn-10k",
+                **{
+                    stage: getattr(fold.settings, stage).model_copy(update={"num_epochs": 1})
+                    for stage in ("pretrain", "pretrain_student", "finetune", "distill")
+                },
+            }
+        ),
+        0,
+    )
+    subject = fold.split.heldout[0]
+    teacher = spare.pretrain(model, NOWHERE)
+    tuned = spare.finetune(teacher, subject, 1, NOWHERE)
+    begun = spare.pretrain_student([teacher], NOWHERE)
+    student = spare.distill(begun, [tuned], subject, 1, NOWHERE)
+    assert len(spare.evaluate([student], subject).labels) > 0
+
+
+def test_early_stopping_holds_out_a_repetition(fold: Fold, teachers: list[Bundle]) -> None:
+    patient = fold.settings.model_copy(
+        update={"finetune": fold.settings.finetune.model_copy(update={"patience": 1})}
+    )
+    other = Fold(fold.dataset, fold.split, patient, 0)
+    subject = fold.split.heldout[0]
+    plain = fold.finetune(teachers[1], subject, 2, NOWHERE)
+    early = other.finetune(teachers[1], subject, 2, NOWHERE)
+    a, b = plain.network.state_dict(), early.network.state_dict()
+    assert not all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"fold": [9]}, SettingsError, "fold: expected 1 to 5 for synthetic, got 9"),
+        ({"k": [3]}, SettingsError, "k: expected 0 to 2 calibration repetitions"),
+        ({"subjects": ["Persona1"]}, SettingsError, "unknown held-out subject 'Persona1': did you"),
+        ({"teacher_model": ["densnet-34"]}, ModelError, "did you mean densenet-34"),
+        ({"student_model": "nothing"}, ModelError, "unknown model 'nothing'"),
+        ({"device": "cuda:7"}, SettingsError, "device: expected one that is here"),
+        ({"device": "toaster"}, SettingsError, "device: expected one that is here"),
+    ],
+)
+def test_impossible_settings_are_refused_before_any_work(
+    settings: Settings, change: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        execute(settings.model_copy(update=change))
+    assert not settings.out.exists()
+
+
+def test_a_bundle_that_was_tampered_with_is_refused(
+    fold: Fold, teachers: list[Bundle], tmp_path: Path
+) -> None:
+    teachers[0].save(tmp_path / "b")
+
+    def tampered(change: object) -> Path:
+        shutil.rmtree(tmp_path / "c", ignore_errors=True)
+        shutil.copytree(tmp_path / "b", tmp_path / "c")
+        change(tmp_path / "c")  # type: ignore[operator]
+        return tmp_path / "c"
+
+    def edit(**values: object) -> object:
+        def change(folder: Path) -> None:
+            card = json.loads((folder / "bundle.json").read_text()) | values
+            (folder / "bundle.json").write_text(json.dumps(card))
+
+        return change
+
+    cases = {
+        "altered or truncated": lambda f: (f / "weights.safetensors").write_bytes(b"x"),
+        "expected a bundle": lambda f: (f / "weights.safetensors").unlink(),
+        "expected bundle format 1, got 99": edit(format=99),
+        "unknown model": edit(model="nope"),
+        "expected a complete bundle": edit(signal={}),
+    }
+    for message, change in cases.items():
+        with pytest.raises(BundleError, match=message):
+            Bundle.load(tampered(change))

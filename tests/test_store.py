@@ -1,0 +1,187 @@
+"""The prepared store gives the same windows as the recordings, from one copy of the signal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_myo, write_threedc
+
+from myodistill.datasets.catalogue import open_dataset
+from myodistill.datasets.quality import bad_channels, fill_in, neighbours
+from myodistill.datasets.recording import Annotation, Recording, grid, ring
+from myodistill.datasets.synthetic import Synthetic
+from myodistill.datasets.threedc import ThreeDC
+from myodistill.errors import DataError
+from myodistill.models.classical import filtered
+from myodistill.signals import store as stores
+from myodistill.signals.filters import apply, design
+from myodistill.signals.preparation import Preparation, prepare_recording, resample
+from myodistill.signals.store import open_store, prepare
+from myodistill.signals.windows import join
+
+
+@pytest.fixture
+def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("MYODISTILL_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_same_windows_as_from_the_recordings(data: Path) -> None:
+    write_threedc(data, subjects=2, samples=300)
+    dataset = open_dataset("3dc")
+    facts = dataset.facts
+    store = prepare("3dc", data / "out", Preparation(passband=facts.passband))
+    windows = store.windows(facts.samples, facts.step)
+    direct = join([filtered(dataset.recordings(s), facts, facts.passband) for s in store.subjects])
+    assert windows.gather().tobytes() == direct.gather().tobytes()
+    assert windows.labels.tolist() == direct.labels.tolist()
+    assert [windows.repetitions[o] for o in windows.owners] == [
+        direct.repetitions[o] for o in direct.owners
+    ]
+    assert isinstance(windows.signal, np.memmap)
+    one = store.windows(facts.samples, facts.step, ["Participant2"])
+    assert {r.subject for r in one.repetitions} == {"Participant2"}
+    assert np.shares_memory(one.signal, windows.signal)
+    size = sum(path.stat().st_size for path in store.folder.iterdir())
+    assert size < 1.1 * windows.signal.nbytes
+    with pytest.raises(DataError, match="prepared subjects, got 'Participant7'"):
+        store.windows(151, 51, ["Participant7"])
+    with pytest.raises(DataError, match="expected at least 999 samples"):
+        store.windows(999, 51)
+
+
+def test_prepared_once_and_again_when_something_changed(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_threedc(data, subjects=1, samples=100)
+    first = prepare("3dc", data / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(ThreeDC, "parse", None)
+        assert prepare("3dc", data / "out").folder == first.folder
+    assert prepare("3dc", data / "out", Preparation(passband=(20, 400))).folder != first.folder
+    path = root / "Participant1/train/EMG/3dc_EMG_gesture_0_0.txt"
+    path.write_text("\n".join(["1,2,3,4,5,6,7,8,9,10", "2,3,4,5,6,7,8,9,10,12"] * 50))
+    changed = prepare("3dc", data / "out")
+    assert changed.folder != first.folder
+    assert changed.signal[0, 0] == 1
+
+
+def test_interrupted_run_goes_on_and_nothing_half_written_is_used(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_threedc(data, subjects=3, samples=100)
+    done: list[str] = []
+    real = stores._prepare_one
+
+    def dies(dataset, subject, part, preparation):  # type: ignore[no-untyped-def]
+        if subject == "Participant3" and len(done) == 2:
+            done.append("died")
+            raise KeyboardInterrupt
+        done.append(subject)
+        real(dataset, subject, part, preparation)
+
+    monkeypatch.setattr(stores, "_prepare_one", dies)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("3dc", data / "out")
+    assert not [p for p in (data / "out").iterdir() if not p.name.startswith(".")]
+    store = prepare("3dc", data / "out")
+    assert done == ["Participant1", "Participant2", "died", "Participant3"]
+    assert len(store.signal) == 3 * 88 * 100
+    assert [p.name for p in (data / "out").iterdir()] == [store.folder.name]
+
+
+def test_processes_make_the_same_store(data: Path) -> None:
+    write_myo(data)
+    one = prepare("myo", data / "one")
+    two = prepare("myo", data / "two", processes=2)
+    assert one.folder.name == two.folder.name
+    for name in ("signal.npy", "store.json"):
+        assert (one.folder / name).read_bytes() == (two.folder / name).read_bytes()
+    assert one.annotations.equals(two.annotations)
+
+
+def test_damaged_store_is_refused(data: Path) -> None:
+    write_threedc(data, subjects=1, samples=100)
+    folder = prepare("3dc", data / "out").folder
+    (folder / "signal.npy").write_bytes((folder / "signal.npy").read_bytes()[:5000])
+    with pytest.raises(DataError, match=r"expected a prepared store.*prepare again"):
+        open_store(folder)
+    with pytest.raises(DataError, match="expected a prepared store"):
+        open_store(data)
+
+
+def noise(samples: int, channels: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((samples, channels)).astype("f4")
+
+
+def test_bad_channels_are_found_and_filled_in_by_neighbours() -> None:
+    signal = noise(1000, 16)
+    signal[:, 5] = 7
+    signal[:, 6] = np.clip(signal[:, 6], -0.5, 0.5)
+    signal[:, 9] *= 1000
+    assert bad_channels(signal) == {5: "flat", 6: "clipped", 9: "far off"}
+    assert bad_channels(noise(1000, 16) * np.linspace(1, 4, 16, dtype="f4")) == {}
+    place = grid(4, 4)
+    assert neighbours(place)[5] == [1, 4, 6, 9]
+    assert neighbours(place)[0] == [1, 4]
+    assert neighbours(ring(8))[0] == [1, 7]
+    repaired = fill_in(signal, place, (5, 6, 9))
+    assert np.allclose(repaired[:, 5], signal[:, [1, 4]].mean(1), atol=1e-6)
+    assert bad_channels(repaired) == {}
+    block = fill_in(signal, place, (0, 1, 4))
+    assert np.allclose(block[:, 0], (block[:, 1] + block[:, 4]) / 2)
+    with pytest.raises(DataError, match="at least one good channel"):
+        fill_in(signal, place, tuple(range(16)))
+
+
+def test_preparing_repairs_and_reports() -> None:
+    signal = noise(2000, 16)
+    signal[:, 3] *= 300
+    one = Recording("s", "a", signal, 1000.0, grid(4, 4), ("x", "y"), (Annotation(0, 2000, 0, 0),))
+    prepared, _, repaired = prepare_recording(one, Preparation((20, 450), repair=True))
+    assert repaired == (3,)
+    clean = apply(design(1000.0, (20, 450)), signal)
+    assert np.allclose(prepared[:, 3], clean[:, [2, 7]].mean(1), atol=1e-5)
+    assert np.array_equal(prepared[:, 4], clean[:, 4])
+
+
+def test_take_that_is_bad_as_a_whole_is_left_alone() -> None:
+    signal = np.clip(noise(2000, 8), -0.3, 0.3)
+    one = Recording("s", "a", signal, 1000.0, ring(8), ("x", "y"), (Annotation(0, 2000, 0, 0),))
+    prepared, _, repaired = prepare_recording(one, Preparation(repair=True))
+    assert repaired == ()
+    assert np.array_equal(prepared, signal)
+
+
+@pytest.mark.parametrize("wanted", [500.0, 750.0, 2000.0])
+def test_resampling_keeps_the_signal_and_is_causal(wanted: float) -> None:
+    time = np.arange(3000) / 1000
+    signal = np.stack([np.sin(2 * np.pi * 20 * time), np.cos(2 * np.pi * 35 * time)], 1).astype(
+        "f4"
+    )
+    new = resample(signal, 1000.0, wanted)
+    assert len(new) == int(2999 * wanted / 1000) + 1
+    assert new[len(new) // 2 :].std(axis=0) == pytest.approx(signal[1500:].std(axis=0), rel=0.02)
+    later = signal.copy()
+    later[1000:] += 5
+    same = int(999 * wanted / 1000)
+    assert np.array_equal(resample(later, 1000.0, wanted)[:same], new[:same])
+    if wanted < 1000:
+        high = np.sin(2 * np.pi * 450 * time)[:, None].astype("f4")
+        assert resample(high, 1000.0, wanted)[500:].std() < 0.01
+    one = Recording("s", "a", signal, 1000.0, ring(2), ("x", "y"), (Annotation(999, 3000, 0, 0),))
+    moved, (note,), _ = prepare_recording(one, Preparation(sampling_rate=wanted))
+    assert note.stop <= len(moved)
+    assert note.start * 1000 >= 999 * wanted
+
+
+def test_generated_people_with_another_seed_are_another_store(tmp_path: Path) -> None:
+    stores = [
+        prepare("synthetic", tmp_path, subjects=["Person1"], dataset=Synthetic(seed=seed))
+        for seed in (0, 1, 0)
+    ]
+    assert stores[0].folder == stores[2].folder
+    assert stores[0].folder != stores[1].folder
+    assert not np.array_equal(stores[0].signal, stores[1].signal)
