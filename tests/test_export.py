@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,23 @@ def test_says_before_training_what_runs_where(student: Bundle) -> None:
         require_deployable("gru-10k", spec, "int8")
     assert deployable("gru-10k", spec)["c"] is None
     require_deployable("log-power-10k", spec, "c")
+
+
+def test_says_what_is_not_installed() -> None:
+    script = """
+import sys
+sys.modules["onnx"] = None
+from pathlib import Path
+from myodistill import cli
+from myodistill.deploy.export import export
+from myodistill.errors import ToolError
+try:
+    export(None, "c", Path("out"), step=1)
+except ToolError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        "onnx: expected it to be installed, it is not; pip install 'myodistill[export]'\n"
+    )

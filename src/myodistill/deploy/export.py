@@ -8,10 +8,8 @@ import torch
 
 from myodistill.datasets.recording import SignalSpec
 from myodistill.deploy.bundle import Bundle
-from myodistill.deploy.int8 import quantise
+from myodistill.deploy.installed import EXPORT, require
 from myodistill.deploy.lowering import can_lower
-from myodistill.deploy.onnx import write_onnx
-from myodistill.deploy.plain_c import to_c
 from myodistill.errors import DataError, ModelError, SettingsError, unknown_name
 from myodistill.files import write_bytes
 from myodistill.models.catalogue import build, entry
@@ -59,6 +57,7 @@ def export(
         ModelError: The target cannot run the model.
         OutputError: It cannot be written.
         SettingsError: The target is unknown, or C lacks a valid ``step``.
+        ToolError: What exports to ONNX is not installed.
     """
     if to in _ABSENT:
         raise SettingsError(f"target: {_ABSENT[to]}")
@@ -71,6 +70,11 @@ def export(
             f"{to}: expected calibration windows, got none; give the person's calibration "
             f"repetitions"
         )
+    require(*EXPORT)
+    from myodistill.deploy.int8 import quantise
+    from myodistill.deploy.onnx import write_onnx
+    from myodistill.deploy.plain_c import to_c
+
     if to == "onnx":
         assert calibration is not None
         write_onnx(bundle, out, calibration)

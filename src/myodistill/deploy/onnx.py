@@ -17,24 +17,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from myodistill.datasets.catalogue import DATASETS
 from myodistill.deploy.bundle import Bundle
-from myodistill.errors import BundleError, ModelError, ToolError
+from myodistill.errors import BundleError, ModelError
 from myodistill.files import write_bytes
 from myodistill.realtime.runtime import FORMAT, OnnxModel
 from myodistill.signals.windows import Windows
-
-try:
-    import onnx
-    import onnxscript  # noqa: F401  # torch's exporter needs it, and says so too late
-except ImportError as error:
-    raise ToolError(
-        f"{error.name}: expected it to be installed, it is not; pip install 'myodistill[export]'"
-    ) from error
 
 OPSET = 20
 TOLERANCE = 1e-3

@@ -1,10 +1,10 @@
 /* One person's gesture decoder: samples in, decisions out. Written by MyoDistill.
  *
  * Memory: one md_decoder of MD_RAM_BYTES bytes, which you place; MD_TABLE_BYTES bytes of constant
- * tables; no allocation, no recursion, a stack of less than 640 bytes (500 measured on a Cortex-M4F). Needs expf, logf and rintf
- * of the C library, and IEEE floats: do not compile with -ffast-math. A network that was generated
- * (md_network.c) adds static temporaries of its own, which the linker map shows, and may use 1 kB of
- * stack.
+ * tables; no allocation, no recursion, less than 640 bytes of stack (500 measured on a Cortex-M4F).
+ * A network that was generated (md_network.c) adds static temporaries of its own, which the linker
+ * map shows, and may use 1 kB of stack. Needs expf, logf and rintf of the C library, and IEEE
+ * floats: do not compile with -ffast-math.
  *
  * @model@
  */

@@ -1,0 +1,23 @@
+"""What is installed only where students are exported."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from myodistill.errors import ToolError
+
+EXPORT = ("onnx", "onnxscript", "onnxruntime")
+
+
+def require(*modules: str) -> None:
+    """Refuse to go on without some modules.
+
+    Raises:
+        ToolError: One is not installed.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise ToolError(
+                f"{module}: expected it to be installed, it is not; "
+                f"pip install 'myodistill[export]'"
+            )
