@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import io
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
@@ -74,6 +76,7 @@ def read_mat(file: File, *names: str) -> dict[str, Array]:
     if content[:8] == _HDF5 or content[512:520] == _HDF5:
         found = {name: array.T for name, array in _arrays_of_hdf5(file, content).items()}
     else:
+        _try_apart(file, content)
         io_module = importlib.import_module("scipy.io")
         values = guarded(
             file,
@@ -93,6 +96,21 @@ def read_mat(file: File, *names: str) -> dict[str, Array]:
                 f"this is not a file of that dataset, or it is truncated"
             )
     return found
+
+
+def _try_apart(file: File, content: bytes) -> None:
+    """Read a MATLAB file in another process first: a damaged one can crash SciPy's reader.
+
+    Raises:
+        DataError: That process crashed.
+    """
+    script = "import io, sys, scipy.io; scipy.io.loadmat(io.BytesIO(sys.stdin.buffer.read()))"
+    done = subprocess.run([sys.executable, "-c", script], input=content, capture_output=True)
+    if done.returncode < 0:
+        raise DataError(
+            f"{file.place}: expected a MATLAB file, its reader crashed on it; "
+            f"the file is truncated or damaged, fetch it again"
+        )
 
 
 def read_hdf5(file: File) -> dict[str, Array]:
