@@ -10,7 +10,7 @@ demo: $(VENV)/ready
 	$(BIN)/myodistill run --config examples/demo.yaml
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not slow"
 
 test-slow: $(VENV)/ready
 	$(BIN)/pytest -m slow

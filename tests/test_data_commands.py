@@ -28,7 +28,10 @@ from myodistill.datasets.trees import File, list_files
 from myodistill.errors import DataError, MyoDistillError
 
 FUZZ = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    derandomize=True,
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 
@@ -191,6 +194,7 @@ def test_damaged_wfdb_header(cuts: list[tuple[int, int]], text: str) -> None:
 
 @FUZZ
 @given(cuts=CUTS, length=LENGTH)
+@example(cuts=[(61083, 0)], length=0)
 def test_damaged_zip(cuts: list[tuple[int, int]], length: int, tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

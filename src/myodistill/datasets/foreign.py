@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib
 import io
 import math
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
@@ -98,19 +100,50 @@ def read_mat(file: File, *names: str) -> dict[str, Array]:
     return found
 
 
+_TRIAL = """
+import io, struct, sys, scipy.io
+while head := sys.stdin.buffer.read(8):
+    content = io.BytesIO(sys.stdin.buffer.read(struct.unpack("<Q", head)[0]))
+    try:
+        scipy.io.loadmat(content)
+    except Exception:
+        pass
+    sys.stdout.buffer.write(b"1")
+    sys.stdout.buffer.flush()
+"""
+
+
+@cache
+def _trial(attempt: int) -> subprocess.Popen[bytes]:
+    """Start the process that reads MATLAB files on trial; another for every crash."""
+    command = [sys.executable, "-c", _TRIAL]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
 def _try_apart(file: File, content: bytes) -> None:
     """Read a MATLAB file in another process first: a damaged one can crash SciPy's reader.
 
     Raises:
         DataError: That process crashed.
     """
-    script = "import io, sys, scipy.io; scipy.io.loadmat(io.BytesIO(sys.stdin.buffer.read()))"
-    done = subprocess.run([sys.executable, "-c", script], input=content, capture_output=True)
-    if done.returncode < 0:
+    process = _trial(_crashes[0])
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(struct.pack("<Q", len(content)) + content)
+        process.stdin.flush()
+        survived = process.stdout.read(1) == b"1"
+    except BrokenPipeError:
+        survived = False
+    if not survived:
+        _crashes[0] += 1
         raise DataError(
             f"{file.place}: expected a MATLAB file, its reader crashed on it; "
             f"the file is truncated or damaged, fetch it again"
         )
+
+
+_crashes = [0]
 
 
 def read_hdf5(file: File) -> dict[str, Array]:

@@ -207,7 +207,7 @@ def _zip_files(path: Path) -> list[File]:
             stamp=f"{member.CRC:08x}:{member.file_size}",
         )
         for member in members
-        if not member.is_dir()
+        if member.filename and not member.is_dir()  # a damaged one can have no name
     ]
 
 
