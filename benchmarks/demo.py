@@ -1,0 +1,31 @@
+"""A stopwatch on `make demo`'s main job: seconds, and what it reached.
+
+python benchmarks/demo.py
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+from myodistill.config import make_settings, read_yaml
+from myodistill.evaluation.results import markdown
+from myodistill.training.run import execute
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        values = read_yaml(Path(__file__).parents[1] / "examples" / "demo.yaml")
+        begin = time.perf_counter()
+        table = execute(make_settings({**values, "out": folder}))
+        seconds = time.perf_counter() - begin
+    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"{seconds:.0f} s\n")
+    print(markdown(table))
+
+
+if __name__ == "__main__":
+    main()
