@@ -230,7 +230,7 @@ def test_a_full_disk_keeps_what_was_finished(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    line = refused(capsys, monkeypatch, *words, "--temp", "3")
+    line = refused(capsys, monkeypatch, *words, "--temp", "5")
     assert "disk is full" in line
     assert {path: path.read_bytes() for path in out.rglob("*.safetensors")} == before
     assert (out / "settings.json").read_bytes() == settings

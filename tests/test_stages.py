@@ -100,7 +100,7 @@ def test_what_is_valid_is_not_done_again_and_what_is_not_is(settings: Settings) 
     assert execute(settings).equals(first)
     assert changed(settings.out) == before
 
-    hotter = settings.model_copy(update={"temp": 3.0})
+    hotter = settings.model_copy(update={"temp": 5.0})
     execute(hotter)
     after = changed(settings.out)
     redone = {name for name in before if before[name] != after[name]}

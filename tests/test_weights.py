@@ -57,7 +57,9 @@ def test_adapting_replaces_stem_and_head_and_keeps_the_rest(name: str) -> None:
     trained = {key: t + 1 for key, t in build(name, SPEC, seed=0).state_dict().items()}
     model, replaced = adapt(name, trained, SPEC, OTHER, seed=1)
     adapted, fresh = model.state_dict(), build(name, OTHER, seed=1).state_dict()
-    assert 0 < len(replaced) < len(trained)
+    assert replaced
+    if name != "population":  # in closed form: all of it belongs to its signal
+        assert len(replaced) < len(trained)
     for key, tensor in adapted.items():
         assert torch.equal(tensor, fresh[key] if key in replaced else trained[key])
     assert model(torch.randn(2, 6, 40)).shape == (2, 2)
