@@ -14,7 +14,7 @@ from myodistill.datasets.recording import Annotation, Recording, grid, ring
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.datasets.threedc import ThreeDC
 from myodistill.errors import DataError
-from myodistill.models.classical import filtered
+from myodistill.models.classical import in_band
 from myodistill.signals import store as stores
 from myodistill.signals.filters import apply, design
 from myodistill.signals.preparation import Preparation, prepare_recording, resample
@@ -34,7 +34,7 @@ def test_same_windows_as_from_the_recordings(data: Path) -> None:
     facts = dataset.facts
     store = prepare("3dc", data / "out", Preparation(passband=facts.passband))
     windows = store.windows(facts.samples, facts.step)
-    direct = join([filtered(dataset.recordings(s), facts, facts.passband) for s in store.subjects])
+    direct = join([in_band(dataset.recordings(s), facts, facts.passband) for s in store.subjects])
     assert windows.gather().tobytes() == direct.gather().tobytes()
     assert windows.labels.tolist() == direct.labels.tolist()
     assert [windows.repetitions[o] for o in windows.owners] == [

@@ -10,14 +10,13 @@ from rich.console import Console
 
 from myodistill.datasets.catalogue import open_dataset
 from myodistill.datasets.dataset import Dataset
-from myodistill.datasets.recording import Recording
 from myodistill.deploy.bundle import Bundle
 from myodistill.deploy.export import TARGETS
 from myodistill.deploy.export import export as export_bundle
 from myodistill.deploy.ladder import deploy_report as climb
 from myodistill.errors import BundleError
-from myodistill.signals.filters import apply
-from myodistill.signals.windows import Windows, cut
+from myodistill.signals.preprocessing import filtered
+from myodistill.signals.windows import Windows
 from myodistill.splits import Split, make_split
 
 BundleFolder = Annotated[Path, typer.Argument(help="folder of a person's student")]
@@ -82,8 +81,10 @@ def _origin(student: Bundle) -> tuple[Dataset, Split, str]:
 def _calibration(student: Bundle, dataset: Dataset, split: Split, subject: str) -> Windows:
     """Return the filtered windows that the student calibrated on; none of them is scored."""
     assert student.preprocessing is not None
-    recordings: list[Recording] = dataset.recordings(subject)
-    sections = student.preprocessing.sections()
-    signals = [apply(sections, recording.signal) for recording in recordings]
-    windows = cut(recordings, signals, samples=student.spec.samples, step=dataset.facts.step)
+    windows = filtered(
+        dataset.recordings(subject),
+        student.preprocessing.sections(),
+        samples=student.spec.samples,
+        step=dataset.facts.step,
+    )
     return windows.select(split.unlabelled(subject, student.origin["k"]))

@@ -16,17 +16,17 @@ from sklearn.preprocessing import StandardScaler
 from myodistill.datasets.dataset import Facts
 from myodistill.datasets.recording import Recording
 from myodistill.signals.features import Features, log_covariance, time_domain
-from myodistill.signals.filters import apply, design
-from myodistill.signals.windows import Windows, cut
+from myodistill.signals.filters import design
+from myodistill.signals.preprocessing import filtered
+from myodistill.signals.windows import Windows
 
 Band = tuple[float, float]
 
 
-def filtered(recordings: Sequence[Recording], facts: Facts, band: Band) -> Windows:
+def in_band(recordings: Sequence[Recording], facts: Facts, band: Band) -> Windows:
     """Filter recordings to a band and cut them into the windows of the protocol."""
     sections = design(facts.sampling_rate, band)
-    signals = [apply(sections, recording.signal) for recording in recordings]
-    return cut(recordings, signals, samples=facts.samples, step=facts.step)
+    return filtered(recordings, sections, samples=facts.samples, step=facts.step)
 
 
 def bands(facts: Facts) -> tuple[Band, ...]:
@@ -45,7 +45,7 @@ def bands(facts: Facts) -> tuple[Band, ...]:
 
 def time_domain_features(recordings: Sequence[Recording], facts: Facts) -> tuple[Windows, Features]:
     """Time-domain features of every window of some recordings."""
-    windows = filtered(recordings, facts, facts.passband)
+    windows = in_band(recordings, facts, facts.passband)
     return windows, time_domain(windows.gather())
 
 
@@ -53,7 +53,7 @@ def log_covariance_features(
     recordings: Sequence[Recording], facts: Facts
 ) -> tuple[Windows, Features]:
     """Log-covariances in several bands of every window of some recordings."""
-    parts = [filtered(recordings, facts, band) for band in bands(facts)]
+    parts = [in_band(recordings, facts, band) for band in bands(facts)]
     return parts[0], np.concatenate([log_covariance(part.gather()) for part in parts], axis=1)
 
 

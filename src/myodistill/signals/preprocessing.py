@@ -6,17 +6,18 @@ on the device.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from myodistill.datasets.recording import Repetition, Signal
+from myodistill.datasets.recording import Recording, Repetition, Signal
 from myodistill.errors import DataError
 from myodistill.signals.features import covariances, matrix_log
-from myodistill.signals.filters import CausalFilter, Sections, design
-from myodistill.signals.windows import Windows
+from myodistill.signals.filters import CausalFilter, Sections, apply, design
+from myodistill.signals.windows import Windows, cut
 
 Matrix = NDArray[np.float32]
 
@@ -95,6 +96,21 @@ class Stream:
                 f"got {chunk.shape}"
             )
         return map_channels(self._filter.push(chunk).astype(np.float32), self._matrix)
+
+
+def filtered(
+    recordings: Sequence[Recording], sections: Sections, *, samples: int, step: int
+) -> Windows:
+    """Filter recordings and cut them into windows.
+
+    Args:
+        recordings: Of one person.
+        sections: Of the filter, as :func:`~myodistill.signals.filters.design` makes them.
+        samples: Window length.
+        step: Samples from one window to the next.
+    """
+    signals = [apply(sections, recording.signal) for recording in recordings]
+    return cut(recordings, signals, samples=samples, step=step)
 
 
 def map_channels(signal: Signal, matrix: Matrix) -> Signal:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Repetition, SignalSpec
+from myodistill.models.classical import in_band
 from myodistill.models.covariance import BandCovariances, LogCovariances
 from myodistill.models.orientation import Template, align, orientations, template
-from myodistill.signals.filters import apply, design
 from myodistill.signals.preprocessing import Preprocessing, recentring, scaling
-from myodistill.signals.windows import Windows, cut, join
+from myodistill.signals.windows import Windows, join
 from myodistill.splits import Split
 from myodistill.training.loop import Inputs
 
@@ -81,7 +81,7 @@ class People:
         known = self.split.unlabelled(subject, k)
         matrix = self._frame(self.filtered(subject).select(known))
         if self._template is not None:
-            seen = self._mapped(subject, matrix).select(known)
+            seen = self._preprocessing(matrix, known).map(self.filtered(subject).select(known))
             labels = torch.from_numpy(seen.labels[::_GLANCE]) if k else None
             turn = self._turns[self._template.choose(self._turned(seen), labels)]
             matrix = matrix[turn]
@@ -102,15 +102,15 @@ class People:
         return self._person(subject, matrix, known)
 
     def _person(self, subject: str, matrix: np.ndarray, known: frozenset[Repetition]) -> Person:
-        facts = self.dataset.facts
-        fitted_on = known
-        if self._template is not None:
-            fitted_on = known | self._training_repetitions()
-        preprocessing = Preprocessing(
-            facts.sampling_rate, facts.passband, 0.0, matrix, frozenset(fitted_on)
-        )
+        seen = known if self._template is None else known | self._training_repetitions()
+        preprocessing = self._preprocessing(matrix, seen)
         windows = preprocessing.map(self.filtered(subject))
-        return Person(subject, facts.spec(), preprocessing, windows, windows.select(known))
+        spec = self.dataset.facts.spec()
+        return Person(subject, spec, preprocessing, windows, windows.select(known))
+
+    def _preprocessing(self, matrix: np.ndarray, seen: frozenset[Repetition]) -> Preprocessing:
+        facts = self.dataset.facts
+        return Preprocessing(facts.sampling_rate, facts.passband, 0.0, matrix, seen)
 
     def _training_repetitions(self) -> frozenset[Repetition]:
         return frozenset().union(*(self.filtered(s).seen() for s in self.split.pretraining))
@@ -136,17 +136,9 @@ class People:
     def _frame(self, windows: Windows) -> np.ndarray:
         return recentring(windows) if self.recentre else scaling(windows)
 
-    def _mapped(self, subject: str, matrix: np.ndarray) -> Windows:
-        facts = self.dataset.facts
-        fitted = Preprocessing(facts.sampling_rate, facts.passband, 0.0, matrix, frozenset())
-        return fitted.map(self.filtered(subject))
-
     def _filtered(self, subject: str) -> Windows:
         facts = self.dataset.facts
-        sections = design(facts.sampling_rate, facts.passband)
-        recordings = self.dataset.recordings(subject)
-        signals = [apply(sections, recording.signal) for recording in recordings]
-        return cut(recordings, signals, samples=facts.samples, step=facts.step)
+        return in_band(self.dataset.recordings(subject), facts, facts.passband)
 
 
 class SignalInputs:

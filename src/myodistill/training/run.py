@@ -255,10 +255,8 @@ def _write_confusion(settings: Settings, dataset: Dataset, rows: Iterable[dict[s
         stage, k = row["result"]["stage"], str(row["result"]["k"])
         if first.setdefault((stage, k), row["result"]["model"]) != row["result"]["model"]:
             continue
-        table = np.array(row["confusion"])
-        counts.setdefault(stage, {})[k] = (
-            (counts[stage].get(k, 0) + table) if stage in counts else table
-        )
+        by_k = counts.setdefault(stage, {})
+        by_k[k] = by_k.get(k, 0) + np.array(row["confusion"])
     content: dict[str, Any] = {
         stage: {k: table.tolist() for k, table in by_k.items()} for stage, by_k in counts.items()
     }

@@ -96,6 +96,7 @@ class Fold:
         self.person = cache(self.people.heldout)
         self.opinion = lru_cache(maxsize=8)(self._opinion)
         self._cohorts: dict[type | None, Cohort] = {}
+        self.recordings = lru_cache(maxsize=1)(dataset.recordings)
         self.features = lru_cache(maxsize=len(FLOORS))(self._features)
 
     # Stage 1
@@ -211,7 +212,7 @@ class Fold:
         return Answer(windows.labels[test], fitted.predict(features[test]))
 
     def _features(self, name: str, subject: str) -> tuple[Windows, Features]:
-        return FLOORS[name](self.dataset.recordings(subject), self.dataset.facts)
+        return FLOORS[name](self.recordings(subject), self.dataset.facts)
 
     # What the stages share
 

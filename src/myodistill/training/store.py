@@ -38,7 +38,7 @@ class Store:
             make: Trains it; told where to keep its checkpoint and log.
         """
         folder = self.root / name
-        if self._record(folder).get("key") == key:
+        if _read(folder / _RECORD).get("key") == key:
             try:
                 return Bundle.load(folder)
             except BundleError:
@@ -66,10 +66,6 @@ class Store:
         value = make()
         write_text(path, json.dumps({"key": key, "value": value}))
         return value
-
-    @staticmethod
-    def _record(folder: Path) -> dict[str, Any]:
-        return _read(folder / _RECORD)
 
 
 def _read(path: Path) -> dict[str, Any]:
