@@ -225,6 +225,17 @@ def test_models_that_read_signals_go_through_all_stages(fold: Fold, model: str) 
     assert len(spare.evaluate([student], subject).labels) > 0
 
 
+def test_without_recentring_nothing_is_centred(fold: Fold, teachers: list[Bundle]) -> None:
+    plain = Fold(fold.dataset, fold.split, fold.settings.model_copy(update={"recentre": False}), 0)
+    subject = fold.split.heldout[0]
+    person = plain.person(subject, 1)
+    matrix = person.preprocessing.matrix
+    assert np.count_nonzero(matrix - np.diag(np.diag(matrix))) == 0
+    identity = torch.eye(len(matrix)).expand_as(person.centre)
+    assert torch.equal(person.centre, identity)
+    assert not torch.equal(fold.person(subject, 1).centre, identity)
+
+
 def test_early_stopping_holds_out_a_repetition(fold: Fold, teachers: list[Bundle]) -> None:
     patient = fold.settings.model_copy(
         update={"finetune": fold.settings.finetune.model_copy(update={"patience": 1})}

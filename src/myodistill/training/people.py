@@ -35,6 +35,7 @@ class Person:
         preprocessing: What brought them there.
         windows: All of the subject's windows, pre-processed.
         known: The windows that the frame was found from, pre-processed.
+        recentred: Whether band covariances are re-centred, too.
     """
 
     subject: str
@@ -42,11 +43,15 @@ class Person:
     preprocessing: Preprocessing
     windows: Windows
     known: Windows
+    recentred: bool
 
     @cached_property
     def centre(self) -> Tensor:
         """What re-centres band covariances to this person; found once for all models."""
-        return BandCovariances(self.spec).centre(torch.from_numpy(self.known.gather()))
+        front = BandCovariances(self.spec)
+        if not self.recentred:
+            return front.whitening
+        return front.centre(torch.from_numpy(self.known.gather()))
 
 
 class People:
@@ -106,7 +111,8 @@ class People:
         preprocessing = self._preprocessing(matrix, seen)
         windows = preprocessing.map(self.filtered(subject))
         spec = self.dataset.facts.spec()
-        return Person(subject, spec, preprocessing, windows, windows.select(known))
+        known_windows = windows.select(known)
+        return Person(subject, spec, preprocessing, windows, known_windows, self.recentre)
 
     def _preprocessing(self, matrix: np.ndarray, seen: frozenset[Repetition]) -> Preprocessing:
         facts = self.dataset.facts

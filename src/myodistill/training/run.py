@@ -81,7 +81,14 @@ def _one_fold(settings: Settings, until: Until, work: tuple[int, int]) -> list[d
     split = make_split(dataset, number)
     fold = Fold(dataset, split, settings, seed)
     store = Store(settings.out / f"fold-{number}" / f"seed-{seed}", resume=settings.resume)
-    base = (split.hash, fold.people.digest(), seed, settings.recentre, __version__)
+    base = (
+        split.hash,
+        fold.people.digest(),
+        seed,
+        settings.recentre,
+        settings.precision,
+        __version__,
+    )
     stage_keys = {
         "pretrain": digest(base, settings.pretrain.model_dump()),
         "finetune": digest(base, settings.pretrain.model_dump(), settings.finetune.model_dump()),
