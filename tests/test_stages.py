@@ -225,7 +225,7 @@ def test_models_that_read_signals_go_through_all_stages(fold: Fold, model: str) 
     assert len(spare.evaluate([student], subject).labels) > 0
 
 
-def test_without_recentring_nothing_is_centred(fold: Fold, teachers: list[Bundle]) -> None:
+def test_without_recentring_nothing_is_centred(fold: Fold) -> None:
     plain = Fold(fold.dataset, fold.split, fold.settings.model_copy(update={"recentre": False}), 0)
     subject = fold.split.heldout[0]
     person = plain.person(subject, 1)
