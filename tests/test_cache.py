@@ -28,7 +28,7 @@ from myodistill.training.batches import Rows, view_of
 from myodistill.training.loop import NOWHERE
 from myodistill.training.material import Material, placed
 from myodistill.training.run import _end_with, execute
-from myodistill.training.stages import Fold
+from myodistill.training.stages import Fold, Job
 from myodistill.training.tasks import FEATURE_LOSSES
 
 CARD = Card("teacher", "windows", "augmentation", (1, 2), count=50, gestures=3)
@@ -174,7 +174,7 @@ def test_cached_and_live_teachers_make_the_same_student(
         teacher = one.pretrain(teacher_model, NOWHERE)
         tuned = one.finetune(teacher, subject, 1, NOWHERE)
         begun = one.pretrain_student(student_model, [teacher], NOWHERE)
-        made[views] = one.distill(student_model, begun, [tuned], subject, 1, NOWHERE)
+        made[views] = one.distill(Job(student_model, begun, [tuned], subject, 1), NOWHERE)
     for cached, live in zip(weights(made[2]), weights(made["fresh"]), strict=True):
         torch.testing.assert_close(cached, live, rtol=1e-3, atol=1e-4)
     assert len(list(tmp_path.glob("*.safetensors"))) == 3  # cohort; subject and cohort when tuned

@@ -23,7 +23,7 @@ from myodistill.training.loop import NOWHERE
 from myodistill.training.material import Material
 from myodistill.training.run import execute
 from myodistill.training.scoring import Scorer
-from myodistill.training.stages import Fold
+from myodistill.training.stages import Fold, Job
 
 QUICK = {
     "dataset": "tiny",
@@ -132,7 +132,7 @@ def test_a_bundle_decides_the_same_after_saving(
 ) -> None:
     subject = fold.split.heldout[0]
     tuned = [fold.finetune(teacher, subject, 1, NOWHERE) for teacher in teachers]
-    student = fold.distill("log-power-10k", None, tuned, subject, 1, NOWHERE)
+    student = fold.distill(Job("log-power-10k", None, tuned, subject, 1), NOWHERE)
     windows = fold.material.people.filtered(subject)
     for bundle in (*tuned, student):
         bundle.save(tmp_path / bundle.model)
@@ -165,11 +165,13 @@ def leaks(fold: Fold, teachers: list[Bundle]) -> dict[str, Bundle]:
     return {
         "a teacher trained on test repetitions": told,
         "a student pre-trained on them": fold.distill(
-            model,
-            replace(fold.pretrain_student(model, [], NOWHERE), seen=test),
-            [],
-            subject,
-            1,
+            Job(
+                model,
+                replace(fold.pretrain_student(model, [], NOWHERE), seen=test),
+                [],
+                subject,
+                1,
+            ),
             NOWHERE,
         ),
         "re-centring by test windows": replace(
@@ -192,7 +194,7 @@ def test_no_student_learns_from_a_teacher_that_has_seen_the_test(
     told = leaks(fold, teachers)["a teacher trained on test repetitions"]
     subject = fold.split.heldout[0]
     with pytest.raises(LeakageError, match="teacher population"):
-        fold.distill("log-power-10k", None, [told], subject, 1, NOWHERE)
+        fold.distill(Job("log-power-10k", None, [told], subject, 1), NOWHERE)
 
 
 def test_a_teacher_of_other_gestures_is_refused(fold: Fold, teachers: list[Bundle]) -> None:
@@ -237,7 +239,7 @@ def test_models_that_read_signals_go_through_all_stages(fold: Fold, model: str) 
     teacher = spare.pretrain(model, NOWHERE)
     tuned = spare.finetune(teacher, subject, 1, NOWHERE)
     begun = spare.pretrain_student("cnn-10k", [teacher], NOWHERE)
-    student = spare.distill("cnn-10k", begun, [tuned], subject, 1, NOWHERE)
+    student = spare.distill(Job("cnn-10k", begun, [tuned], subject, 1), NOWHERE)
     assert len(Scorer(spare).evaluate([student], subject).labels) > 0
 
 

@@ -20,11 +20,11 @@ from myodistill.deploy import targets
 from myodistill.errors import MyoDistillError
 from myodistill.evaluation import results
 from myodistill.evaluation.figures import draw
-from myodistill.evaluation.protocol import require_one_protocol
+from myodistill.evaluation.protocol import STUDENTS, require_one_protocol
 from myodistill.evaluation.report import report
 from myodistill.models import verification
 from myodistill.training import tuning
-from myodistill.training.run import STUDENT, execute
+from myodistill.training.run import execute
 from myodistill.training.study import carry_out, read_study
 from myodistill.training.work import Method
 
@@ -226,7 +226,7 @@ def evaluate_teacher(settings: Settings) -> None:
 def evaluate_student(settings: Settings) -> None:
     """Score the students, with and without a teacher, beside the classical floors."""
     table = execute(settings)
-    _show(table[table["stage"].isin(("floor", *STUDENT))], settings)
+    _show(table[table["stage"].isin(("floor", *STUDENTS))], settings)
 
 
 @command(app, "baseline", rename={"baseline": "name"}, argument="baseline")

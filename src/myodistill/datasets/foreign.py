@@ -170,15 +170,19 @@ def _arrays_of_hdf5(file: File, content: bytes) -> dict[str, Array]:
     return guarded(file, "an HDF5 file", parse)
 
 
-def read_wfdb(header: File, data: File) -> tuple[Signal, float, list[str], list[str]]:
+def read_wfdb(header: File, data: File | None) -> tuple[Signal, float, list[str], list[str]]:
     """Read a WFDB record: a ``.hea`` header and the one ``.dat`` file that it names.
 
     Returns:
         Signal ``(time, channel)`` in physical units, rate in hertz, channel names, units.
 
     Raises:
-        DataError: The record is damaged, or its header names other files.
+        DataError: The record is damaged, has no data file, or its header names other files.
     """
+    if data is None:
+        raise DataError(
+            f"{header.place}: expected its .dat file beside it, there is none; fetch it again"
+        )
     wfdb = needs("wfdb")
     plain = PurePosixPath(data.name).name
 

@@ -94,10 +94,6 @@ class GrabMyo(FilePerGesture):
     def parse(self, file: File) -> Signal:
         """Read one record and keep the electrodes of this place."""
         data = self._data.get(file.name.removesuffix(".hea"))
-        if data is None:
-            raise DataError(
-                f"{file.place}: expected its .dat file beside it, there is none; fetch it again"
-            )
         signal, rate, names, _ = read_wfdb(file, data)
         absent = [name for name in self._names if name not in names]
         if absent or rate != self.facts.sampling_rate:

@@ -156,11 +156,6 @@ class Hyser(Dataset):
             seen[label] += 1
             key = person, session, task, "preprocess", str(number)
             header, data = self._files[(*key, "hea")], self._files.get((*key, "dat"))
-            if data is None:
-                raise DataError(
-                    f"{header.place}: expected its .dat file beside it, there is none; "
-                    f"fetch it again"
-                )
             signal, rate, _, _ = read_wfdb(header, data)
             _check_rate(header, rate)
             notes = (Annotation(0, len(signal), label - 1, trial),)

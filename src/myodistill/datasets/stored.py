@@ -5,13 +5,44 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from myodistill.datasets.dataset import Dataset, Facts
-from myodistill.datasets.recording import Annotation, Electrodes, Recording
+from myodistill.datasets.recording import Annotation, Electrodes, Recording, Signal
 from myodistill.errors import DataError
+
+
+class StoreFiles(NamedTuple):
+    """What lies in the folder of a prepared store; see :class:`~myodistill.signals.store.Store`."""
+
+    signal: Signal
+    recordings: pd.DataFrame
+    annotations: pd.DataFrame
+    about: dict[str, Any]
+
+
+def read_store(folder: Path) -> StoreFiles:
+    """Read the files of a prepared store; its signal is memory-mapped.
+
+    Raises:
+        DataError: The folder is no store, or a file of it is damaged.
+    """
+    try:
+        about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        signal = np.load(folder / "signal.npy", mmap_mode="r", allow_pickle=False)
+        recordings = pd.read_parquet(folder / "recordings.parquet")
+        annotations = pd.read_parquet(folder / "annotations.parquet")
+        if signal.ndim != 2 or len(signal) != recordings["end"].max():
+            raise ValueError(f"signal.npy of shape {signal.shape}")
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(
+            f"{folder}: expected a prepared store, got: {reason}; remove it and prepare again"
+        ) from error
+    return StoreFiles(signal, recordings, annotations, about)
 
 
 class Stored(Dataset):
@@ -26,24 +57,22 @@ class Stored(Dataset):
 
     def __init__(self, folder: Path) -> None:
         advice = "prepare it again with --raw"
+        store = read_store(folder)
+        self._signal, self._recordings = store.signal, store.recordings
+        self._annotations = store.annotations
         try:
-            about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-            facts = dict(about["facts"])
+            facts = dict(store.about["facts"])
             electrodes = dict(facts.pop("electrodes"))
             order = tuple(electrodes.pop("order"))
             for name in ("gestures", "passband", "test_sessions"):
                 facts[name] = tuple(facts[name])
             self.facts = Facts(electrodes=Electrodes(**electrodes, order=order), **facts)
-            rate = float(about["sampling_rate"])
-            self._reserved = tuple(about["reserved"])
-            self._signal = np.load(folder / "signal.npy", mmap_mode="r", allow_pickle=False)
-            self._recordings = pd.read_parquet(folder / "recordings.parquet")
-            self._annotations = pd.read_parquet(folder / "annotations.parquet")
-            filtered = about["preparation"]["passband"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())[:120]
+            rate = float(store.about["sampling_rate"])
+            self._reserved = tuple(store.about["reserved"])
+            filtered = store.about["preparation"]["passband"]
+        except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{folder}: expected a prepared store, got: {reason}; {advice}"
+                f"{folder}: expected a prepared store, got: {error}; {advice}"
             ) from error
         if filtered is not None:
             low, high = filtered
@@ -66,13 +95,12 @@ class Stored(Dataset):
         """Return one subject's recordings; their signals are views of the memory map."""
         self._check_subject(subject)
         mine = self._recordings[self._recordings["subject"] == subject]
-        notes = self._annotations[self._annotations["subject"] == subject]
         made = []
         for row in mine.itertuples():
-            within = notes[(notes["start"] >= row.begin) & (notes["stop"] <= row.end)]
+            notes = self._annotations[self._annotations["recording"] == row.Index]
             annotations = tuple(
                 Annotation(start - row.begin, stop - row.begin, gesture, repetition)
-                for start, stop, gesture, repetition in within[
+                for start, stop, gesture, repetition in notes[
                     ["start", "stop", "gesture", "repetition"]
                 ].itertuples(index=False, name=None)
             )

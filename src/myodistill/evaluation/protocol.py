@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from myodistill.errors import DataError, unknown_name
-from myodistill.evaluation.results import METHOD, STAGES, named, summary
+from myodistill.evaluation.results import METHOD, STAGES, named, ordered, summary
 
 METRICS = {
     "accuracy": "accuracy",
@@ -140,11 +140,9 @@ def subject_scores(frame: pd.DataFrame, k: int, metric: str = "accuracy") -> pd.
         known = ", ".join(str(value) for value in sorted(frame["k"].unique()))
         raise DataError(f"results: expected scores at K={k}, there are only K={known}")
     require_same_people(mine)
-    wide = mine.pivot_table(index="subject", columns=METHOD, values=metric)
-    order = list(STAGES)
-    methods = sorted(wide.columns.to_list(), key=lambda m: (order.index(m[0]), *m[1:]))
-    wide = wide[methods].set_axis([method_name(*method) for method in methods], axis=1)
-    return 100 * wide
+    by_method = mine.pivot_table(index=METHOD, columns="subject", values=metric)
+    wide = ordered(by_method.reset_index(), METHOD).set_index(METHOD).T
+    return 100 * wide.set_axis([method_name(*method) for method in wide.columns], axis=1)
 
 
 def require_same_people(frame: pd.DataFrame) -> None:

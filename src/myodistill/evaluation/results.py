@@ -84,11 +84,13 @@ def table(results: Sequence[Result]) -> pd.DataFrame:
     return ordered(pd.DataFrame([asdict(result) for result in results], columns=list(_COLUMNS)))
 
 
-def ordered(frame: pd.DataFrame) -> pd.DataFrame:
-    """Sort the rows of a results table: by stage, then method, K, seed, fold and subject."""
+def ordered(
+    frame: pd.DataFrame, by: Sequence[str] = (*METHOD, "k", "seed", "fold", "subject")
+) -> pd.DataFrame:
+    """Sort a table's rows by some columns, stages in the order of :data:`STAGES`."""
     order = {stage: place for place, stage in enumerate(STAGES)}
     return frame.sort_values(
-        [*METHOD, "k", "seed", "fold", "subject"],
+        list(by),
         key=lambda column: column.map(order) if column.name == "stage" else column,
         ignore_index=True,
     )

@@ -9,7 +9,7 @@ import pandas as pd
 from myodistill.errors import DataError
 from myodistill.evaluation.headline import ALONE, headline
 from myodistill.evaluation.protocol import method_name, subject_scores
-from myodistill.evaluation.results import METHOD, STAGES, named
+from myodistill.evaluation.results import METHOD, STAGES, named, ordered
 from myodistill.evaluation.statistics import compare
 from myodistill.evaluation.wearing import FELT, felt, rule_name
 
@@ -123,7 +123,6 @@ def session_table(sessions: pd.DataFrame, k: int) -> list[dict[str, Any]]:
     mine = sessions[sessions["k"] == k]
     people = mine.groupby([*METHOD, "subject", "session"], as_index=False)["accuracy"].mean()
     means = 100 * people.pivot_table("accuracy", METHOD, "session")
-    place = {stage: rank for rank, stage in enumerate(STAGES)}
     return [
         {
             "stage": stage,
@@ -131,8 +130,5 @@ def session_table(sessions: pd.DataFrame, k: int) -> list[dict[str, Any]]:
             "model": named(model, loss),
             "cells": [None if pd.isna(value) else float(value) for value in values],
         }
-        for (stage, model, loss), values in sorted(
-            zip(means.index, means.to_numpy(), strict=True),
-            key=lambda row: (place[row[0][0]], row[0][1:]),
-        )
+        for stage, model, loss, *values in ordered(means.reset_index(), METHOD).to_numpy()
     ]

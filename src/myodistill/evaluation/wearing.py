@@ -11,7 +11,7 @@ import pandas as pd
 
 from myodistill.errors import DataError
 from myodistill.evaluation.events import REJECTED, Take, decide, events
-from myodistill.evaluation.results import METHOD, STAGES
+from myodistill.evaluation.results import METHOD, ordered
 
 RULES = ["votes", "threshold"]
 """The columns that tell one way to decide from another."""
@@ -152,12 +152,7 @@ def felt(counted: pd.DataFrame) -> pd.DataFrame:
     table = means.mean().assign(people=means.size()).reset_index()
     for name, scale in _SCALE.items():
         table[name] *= scale
-    place = {stage: rank for rank, stage in enumerate(STAGES)}
-    return table.sort_values(
-        keys,
-        key=lambda column: column.map(place) if column.name == "stage" else column,
-        ignore_index=True,
-    )
+    return ordered(table, keys)
 
 
 def rule_name(votes: int, threshold: float) -> str:

@@ -30,6 +30,7 @@ from myodistill.config import digest
 from myodistill.datasets.catalogue import open_dataset
 from myodistill.datasets.dataset import Dataset, Facts
 from myodistill.datasets.recording import Repetition, Signal
+from myodistill.datasets.stored import read_store
 from myodistill.errors import DataError
 from myodistill.files import new_folder, write_text, writing
 from myodistill.signals.preparation import Preparation, prepare_recording
@@ -175,19 +176,7 @@ def open_store(folder: Path) -> Store:
     Raises:
         DataError: The folder is no store, or a file of it is damaged.
     """
-    try:
-        about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-        signal = np.load(folder / "signal.npy", mmap_mode="r", allow_pickle=False)
-        recordings = pd.read_parquet(folder / "recordings.parquet")
-        annotations = pd.read_parquet(folder / "annotations.parquet")
-        if signal.ndim != 2 or len(signal) != recordings["end"].max():
-            raise ValueError(f"signal.npy of shape {signal.shape}")
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(
-            f"{folder}: expected a prepared store, got: {reason}; remove it and prepare again"
-        ) from error
-    return Store(folder, signal, recordings, annotations, about)
+    return Store(folder, *read_store(folder))
 
 
 def _prepare_by_name(name: str, subject: str, part: Path, preparation: Preparation) -> None:

@@ -19,17 +19,15 @@ from myodistill.datasets.catalogue import open_dataset
 from myodistill.datasets.dataset import Dataset
 from myodistill.distillation.losses import LOSSES
 from myodistill.errors import ModelError, SettingsError, unknown_name
-from myodistill.evaluation.results import Stage
 from myodistill.models.catalogue import entry, models
 from myodistill.models.classical import CLASSICAL
 from myodistill.splits import make_split
 from myodistill.training.material import Material
 from myodistill.training.record import Record
 from myodistill.training.tasks import FEATURE_LOSSES
-from myodistill.training.work import Row, Until, Work
+from myodistill.training.work import Row, Until, Work, scored
 
 Item = tuple[int, int, str]
-STUDENT: tuple[Stage, ...] = ("scratch", "transfer", "distill", "full")
 
 
 def execute(
@@ -76,8 +74,7 @@ def _items(settings: Settings, dataset: Dataset, folds: list[int]) -> list[Item]
         (fold, seed, subject)
         for fold in folds
         for seed in settings.seed
-        for subject in make_split(dataset, fold).heldout
-        if not settings.subjects or subject in settings.subjects
+        for subject in scored(settings, make_split(dataset, fold))
     ]
 
 

@@ -42,7 +42,17 @@ from myodistill.training.tasks import FEATURE_LOSSES, DistillationTask, Task
 
 @dataclass(frozen=True)
 class Job:
-    """A student to be calibrated; see :meth:`Fold.distill` for what the fields mean."""
+    """A student to be calibrated for a held-out subject.
+
+    Attributes:
+        model: Name of the student's model.
+        student: Pre-trained across subjects, whose windows are then rehearsed; None begins from
+            scratch with the calibration windows alone.
+        teachers: Fine-tuned to the subject; none for a student that learns from labels.
+        subject: Who.
+        k: Calibration repetitions; 0 only re-centres a pre-trained student.
+        loss: Name of the distillation loss.
+    """
 
     model: str
     student: Bundle | None
@@ -155,30 +165,9 @@ class Fold:
             model, network, seen, stage="pretrain-student", loss=loss if teachers else ""
         )
 
-    def distill(
-        self,
-        model: str,
-        student: Bundle | None,
-        teachers: Sequence[Bundle],
-        subject: str,
-        k: int,
-        where: Where,
-        *,
-        loss: str = "soft-target",
-    ) -> Bundle:
-        """Calibrate a student for a held-out subject.
-
-        Args:
-            model: Name of the student's model.
-            student: Pre-trained across subjects, whose windows are then rehearsed; None begins
-                from scratch with the calibration windows alone.
-            teachers: Fine-tuned to the subject; none for a student that learns from labels.
-            subject: Who.
-            k: Calibration repetitions; 0 only re-centres a pre-trained student.
-            where: Checkpoint and log.
-            loss: Name of the distillation loss.
-        """
-        made, lesson = self._begin(Job(model, student, teachers, subject, k, loss))
+    def distill(self, job: Job, where: Where) -> Bundle:
+        """Calibrate a student for a held-out subject."""
+        made, lesson = self._begin(job)
         if lesson is not None:
             self._fit(lesson, where)
         return made

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from myodistill.splits import Split, make_split, nested
 from myodistill.training.loop import NOWHERE
 from myodistill.training.material import Material
 from myodistill.training.scoring import Scorer
-from myodistill.training.stages import Fold
+from myodistill.training.stages import Fold, Job
 
 if TYPE_CHECKING:
     import optuna
@@ -92,40 +93,31 @@ class _Bench:
     """Trains and scores a student under some settings; teachers are made once."""
 
     def __init__(self, material: Material, settings: Settings) -> None:
-        self._material = material
-        self._settings = settings
-        self._teachers: list[Bundle] = []
-        self._tuned: dict[tuple[str, int], list[Bundle]] = {}
+        self._fold = Fold(material, settings, settings.seed[0])
+        self._across = cache(self._pretrained)
+        self._tuned = cache(self._finetuned)
 
     def accuracy(self, settings: Settings, taught: bool) -> float:
         """Return the mean over held-out subjects and K of the share of windows decided rightly."""
-        fold = Fold(self._material, settings, settings.seed[0])
+        fold = Fold(self._fold.material, settings, settings.seed[0])
         scorer = Scorer(fold)
         (model,), (loss, *_) = settings.student_model, settings.loss
         begun = fold.pretrain_student(model, self._across() if taught else [], NOWHERE, loss=loss)
         scores = []
-        for subject in self._material.split.heldout:
+        for subject in fold.split.heldout:
             for k in settings.k:
-                teachers = self._finetuned(subject, k) if taught else []
-                made = fold.distill(model, begun, teachers, subject, k, NOWHERE, loss=loss)
+                teachers = self._tuned(subject, k) if taught else []
+                made = fold.distill(Job(model, begun, teachers, subject, k, loss), NOWHERE)
                 said = scorer.evaluate([made], subject)
                 scores.append(float(np.mean(said.predicted == said.labels)))
         return float(np.mean(scores))
 
-    def _across(self) -> list[Bundle]:
-        fold = Fold(self._material, self._settings, self._settings.seed[0])
-        if not self._teachers:
-            names = self._settings.teacher_model
-            self._teachers = [fold.pretrain(name, NOWHERE) for name in names]
-        return self._teachers
+    def _pretrained(self) -> list[Bundle]:
+        names = self._fold.settings.teacher_model
+        return [self._fold.pretrain(name, NOWHERE) for name in names]
 
     def _finetuned(self, subject: str, k: int) -> list[Bundle]:
-        fold = Fold(self._material, self._settings, self._settings.seed[0])
-        if (subject, k) not in self._tuned:
-            self._tuned[subject, k] = [
-                fold.finetune(teacher, subject, k, NOWHERE) for teacher in self._across()
-            ]
-        return self._tuned[subject, k]
+        return [self._fold.finetune(one, subject, k, NOWHERE) for one in self._across()]
 
 
 def _search(

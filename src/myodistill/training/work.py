@@ -22,6 +22,7 @@ from myodistill.evaluation.results import Result, Stage, folder, named
 from myodistill.evaluation.wearing import event_table
 from myodistill.files import write_bytes
 from myodistill.models.classical import CLASSICAL, FLOORS
+from myodistill.splits import Split
 from myodistill.training.loop import Where
 from myodistill.training.material import Material
 from myodistill.training.scoring import Answer, Scorer
@@ -44,6 +45,11 @@ class Method:
     def folder(self) -> str:
         """Name of its folder below a subject's K."""
         return folder(self.stage, self.model, self.loss)
+
+
+def scored(settings: Settings, split: Split) -> list[str]:
+    """Return the held-out subjects of a fold whom a run is about."""
+    return [who for who in split.heldout if not settings.subjects or who in settings.subjects]
 
 
 class Work:
@@ -169,13 +175,7 @@ class Work:
 
     def _student_of(self, method: Method, subject: str, k: int) -> Bundle:
         name, key, job = self._job(method, subject, k)
-        return self._store.bundle(
-            name,
-            key,
-            lambda where: self._fold.distill(
-                job.model, job.student, job.teachers, subject, k, where, loss=job.loss
-            ),
-        )
+        return self._store.bundle(name, key, partial(self._fold.distill, job))
 
     def _job(self, method: Method, subject: str, k: int) -> tuple[str, str, Job]:
         """Return a student to be calibrated, with the name and the key that it is stored under."""
@@ -193,8 +193,7 @@ class Work:
 
     def _calibrate_together(self, until: Until) -> None:
         """Calibrate the subjects' students as one computation for each method and K."""
-        subjects = self._settings.subjects or self._fold.split.heldout
-        mine = [subject for subject in self._fold.split.heldout if subject in subjects]
+        mine = scored(self._settings, self._fold.split)
         for k in filter(None, self._settings.k):
             for method in [*self._alone(until, k), *self._taught_at(until, k)]:
                 jobs = [self._job(method, subject, k) for subject in mine]
