@@ -20,9 +20,10 @@ from myodistill.models.layers import Network
 
 _SHRINKAGE = 0.3
 _TEMPERATURE = 4.0
-_LIGHTLY = 0.1
+_LIGHT_SHRINKAGE = 0.1
 _DIRECTIONS = 8
-_POOLED = 80
+_SHARED = 80
+"""Repetitions that the shared scatter counts as, beside a gesture's own."""
 
 
 class PopulationHead(nn.Module):
@@ -78,10 +79,13 @@ class PopulationHead(nn.Module):
             repetitions: How many repetitions K they come from.
         """
         own = _means(features, labels, len(self.means))
-        own_scatter = _scatter(features - own[labels])
         counts = repetitions * (torch.bincount(labels, minlength=len(own)) > 0)[:, None]
         means = (counts * own + self.means) / (counts + 1)
-        self._decide(means, (own_scatter + self.scatter) / 2)
+        self._spread(means, features - own[labels], labels, repetitions)
+
+    def _spread(self, means: Tensor, deviations: Tensor, labels: Tensor, repetitions: int) -> None:
+        """Update the scatter by deviations of a person's windows from their own means."""
+        self._decide(means, (_scatter(deviations) + self.scatter) / 2)
 
     def _decide(self, means: Tensor, scatter: Tensor, shrinkage: float = _SHRINKAGE) -> Tensor:
         """Set the linear decision; return the scatter that it is by."""
@@ -124,19 +128,13 @@ class QuadraticHead(PopulationHead):
         logits: Tensor = super().forward(features) + explained / (2 * _TEMPERATURE)
         return logits
 
-    @torch.no_grad()
-    def calibrate(self, features: Tensor, labels: Tensor, repetitions: int) -> None:
-        """Update means and scatter, and find each gesture's directions."""
+    def _spread(self, means: Tensor, deviations: Tensor, labels: Tensor, repetitions: int) -> None:
         k = repetitions
-        own = _means(features, labels, len(self.means))
-        deviations = features - own[labels]
-        counts = k * (torch.bincount(labels, minlength=len(own)) > 0)[:, None]
-        means = (counts * own + self.means) / (counts + 1)
         scatter = (k * _scatter(deviations) + self.scatter) / (k + 1)
-        root = torch.linalg.cholesky(self._decide(means, scatter, _LIGHTLY))
-        share = k / (k + _POOLED)
+        root = torch.linalg.cholesky(self._decide(means, scatter, _LIGHT_SHRINKAGE))
+        share = k / (k + _SHARED)
         self.gains.zero_()
-        for gesture in torch.nonzero(counts[:, 0])[:, 0].tolist():
+        for gesture in set(labels.tolist()):
             mine = deviations[labels == gesture].double()
             white = torch.linalg.solve_triangular(root, mine.mT, upper=False)
             axes, sizes, _ = torch.linalg.svd(white, full_matrices=False)
