@@ -16,12 +16,12 @@ from torch.nn import functional
 
 from myodistill.models.catalogue import build
 from myodistill.models.logpower import LogPower, LogPowers
-from myodistill.models.verification import GEOMETRIES, REFERENCE
+from myodistill.models.verification import GEOMETRIES
 
 
 def step(batch: int) -> float:
     """Seconds of one step."""
-    network = build("log-power-30k", GEOMETRIES[REFERENCE], seed=0)
+    network = build("log-power-30k", GEOMETRIES["3dc"], seed=0)
     assert isinstance(network, LogPower)
     head = network.head.train()
     optimizer = torch.optim.Adam(head.parameters())
