@@ -199,8 +199,17 @@ def test_training_curves_show_the_median() -> None:
         training_curves(histories().iloc[:0])
 
 
-def test_nothing_is_written_outside_the_page() -> None:
+def many_losses() -> pd.DataFrame:
+    """A table as of a run over several losses, whose names are long."""
     frame = example_results()
+    taught = frame[frame["stage"].isin(("distill", "full"))]
+    losses = ("decoupled", "dist", "hint", "relational", "standardised-soft-target")
+    more = [taught.assign(loss=loss) for loss in losses]
+    return pd.concat([frame, *more], ignore_index=True)
+
+
+def test_nothing_is_written_outside_the_page() -> None:
+    frame, long = example_results(), many_losses()
     counts = {name: np.array(example_counts()) for name in ("teacher", "student, no teacher")}
     for picture in (
         accuracy_cost(frame, FLOPS),
@@ -208,6 +217,8 @@ def test_nothing_is_written_outside_the_page() -> None:
         paired_slopes(frame),
         hypothesis_heatmap(frame, k=1),
         critical_difference(frame, k=1),
+        hypothesis_heatmap(long, k=1),
+        critical_difference(long, k=1),
         confusion_matrices(counts, GESTURES),
         training_curves(histories()),
         rms_map([recording(ring(8), gesture, gesture) for gesture in range(3)]),

@@ -61,7 +61,8 @@ class LogPowers(nn.Module):
     def _in_bulk(self, covariances: Tensor) -> Tensor:
         """The same as one matrix product a band: ``w' C w`` is ``ww'`` times ``C``, entry by entry.
 
-        A training step on ten channels is twice as fast; an exported network would have to keep every ``ww'``.
+        A training step on ten channels is twice as fast; an exported network would have to keep
+        every ``ww'``.
         """
         outer = self.projections[..., :, None] * self.projections[..., None, :]
         entries = covariances.flatten(2).transpose(0, 1)

@@ -137,6 +137,13 @@ class Picture:
         return self.data.to_csv(index=False)
 
 
+def inches(texts: Sequence[str], size: float) -> list[float]:
+    """Return how wide texts are drawn at a font size on a screen, where letters are widest."""
+    page = Figure()
+    notes = [page.text(0, 0, text, fontsize=size) for text in texts]
+    return [note.get_window_extent().width / page.dpi for note in notes]
+
+
 def label_points(
     axes: Axes,
     points: Sequence[tuple[float, float]],

@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from myodistill.evaluation.figures.canvas import FAINT, INK, PAGE, Picture, drawn
+from myodistill.evaluation.figures.canvas import FAINT, INK, PAGE, Picture, drawn, inches
 from myodistill.evaluation.protocol import subject_scores, usual_k
 from myodistill.evaluation.statistics import compare, friedman
 
@@ -33,7 +33,9 @@ def hypothesis_heatmap(
     found = compare(scores)
     names = list(scores.columns)
     n = len(names)
-    cell = min(0.46, (PAGE - 2.2) / max(n - 1, 1))
+    name_size = 7 if n <= 20 else 5.5
+    rooms = [PAGE - 0.25 - width for width in inches(names, name_size)]
+    cell = min(0.46, *(room / (place + 0.1) for place, room in enumerate(rooms)))
     height = max(cell * n + 0.55, 2.0)
     figure = Figure(figsize=(PAGE, height))
     # A square of one cell at the left edge; names stand on the diagonal and run into the free half.
@@ -69,7 +71,7 @@ def hypothesis_heatmap(
             )
     mark = "★ and frame" if n <= _NUMBERS_FIT else "Frame"
     for place, name in enumerate(names):
-        axes.text(place - 0.42, place, name, va="center", fontsize=7 if n <= 20 else 5.5)
+        axes.text(place - 0.42, place, name, va="center", fontsize=name_size)
     bar = figure.add_axes((1 - 2.5 / PAGE, 1 - 0.25 / height, 2.0 / PAGE, 0.09 / height))
     figure.colorbar(
         ScalarMappable(norm, _DIVERGING),
@@ -122,7 +124,11 @@ def critical_difference(
     axes.set_xlim(0, PAGE)
     axes.set_ylim(height, 0)
     axes.set_axis_off()
-    left, right = 2.65, PAGE - 2.65
+    # Names stand beside the scale, which keeps at least 1.7 inches; long ones are written smaller.
+    texts = [f"{mean_rank:.2f}  {name}" for name, mean_rank in ranks.items()]
+    widest = max(inches(texts, 6.5)) + 0.2
+    left = min(max(widest, 2.0), PAGE / 2 - 0.85)
+    right, text_size = PAGE - left, 6.5 * min(1, (left - 0.2) / (widest - 0.2))
 
     def across(rank: float) -> float:
         return left + (rank - 1) / (n - 1) * (right - left)
@@ -149,7 +155,7 @@ def critical_difference(
             text,
             ha="right" if first else "left",
             va="center",
-            fontsize=6.5,
+            fontsize=text_size,
         )
     for place, clique in enumerate(cliques):
         ends = [across(ranks[clique[0]]) - 0.03, across(ranks[clique[-1]]) + 0.03]
