@@ -103,8 +103,7 @@ def calibration_curve(
             else "One subject, so there are no intervals."
         )
         + (
-            f" Of {means['model'].nunique()} models the best of each kind is drawn, the data "
-            f"hold all."
+            f" Of {methods} methods the best of each kind is drawn, the data hold all."
             if len(groups) < methods
             else ""
         ),
