@@ -31,17 +31,17 @@ def copy_rate() -> float:
     return source.nbytes / seconds(lambda: np.copyto(target, source))
 
 
+def processor() -> str:
+    """Name the processor, as the system does."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 def machine() -> str:
     """Name the processor, its cores, and how busy they were."""
-    name = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    return f"{name}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    return f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
 
 
 def libemg(python: str, source: str, *arguments: str) -> str:

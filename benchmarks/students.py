@@ -23,16 +23,16 @@ from common import machine, seconds
 from torch import Tensor, nn
 
 from myodistill.config import Training
-from myodistill.datasets.recording import SignalSpec, ring
 from myodistill.distillation.cache import Output
 from myodistill.models.catalogue import build
 from myodistill.models.logpower import LogPower
+from myodistill.models.verification import GEOMETRIES
 from myodistill.training.batches import Batches, Order, Rows
 from myodistill.training.loop import train
 from myodistill.training.many import train_many
 from myodistill.training.tasks import DistillationTask
 
-SPEC = SignalSpec(ring(10), 151, 1000.0, tuple(f"gesture {n}" for n in range(11)))
+SPEC = GEOMETRIES["3dc"]
 STUDENTS: list[tuple[DistillationTask, Batches]] = []
 """Those of this process."""
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -20,21 +19,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from common import processor
 from torch.nn import functional
 
 from myodistill import models as package
+from myodistill.config import Settings
 from myodistill.models.catalogue import build, models
 from myodistill.models.verification import GEOMETRIES, REFERENCE
+from myodistill.training.material import placed
 
 PAGE = Path(package.__file__).with_name("training_step.md")
-
-
-def processor() -> str:
-    """The name of the CPU, as the system gives it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def wait(device: str) -> None:
@@ -51,10 +45,7 @@ def seconds_to_build(name: str) -> float:
 
 def seconds_a_step(name: str, options: argparse.Namespace) -> float:
     spec, device = GEOMETRIES[REFERENCE], options.device
-    model = build(name, spec, seed=0).to(device).train()
-    for weight in model.parameters():
-        if weight.ndim == 4:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    model = placed(build(name, spec, seed=0), Settings(device=device)).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     forward = torch.compile(model) if options.compiled else model
     windows = torch.randn(options.batch, spec.channels, spec.samples, device=device)

@@ -128,7 +128,8 @@ class Bundle:
                 f"{folder}: expected bundle format {FORMAT}, got {version}; "
                 f"update myodistill or export the bundle again"
             )
-        if card.get("card_sha256", _card_hash(card)) != _card_hash(card):  # older ones have none
+        found = _card_hash(card)
+        if card.get("card_sha256", found) != found:  # older ones have none
             raise BundleError(
                 f"{folder}: expected {_CARD} as it was written, it was altered; "
                 f"export the bundle again"

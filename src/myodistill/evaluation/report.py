@@ -106,10 +106,7 @@ def _context(run: Run) -> dict[str, Any]:
         "interval_words": " with 95 % bootstrap interval" if people > 1 else "",
         "tables": {metric: score_table(overview(frame, metric), ks) for metric in METRICS},
         "errors": score_table(overview(frame, "calibration_error"), ks, lowest=True),
-        "sessions": _sessions(run),
-        "by_session": (
-            [(k, session_table(run.sessions, k)) for k in ks] if run.sessions is not None else []
-        ),
+        **_sessions(run, ks),
         "felt": [(k, felt_table(run.events, k)) for k in ks] if run.events is not None else [],
         "felt_k": usual_k(frame),
         "felt_leading": _felt_leading(run, means),
@@ -145,10 +142,14 @@ def _context(run: Run) -> dict[str, Any]:
     }
 
 
-def _sessions(run: Run) -> list[str]:
-    """Return the names of the test sessions if there are several, in order."""
-    names = [] if run.sessions is None else sorted(run.sessions["session"].unique())
-    return names if len(names) > 1 else []
+def _sessions(run: Run, ks: list[int]) -> dict[str, Any]:
+    """Return the names of the test sessions in order and a table a K; nothing of a single one."""
+    if run.sessions is None or run.sessions["session"].nunique() < 2:
+        return {"sessions": []}
+    return {
+        "sessions": sorted(run.sessions["session"].unique()),
+        "by_session": [(k, session_table(run.sessions, k)) for k in ks],
+    }
 
 
 def _felt_leading(run: Run, means: pd.DataFrame) -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ class Run:
         gestures: Names that belong to the counts.
         environment: Versions, machine, command.
         flops: Operations for one window by model.
-        events: Event metrics of every score, see :mod:`myodistill.evaluation.events`.
+        events: Event metrics of every score, see :mod:`myodistill.evaluation.wearing`.
         sessions: Accuracy in each test session, for every score.
         ladders: Of the students that were taken down the parity ladder, in order of their folders.
         absent: What is not there, and what it would have been good for.

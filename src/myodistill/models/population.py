@@ -138,13 +138,14 @@ class QuadraticHead(PopulationHead):
             mine = deviations[labels == gesture].double()
             white = torch.linalg.solve_triangular(root, mine.mT, upper=False)
             axes, sizes, _ = torch.linalg.svd(white, full_matrices=False)
-            axes, spread = axes[:, :_DIRECTIONS], sizes[:_DIRECTIONS].square() / len(mine)
+            added = share * sizes[:_DIRECTIONS].square() / len(mine)
+            axes = axes[:, :_DIRECTIONS]
             found = torch.linalg.solve_triangular(root.mT, axes, upper=True).mT
             count = len(found)
-            self.directions[gesture, :count] = found.float()
-            self.centres[gesture, :count] = (found @ means[gesture].double()).float()
-            self.gains[gesture, :count] = (share * spread / (1 + share * spread)).float()
-            self.bias[gesture] -= 0.5 * torch.log1p(share * spread).sum().float()
+            self.directions[gesture, :count] = found
+            self.centres[gesture, :count] = found @ means[gesture].double()
+            self.gains[gesture, :count] = added / (1 + added)
+            self.bias[gesture] -= 0.5 * torch.log1p(added).sum()
 
 
 def _means(x: Tensor, groups: Tensor, count: int) -> Tensor:

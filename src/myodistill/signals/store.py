@@ -47,7 +47,8 @@ class Store:
         folder: Where it lies.
         signal: All recordings end to end, ``(time, channel)``, float32, memory-mapped.
         recordings: One row a recording: subject, session, source, begin, end, repaired.
-        annotations: One row an annotation: subject, session, repetition, gesture, start, stop.
+        annotations: One row an annotation: recording, subject, session, repetition, gesture,
+            start, stop.
         about: What ``store.json`` says: the dataset, its facts, how it was prepared.
     """
 

@@ -126,9 +126,9 @@ def critical_difference(
     axes.set_axis_off()
     # Names stand beside the scale, which keeps at least 1.7 inches; long ones are written smaller.
     texts = [f"{mean_rank:.2f}  {name}" for name, mean_rank in ranks.items()]
-    widest = max(inches(texts, 6.5)) + 0.2
-    left = min(max(widest, 2.0), PAGE / 2 - 0.85)
-    right, text_size = PAGE - left, 6.5 * min(1, (left - 0.2) / (widest - 0.2))
+    widest = max(inches(texts, 6.5))
+    left = min(max(widest + 0.2, 2.0), PAGE / 2 - 0.85)
+    right, text_size = PAGE - left, 6.5 * min(1, (left - 0.2) / widest)
 
     def across(rank: float) -> float:
         return left + (rank - 1) / (n - 1) * (right - left)
