@@ -30,6 +30,10 @@ class LeakageError(MyoDistillError):
     """Something would be scored on repetitions that it has seen."""
 
 
+class TrainingError(MyoDistillError):
+    """Training did not converge to numbers; what was stored before is untouched."""
+
+
 class BundleError(MyoDistillError):
     """A bundle is incomplete, altered or from another version."""
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Repetition
 from myodistill.errors import LeakageError, SettingsError
+from myodistill.signals.windows import Indices, Windows
 
 FOLDS = 5
 
@@ -28,6 +31,10 @@ class Split:
         calibration_session: The session whose first K repetitions calibrate.
         test_sessions: The sessions that are scored, whole.
         repetitions: Repetitions in every session.
+
+    Raises:
+        LeakageError: The calibration session is scored, or a subject is trained on and held out.
+        SettingsError: No session is scored, or something is named twice.
     """
 
     dataset: str
@@ -39,6 +46,30 @@ class Split:
     test_sessions: tuple[str, ...]
     repetitions: int
 
+    def __post_init__(self) -> None:
+        if not self.test_sessions:
+            raise SettingsError(
+                f"{self.dataset}: expected at least one session to score beside "
+                f"'{self.calibration_session:.40}', there is none; name test_sessions"
+            )
+        if self.calibration_session in self.test_sessions:
+            raise LeakageError(
+                f"leakage: expected test sessions without the calibration session, "
+                f"{self.dataset} names '{self.calibration_session:.40}' as both; score another"
+            )
+        if both := set(self.pretraining) & set(self.heldout):
+            raise LeakageError(
+                f"leakage: expected held-out subjects that nobody trains on, {min(both):.40} of "
+                f"{self.dataset} is in both groups; leave them out of one"
+            )
+        for what in ("pretraining", "heldout", "test_sessions"):
+            names = getattr(self, what)
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise SettingsError(
+                    f"{self.dataset}: expected each of {what} once, '{twice:.40}' is named twice"
+                )
+
     @property
     def hash(self) -> str:
         """The first 16 hex digits of the SHA-256 of the split's JSON."""
@@ -47,6 +78,10 @@ class Split:
     def to_json(self) -> str:
         """Return the canonical JSON."""
         return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, indent=1)
+
+    def narrowed(self, subject: str | None = None) -> Split:
+        """Return the split as it concerns one held-out subject, or no more than the teachers."""
+        return replace(self, heldout=() if subject is None else (subject,))
 
     @classmethod
     def load(cls, path: Path) -> Split:
@@ -156,3 +191,31 @@ def require_unseen(
             f"leakage: expected test repetitions that the {what} never saw, it was fitted on "
             f"{len(shared)} of them ({names}); score it on other repetitions"
         )
+
+
+def unseen_windows(
+    split: Split,
+    windows: Windows,
+    subject: str,
+    fitted: Iterable[tuple[str, Collection[Repetition]]],
+) -> tuple[Windows, Indices]:
+    """Return the windows that a held-out subject is scored on; every score takes them from here.
+
+    Args:
+        split: Of the fold.
+        windows: Of the subject.
+        subject: Who is scored.
+        fitted: What decides: its name, and the repetitions that it was fitted on.
+
+    Returns:
+        The windows, and their places among ``windows``.
+
+    Raises:
+        LeakageError: Something was fitted on one of their repetitions.
+        DataError: A test repetition has no window.
+    """
+    test = split.test(subject)
+    for what, seen in fitted:
+        require_unseen(test, seen, what=what)
+    mine = np.array([repetition in test for repetition in windows.repetitions])
+    return windows.select(test), np.flatnonzero(mine[windows.owners])

@@ -65,10 +65,11 @@ class Wearer:
             )
         found = open_dataset(dataset or origin["dataset"])
         split = make_split(found, origin["fold"])
-        if split.hash != origin["split"]:
+        mine = split.narrowed(origin["subject"])
+        if mine.hash != origin["split"]:
             raise BundleError(
                 f"{student.model}: expected the split {origin['split']} that it was trained on, "
-                f"the recordings at hand make {split.hash}; point MYODISTILL_DATA to the same ones"
+                f"the recordings at hand make {mine.hash}; point MYODISTILL_DATA to the same ones"
             )
         return cls(student, found, split, origin["subject"])
 

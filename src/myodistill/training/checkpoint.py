@@ -56,6 +56,11 @@ class Checkpoint:
         write_bytes(self._path, save(content, {"state": json.dumps(header)}))
         self._written = time.monotonic()
 
+    def remove(self) -> None:
+        """Remove the file: what was being trained cannot go on from it."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
     def resume(self, best: dict[str, Tensor]) -> int:
         """Load the file if there is one, into the task, the optimiser and ``best``.
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from myodistill.config import Training
+from myodistill.errors import TrainingError
 from myodistill.training.batches import Batch, mix_seed
 from myodistill.training.checkpoint import Checkpoint
 from myodistill.training.progress import Progress
@@ -93,6 +94,9 @@ def train(
             weights with the best score are kept.
         speed: How the network is run.
         where: Checkpoint, log and title.
+
+    Raises:
+        TrainingError: The loss or the weights are no longer finite; no checkpoint stays behind.
     """
     device = batches.device
     task.to(device)
@@ -125,6 +129,14 @@ def train(
                 optimizer.step()
                 loss_sum += loss.detach()
             scores = {"loss": float(loss_sum) / len(batches)}
+            if not (math.isfinite(scores["loss"]) and is_finite(task)):
+                state.remove()
+                raise TrainingError(
+                    f"{where.title or 'training'}: expected a finite loss and finite weights, got "
+                    f"a loss of {scores['loss']:.4g} in epoch {epoch + 1} of "
+                    f"{settings.num_epochs} (learning rate {settings.learning_rate:g}); lower the "
+                    f"learning rate; what was stored before is untouched"
+                )
             task.eval()
             if validate is not None:
                 scores["validation"] = validate(task.network)
@@ -135,6 +147,22 @@ def train(
     if early:
         task.load_state_dict(best)
     task.eval()
+
+
+def is_finite(network: nn.Module) -> bool:
+    """Say whether every weight and every statistic of a network is a finite number."""
+    sums = [value.detach().double().sum() for value in network.state_dict().values()]
+    return not sums or bool(torch.isfinite(torch.stack(sums)).all())
+
+
+def require_finite(network: nn.Module, title: str, *, advice: str) -> None:
+    """Refuse a network that has a weight or a statistic that is no finite number.
+
+    Raises:
+        TrainingError: It has.
+    """
+    if not is_finite(network):
+        raise TrainingError(f"{title}: expected finite weights, some are not; {advice}")
 
 
 def rate(schedule: str, step: int, total: int) -> float:

@@ -17,7 +17,7 @@ from torch.func import functional_call, vmap
 
 from myodistill.config import Training
 from myodistill.training.batches import Batch, Batches, mix_seed
-from myodistill.training.loop import PLAIN, Speed, train
+from myodistill.training.loop import PLAIN, Speed, Where, train
 from myodistill.training.tasks import Task
 
 _log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ def train_many(
     *,
     seeds: Sequence[int],
     speed: Speed = PLAIN,
+    title: str = "",
 ) -> None:
     """Train the networks of several tasks in place and leave them in evaluation mode.
 
@@ -50,7 +51,12 @@ def train_many(
         settings: Epochs, learning rate and schedule, the same for all.
         seeds: Of order, augmentation and dropout of each.
         speed: As for ``train``.
+        title: What is trained, for messages.
+
+    Raises:
+        TrainingError: As ``train``; none of the tasks is then of use.
     """
+    where = Where(title=title)
     alike: dict[str, list[_Student]] = {}
     for student in zip(tasks, batches, seeds, strict=True):
         alike.setdefault(_likeness(*student), []).append(student)
@@ -62,11 +68,11 @@ def train_many(
     for students, why in obstacles:
         if why:
             for task, own, seed in students:
-                train(task, own, settings, seed=seed, speed=speed)
+                train(task, own, settings, seed=seed, speed=speed, where=where)
         else:
             together = Together(students)
             seed = mix_seed(*(seed for _, _, seed in students))
-            train(together, Abreast(students), settings, seed=seed, speed=speed)
+            train(together, Abreast(students), settings, seed=seed, speed=speed, where=where)
             together.hand_back()
 
 

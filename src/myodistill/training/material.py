@@ -18,11 +18,13 @@ from myodistill.deploy.bundle import Bundle
 from myodistill.distillation.cache import Answers, Card, TeacherOutputs, remember
 from myodistill.errors import ModelError
 from myodistill.models.catalogue import build
+from myodistill.models.population import PopulationHead
 from myodistill.signals.augmentation import Augmenter
 from myodistill.signals.windows import Windows
 from myodistill.splits import Split, require_unseen
 from myodistill.training.answers import Live, Remembered, feature_count, has_features, say
 from myodistill.training.batches import Inputs, Joined, Views
+from myodistill.training.contents import Contents, Known
 from myodistill.training.people import People, Person, inputs, split_network
 
 
@@ -64,14 +66,21 @@ class Material:
         split: Who is held out.
         settings: Of the run.
         outputs: Folder for teachers' outputs; None keeps them in memory.
+        known: Digests of recordings that need not be computed again.
     """
 
     def __init__(
-        self, dataset: Dataset, split: Split, settings: Settings, outputs: Path | None = None
+        self,
+        dataset: Dataset,
+        split: Split,
+        settings: Settings,
+        outputs: Path | None = None,
+        known: Known = (),
     ) -> None:
         self.dataset = dataset
         self.spec = dataset.facts.spec()
         self.split = split
+        self.contents = Contents(dataset, split, known)
         self.people = People(dataset, split, recentre=settings.recentre)
         self.person = cache(self.people.heldout)
         self.cohort = cache(self._cohort_of)
@@ -93,7 +102,11 @@ class Material:
             self._inputs(network, [person], [windows]),
             torch.from_numpy(windows.labels),
             _last_repetition([windows]),
-            digest(self._digest(), person.subject, k),
+            digest(
+                self._cohort_digest(),
+                person.subject,
+                self.contents.of(person.subject).calibration[k],
+            ),
         )
 
     def unlabelled(self, network: nn.Module, person: Person) -> Inputs:
@@ -225,13 +238,17 @@ class Material:
             inputs=self._inputs(network, people, windows),
             labels=torch.from_numpy(np.concatenate([part.labels for part in windows])),
             late=_last_repetition(windows),
-            digest=digest(self._digest(), "cohort"),
+            digest=self._cohort_digest(),
             people=torch.from_numpy(np.repeat(np.arange(len(people)), [len(w) for w in windows])),
             seen=frozenset().union(*(part.seen() for part in windows)),
         )
 
-    def _digest(self) -> str:
-        return digest(self.people.digest, self.split.hash, self._settings.recentre)
+    def is_closed_form(self, model: str) -> bool:
+        """Say whether a model's weights are solved for, not trained."""
+        return isinstance(split_network(build(model, self.spec))[1], PopulationHead)
+
+    def _cohort_digest(self) -> str:
+        return digest(self.contents.training(), self._settings.recentre)
 
 
 def placed(network: nn.Module, settings: Settings) -> nn.Module:

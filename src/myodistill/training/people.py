@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
@@ -95,14 +94,6 @@ class People:
             turn = self._turns[self._template.choose(self._turned(seen), labels)]
             matrix = matrix[turn]
         return self._person(subject, matrix, known)
-
-    @cached_property
-    def digest(self) -> str:
-        """What changes with any sample of any subject of the fold."""
-        content = hashlib.sha256()
-        for subject in (*self.split.pretraining, *self.split.heldout):
-            content.update(self.filtered(subject).signal.tobytes())
-        return content.hexdigest()[:16]
 
     def _training_person(self, subject: str) -> Person:
         known = self.split.calibration(subject, self.split.repetitions)

@@ -20,7 +20,7 @@ from myodistill.datasets.dataset import Dataset
 from myodistill.errors import SettingsError
 from myodistill.evaluation import results
 from myodistill.evaluation.protocol import require_one_protocol
-from myodistill.evaluation.results import METHOD, Result
+from myodistill.evaluation.results import METHOD
 from myodistill.files import write_text
 from myodistill.models.classical import CLASSICAL
 from myodistill.models.complexity import complexity
@@ -45,31 +45,46 @@ class Record:
         needed = ("results.parquet", "settings.json", "confusion.json", "models.json")
         self._add = add and all((settings.out / name).is_file() for name in needed)
 
-    def begin(self, splits: Sequence[Split]) -> None:
-        """Write what is known before any work is done.
+    def check(self) -> None:
+        """Refuse what cannot be added to what is there.
 
         Raises:
             SettingsError: Rows would be added to those of another dataset.
         """
-        out, settings = self._settings.out, json.loads(self._settings.model_dump_json())
-        if self._add:
-            earlier = self._earlier("settings.json")
-            if earlier["dataset"] != settings["dataset"]:
-                raise SettingsError(
-                    f"out: expected a run on {settings['dataset']} in {out}, there is one on "
-                    f"{earlier['dataset']}; choose another folder with --out"
-                )
-            names = [*earlier.get("baseline", ()), *settings["baseline"]]
-            settings = earlier | {"baseline": list(dict.fromkeys(names))}
-        write_text(out / "settings.json", json.dumps(settings, indent=1))
+        there = self._earlier("settings.json").get("dataset")
+        if there not in (None, self._settings.dataset):
+            raise SettingsError(
+                f"out: expected a run on {self._settings.dataset} in {self._settings.out}, there "
+                f"is one on {there}; choose another folder with --out"
+            )
+
+    def finish(self, rows: Sequence[Row], splits: Sequence[Split]) -> pd.DataFrame:
+        """Write what was scored and what describes it; return the results table.
+
+        Where nothing was scored the table is empty, and what describes earlier scores stays.
+        """
+        scored = [row["result"] | {"scores_sha256": row["scores_sha256"]} for row in rows]
+        table = results.ordered(pd.DataFrame(scored)) if rows else results.table([])
+        out = self._settings.out
+        if not rows and (out / "results.parquet").is_file():
+            return table
+        if rows:
+            table = self._finish_tables(table, rows)
         for split in splits:
             write_text(out / "splits" / f"fold-{split.fold}.json", split.to_json())
+        if not self._add:
+            ours = {f"fold-{split.fold}.json" for split in splits}
+            for path in (out / "splits").glob("fold-*.json"):
+                if path.name not in ours:
+                    path.unlink()
+        environment = self._environment()
+        if before := self._earlier("environment.json").get("command"):
+            environment["command"] = f"{before}\n{environment['command']}"
+        self._write("environment.json", environment)
+        self._write("settings.json", self._described())
+        return table
 
-    def finish(self, rows: Sequence[Row]) -> pd.DataFrame:
-        """Write what was scored and return the results table; empty where nothing was."""
-        table = results.table([Result(**row["result"]) for row in rows])
-        if not rows:
-            return table
+    def _finish_tables(self, table: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
         out = self._settings.out
         parts = {name: _parts(rows, name) for name in ("events", "sessions")}
         if self._add:
@@ -86,11 +101,15 @@ class Record:
         methods = counts["methods"] | counted.get("methods", {})
         self._write("confusion.json", counts | counted | {"methods": methods})
         self._write("models.json", self._earlier("models.json") | self._models())
-        environment = self._environment()
-        if before := self._earlier("environment.json").get("command"):
-            environment["command"] = f"{before}\n{environment['command']}"
-        self._write("environment.json", environment)
         return table
+
+    def _described(self) -> dict[str, Any]:
+        """Return the settings; where rows are added, those of the run that they are added to."""
+        settings: dict[str, Any] = json.loads(self._settings.model_dump_json())
+        if not (earlier := self._earlier("settings.json")):
+            return settings
+        names = [*earlier.get("baseline", ()), *settings["baseline"]]
+        return earlier | {"baseline": list(dict.fromkeys(names))}
 
     def _earlier(self, name: str) -> dict[str, Any]:
         path = self._settings.out / name

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
 
@@ -19,14 +20,20 @@ from myodistill.datasets.catalogue import open_dataset
 from myodistill.datasets.dataset import Dataset
 from myodistill.distillation.losses import LOSSES
 from myodistill.errors import ModelError, SettingsError, unknown_name
+from myodistill.evaluation.protocol import CLASSICAL as CLASSICAL_STAGES
+from myodistill.evaluation.protocol import at_chance, method_name
 from myodistill.models.catalogue import entry, models
 from myodistill.models.classical import CLASSICAL
-from myodistill.splits import make_split
+from myodistill.splits import Split, make_split
+from myodistill.training.contents import Known
+from myodistill.training.examination import Tested, examine
+from myodistill.training.lock import alone
 from myodistill.training.material import Material
 from myodistill.training.record import Record
 from myodistill.training.tasks import FEATURE_LOSSES
 from myodistill.training.work import Row, Until, Work, scored
 
+_log = logging.getLogger(__name__)
 Item = tuple[int, int, str]
 
 
@@ -35,11 +42,11 @@ def execute(
 ) -> pd.DataFrame:
     """Run the stages up to ``until`` and return the results table; empty if nothing was scored.
 
-    Everything goes to ``settings.out``: ``settings.json``, ``splits/``, a folder per fold and
-    seed with a bundle per stage, ``results.parquet``, ``events.parquet``, ``confusion.json``,
-    ``models.json`` and ``environment.json``. A stage whose bundle is there and still fits its
-    settings, data and teachers is not done again. Up to ``"baseline"`` no teacher takes part, and
-    rows are added to those that are there.
+    Everything goes to ``settings.out``: a folder per fold and seed with a bundle per stage, and at
+    the end ``results.parquet``, ``events.parquet``, ``confusion.json``, ``models.json``, and what
+    describes them: ``splits/``, ``environment.json`` and ``settings.json``. A stage
+    whose bundle is there and still fits its settings, data and teachers is not done again. Up to
+    ``"baseline"`` no teacher takes part, and rows are added to those that are there.
 
     Args:
         settings: Of the run.
@@ -47,14 +54,38 @@ def execute(
         tick: Called after each of :func:`steps`.
 
     Raises:
-        MyoDistillError: A setting is wrong, data is missing or damaged, the folder is not writable.
+        MyoDistillError: A setting is wrong, data is missing, damaged or copied, training diverged,
+            the folder is not writable or in use.
     """
     dataset = open_dataset(settings.dataset)
-    folds = _check(settings, dataset)
+    splits = [make_split(dataset, fold) for fold in _check(settings, dataset)]
     record = Record(settings, dataset, add=until == "baseline")
-    record.begin([make_split(dataset, fold) for fold in folds])
-    rows = _in_processes(settings, until, _items(settings, dataset, folds), tick)
-    return record.finish(rows)
+    record.check()
+    known = examine(dataset, [Tested(s, scored(settings, s), settings.k) for s in splits])
+    with alone(settings.out):
+        items = _items(settings, splits)
+        rows = _in_processes(settings, until, items, known, tick)
+        table = record.finish(rows, splits)
+    _warn_of_chance(table, len(dataset.facts.gestures))
+    return table
+
+
+def _warn_of_chance(table: pd.DataFrame, gestures: int) -> None:
+    """Say in one line which networks are no better than chance."""
+    networks = table[~table["stage"].isin(CLASSICAL_STAGES)]
+    if len(lost := at_chance(networks, gestures)):
+        row = lost.iloc[0]
+        _log.warning(
+            "warning: %d of %d scores of networks are no better than chance (%.1f %%), first "
+            "%s of %s at K=%d, seed %d; look at the learning rates",
+            len(lost),
+            len(networks),
+            100 / gestures,
+            method_name(row["stage"], row["model"], row["loss"]),
+            row["subject"],
+            row["k"],
+            row["seed"],
+        )
 
 
 def steps(settings: Settings) -> int:
@@ -64,40 +95,40 @@ def steps(settings: Settings) -> int:
         MyoDistillError: A setting is wrong or the dataset is not at hand.
     """
     dataset = open_dataset(settings.dataset)
-    items = _items(settings, dataset, _check(settings, dataset))
+    items = _items(settings, [make_split(dataset, f) for f in _check(settings, dataset)])
     return len(items) + len({item[:2] for item in items})
 
 
-def _items(settings: Settings, dataset: Dataset, folds: list[int]) -> list[Item]:
+def _items(settings: Settings, splits: Sequence[Split]) -> list[Item]:
     """Return fold, seed and subject of all that is to be scored."""
     return [
-        (fold, seed, subject)
-        for fold in folds
+        (split.fold, seed, subject)
+        for split in splits
         for seed in settings.seed
-        for subject in scored(settings, make_split(dataset, fold))
+        for subject in scored(settings, split)
     ]
 
 
 @lru_cache(maxsize=1)
-def _material(text: str, fold: int) -> Material:
+def _material(text: str, known: Known, fold: int) -> Material:
     settings = Settings.model_validate_json(text)
     torch.set_num_threads(settings.threads)
     dataset = open_dataset(settings.dataset)
     outputs = settings.out / f"fold-{fold}" / "teacher-outputs"
-    return Material(dataset, make_split(dataset, fold), settings, outputs)
+    return Material(dataset, make_split(dataset, fold), settings, outputs, known)
 
 
 @lru_cache(maxsize=1)
-def _work(text: str, fold: int, seed: int) -> Work:
-    return Work(Settings.model_validate_json(text), _material(text, fold), seed)
+def _work(text: str, known: Known, fold: int, seed: int) -> Work:
+    return Work(Settings.model_validate_json(text), _material(text, known, fold), seed)
 
 
-def _prepare(settings: str, until: Until, item: tuple[int, int]) -> None:
-    _work(settings, *item).prepare(until)
+def _prepare(settings: str, known: Known, until: Until, item: tuple[int, int]) -> None:
+    _work(settings, known, *item).prepare(until)
 
 
-def _subject(settings: str, until: Until, item: tuple[int, int, str]) -> list[Row]:
-    return _work(settings, *item[:2]).subject(until, item[2])
+def _subject(settings: str, known: Known, until: Until, item: Item) -> list[Row]:
+    return _work(settings, known, *item[:2]).subject(until, item[2])
 
 
 def _check(settings: Settings, dataset: Dataset) -> list[int]:
@@ -142,7 +173,11 @@ def _check(settings: Settings, dataset: Dataset) -> list[int]:
 
 
 def _in_processes(
-    settings: Settings, until: Until, items: list[Item], tick: Callable[[], None]
+    settings: Settings,
+    until: Until,
+    items: list[Item],
+    known: Known,
+    tick: Callable[[], None],
 ) -> list[Row]:
     """Do what folds and seeds share, then their subjects, in one process a core.
 
@@ -151,7 +186,7 @@ def _in_processes(
     """
     text = settings.model_dump_json()
     pairs = list(dict.fromkeys(item[:2] for item in items))
-    prepare, score = partial(_prepare, text, until), partial(_subject, text, until)
+    prepare, score = partial(_prepare, text, known, until), partial(_subject, text, known, until)
     subjects = items if until != "pretrain" else []
     processes = min(settings.processes, max(len(items), 1))
     rows: list[Row] = []
@@ -161,15 +196,17 @@ def _in_processes(
         tick()
 
     if processes == 1:
-        for pair in pairs:
-            prepare(pair)
-            tick()
-            for item in _of(pair, subjects):
-                done(score(item))
-        for kept in (_work, _material):  # the next run may find other recordings
-            kept.cache_clear()
+        try:
+            for pair in pairs:
+                prepare(pair)
+                tick()
+                for item in _of(pair, subjects):
+                    done(score(item))
+        finally:
+            for kept in (_work, _material):  # the next run may find other recordings
+                kept.cache_clear()
         return rows
-    whole = partial(_whole, text, until)
+    whole = partial(_whole, text, known, until)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         processes, context, initializer=_end_with, initargs=(os.getpid(),)
@@ -202,6 +239,8 @@ def _of(pair: tuple[int, int], items: list[Item]) -> list[Item]:
     return [item for item in items if item[:2] == pair]
 
 
-def _whole(text: str, until: Until, pair: tuple[int, int], items: list[Item]) -> list[list[Row]]:
-    _prepare(text, until, pair)
-    return [_subject(text, until, item) for item in items]
+def _whole(
+    text: str, known: Known, until: Until, pair: tuple[int, int], items: list[Item]
+) -> list[list[Row]]:
+    _prepare(text, known, until, pair)
+    return [_subject(text, known, until, item) for item in items]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -11,13 +11,17 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from myodistill.datasets.recording import Annotation, Recording, Repetition
 from myodistill.deploy.bundle import Bundle
-from myodistill.evaluation.events import Take
+from myodistill.evaluation.events import Take, rest_of
 from myodistill.models.classical import CLASSICAL, FEATURES, FLOORS, as_cut, fit
 from myodistill.signals.features import Features
-from myodistill.signals.windows import Windows, running
-from myodistill.splits import require_unseen
+from myodistill.signals.windows import Indices, Windows, running
+from myodistill.splits import unseen_windows
 from myodistill.training.stages import Fold
+
+_Fitted = tuple[str, Collection[Repetition]]
+"""What decides, and the repetitions that it was fitted on."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,21 @@ class Answer:
         return np.asarray(np.argmax(self.probabilities, axis=1))
 
 
+@dataclass(frozen=True)
+class _Test:
+    """What a subject is scored on.
+
+    Attributes:
+        windows: Of the test repetitions.
+        places: Where these are among all windows of the subject.
+        everywhere: Windows over the whole test recordings, annotated or not.
+    """
+
+    windows: Windows
+    places: Indices
+    everywhere: Windows
+
+
 class Scorer:
     """Scores one fold's bundles and classical methods on the test sessions.
 
@@ -68,25 +87,26 @@ class Scorer:
         Raises:
             LeakageError: One of them has seen a test repetition.
         """
-        test = self._fold.split.test(subject)
-        for bundle in bundles:
-            require_unseen(test, bundle.seen, what=f"{bundle.origin['stage']} {bundle.model}")
+        test = self._test(self._fold.material.people.filtered(subject), subject, _seen(bundles))
 
         def said(everywhere: bool) -> NDArray[np.float32]:
             opinions = [self._opinion(bundle, subject, everywhere) for bundle in bundles]
             return np.asarray(softmax(sum(opinions) / len(bundles), axis=1), dtype=np.float32)
 
-        filtered = self._fold.material.people.filtered(subject)
-        return self._answer(subject, filtered.select(test), self._everywhere(filtered), said)
+        return self._answer(subject, test, said)
 
     def classical(self, name: str, subject: str, k: int) -> Answer:
-        """Calibrate a classical method as everything else is, and decide the test sessions."""
+        """Calibrate a classical method as everything else is, and decide the test sessions.
+
+        Raises:
+            LeakageError: A test repetition calibrates.
+        """
         method, split = CLASSICAL[name], self._fold.split
         windows, features = self._features(method.features, subject, False)
-        calibration, test = (
-            np.isin(windows.owners, [i for i, r in enumerate(windows.repetitions) if r in part])
-            for part in (split.calibration(subject, k), split.test(subject))
-        )
+        part = split.calibration(subject, k)
+        test = self._test(windows, subject, [(name, part)])
+        own = [place for place, repetition in enumerate(windows.repetitions) if repetition in part]
+        calibration = np.isin(windows.owners, own)
         decide = fit(
             method,
             features[calibration],
@@ -99,20 +119,20 @@ class Scorer:
             if everywhere:
                 _, others = self._features(method.features, subject, True)
                 return decide(others).astype(np.float32)
-            return decide(features[test]).astype(np.float32)
+            return decide(features[test.places]).astype(np.float32)
 
-        tested = windows.take(np.flatnonzero(test))
-        found = self._answer(subject, tested, self._everywhere(windows), said)
-        return replace(found, confident=method.is_confident)
+        return replace(self._answer(subject, test, said), confident=method.is_confident)
+
+    def _test(self, windows: Windows, subject: str, fitted: Sequence[_Fitted]) -> _Test:
+        """Return what a subject is scored on, to whatever was fitted on none of it."""
+        scored, places = unseen_windows(self._fold.split, windows, subject, fitted)
+        return _Test(scored, places, self._everywhere(windows))
 
     def _answer(
-        self,
-        subject: str,
-        tested: Windows,
-        everywhere: Windows,
-        said: Callable[[bool], NDArray[np.float32]],
+        self, subject: str, test: _Test, said: Callable[[bool], NDArray[np.float32]]
     ) -> Answer:
         """Put together what is said of the test windows and of whole recordings."""
+        tested, everywhere = test.windows, test.everywhere
         probabilities = said(False)
         same = np.array_equal(tested.starts, everywhere.starts)  # files of one gesture each
         stream = probabilities if same else said(True)
@@ -123,10 +143,11 @@ class Scorer:
             Take(
                 stream[mine := everywhere.owners == place],
                 (stops[mine] - begins[place]) / recordings[place].sampling_rate,
-                recordings[place].annotations,
+                notes,
                 recordings[place].sampling_rate,
             )
             for place in np.unique(everywhere.owners)
+            if (notes := _held(recordings[place]))
         ]
         sessions = np.array([r.session for r in tested.repetitions])[tested.owners]
         return Answer(tested.labels, probabilities, tested.owners, tested.starts, sessions, takes)
@@ -143,12 +164,23 @@ class Scorer:
     def _log_probabilities(
         self, bundle: Bundle, subject: str, everywhere: bool
     ) -> NDArray[np.float32]:
-        windows = self._fold.material.people.filtered(subject)
-        test = self._fold.split.test(subject)
-        read = self._everywhere(windows) if everywhere else windows.select(test)
-        logits = torch.from_numpy(bundle.logits(read))
+        filtered = self._fold.material.people.filtered(subject)
+        test = self._test(filtered, subject, _seen([bundle]))
+        logits = torch.from_numpy(bundle.logits(test.everywhere if everywhere else test.windows))
         return np.asarray(torch.log_softmax(logits, dim=1).numpy())
 
     def _made(self, name: str, subject: str, everywhere: bool) -> tuple[Windows, Features]:
         lay = self._everywhere if everywhere else as_cut
         return FEATURES[name](self._recordings(subject), self._fold.dataset.facts, lay)
+
+
+def _seen(bundles: Sequence[Bundle]) -> list[_Fitted]:
+    return [(f"{bundle.origin['stage']} {bundle.model}", bundle.seen) for bundle in bundles]
+
+
+def _held(recording: Recording) -> tuple[Annotation, ...]:
+    """Return what was held when; where nothing is annotated it is rest, if there is any."""
+    rest = rest_of(recording.gestures)
+    if recording.annotations or rest is None:
+        return recording.annotations
+    return (Annotation(0, len(recording.signal), rest, 0),)

@@ -33,7 +33,7 @@ from myodistill.models.population import PopulationHead
 from myodistill.training.adaptation import adapt_batch_norm
 from myodistill.training.answers import say
 from myodistill.training.batches import Batches, Inputs, Joined, Order
-from myodistill.training.loop import NOWHERE, Speed, Validate, Where, train
+from myodistill.training.loop import NOWHERE, Speed, Validate, Where, require_finite, train
 from myodistill.training.many import train_many
 from myodistill.training.material import Cohort, Material, Own, placed
 from myodistill.training.people import Person, recentre, split_network
@@ -99,6 +99,7 @@ class Fold:
         if isinstance(head, PopulationHead):
             read = _every(cohort.inputs)
             head.learn(read, cohort.labels.to(read.device), cohort.people.to(read.device))
+            require_finite(head, model, advice=_SILENT)
         else:
             self._fit(self._lesson(Task, network, self.settings.pretrain, cohort), where)
         return self._bundle(model, network, cohort.seen, stage="pretrain")
@@ -130,6 +131,7 @@ class Fold:
         if isinstance(head, PopulationHead):
             read = _every(own.inputs)
             head.calibrate(read, own.labels.to(read.device), k)
+            require_finite(head, model, advice=_SILENT)
             return
         settings = self.settings.finetune
         share = settings.rehearsal / (settings.rehearsal + k)
@@ -187,6 +189,7 @@ class Fold:
                 self.settings.distill,
                 seeds=[self.seed] * len(lessons),
                 speed=self._speed(),
+                title=f"{jobs[0].model} of {len(lessons)} subjects at K={jobs[0].k}",
             )
         return [made for made, _ in begun]
 
@@ -314,7 +317,7 @@ class Fold:
             "dataset": facts.name,
             "licence": facts.licence,
             "fold": self.split.fold,
-            "split": self.split.hash,
+            "split": self.split.narrowed(person.subject if person else None).hash,
             "subject": person.subject if person else None,
             "k": k,
             "seed": self.seed,
@@ -325,6 +328,7 @@ class Fold:
         return Bundle(model, self.spec, network.eval(), preprocessing, seen, origin)
 
 
+_SILENT = "look for silent or equal channels with 'myodistill data inspect'"
 _STAGE: dict[tuple[bool, bool], Stage] = {
     (False, False): "scratch",
     (True, False): "transfer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 from myodistill.deploy.bundle import Bundle
 from myodistill.errors import BundleError
 from myodistill.files import new_folder, write_text
-from myodistill.training.loop import Where
+from myodistill.training.loop import Where, require_finite
 
 _RECORD = "record.json"
 
@@ -56,32 +57,62 @@ class Store:
         if _read(folder / _RECORD).get("key") != key:
             return None
         try:
-            return Bundle.load(folder)
+            bundle = Bundle.load(folder)
         except BundleError:
             return None  # damaged since: made anew
+        # Bundles are known by what they say of themselves, not by the record beside them.
+        of = bundle.origin if isinstance(bundle.origin, dict) else {}
+        return bundle if of.get("key") == key and isinstance(of.get("seconds"), float) else None
 
     def keep(self, name: str, key: str, made: Bundle, seconds: float) -> Bundle:
-        """Store a bundle that took ``seconds`` to make; return it as it is stored."""
+        """Store a bundle that took ``seconds`` to make; return it as it is stored.
+
+        Raises:
+            TrainingError: A weight is no finite number; an older bundle stays as it is.
+        """
+        title = f"{self.root.parent.name} {self.root.name} {name}"
+        advice = "lower the learning rate; what was stored before is untouched"
+        require_finite(made.network, title, advice=advice)
         bundle = replace(made, origin={**made.origin, "key": key, "seconds": round(seconds, 3)})
         with new_folder(self.root / name) as part:
             bundle.save(part)
             write_text(part / _RECORD, json.dumps({"key": key}))
         return bundle
 
-    def value(self, name: str, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return what ``make`` returned for this key, computed once."""
+    def value(
+        self,
+        name: str,
+        key: str,
+        make: Callable[[], dict[str, Any]],
+        fits: Callable[[dict[str, Any]], bool] = lambda value: True,
+    ) -> dict[str, Any]:
+        """Return what ``make`` returned for this key, computed once.
+
+        Args:
+            name: File below the root, without its suffix.
+            key: Changes with everything that the value depends on.
+            make: Computes it.
+            fits: Whether a stored value belongs to what else is stored.
+        """
         path = self.root / f"{name}.json"
         stored = _read(path)
-        if stored.get("key") == key:
-            return dict(stored["value"])
+        value = stored.get("value")
+        if isinstance(value, dict) and stored.get("sha256") == _sum(key, value) and fits(value):
+            return value
         value = make()
-        write_text(path, json.dumps({"key": key, "value": value}))
+        content = {"key": key, "sha256": _sum(key, value), "value": value}
+        write_text(path, json.dumps(content))
         return value
+
+
+def _sum(key: str, value: dict[str, Any]) -> str:
+    text = json.dumps([key, value], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return stored if isinstance(stored, dict) else {}

@@ -9,7 +9,7 @@ Bias in error estimation when using cross-validation for model selection, BMC Bi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from myodistill import __version__
 from myodistill.config import Settings, digest, make_settings
 from myodistill.datasets.catalogue import open_dataset
 from myodistill.deploy.bundle import Bundle
 from myodistill.errors import SettingsError, ToolError
 from myodistill.files import write_text
-from myodistill.splits import Split, make_split, nested
+from myodistill.splits import make_split, nested
+from myodistill.training.examination import Tested, examine
+from myodistill.training.lock import alone
 from myodistill.training.loop import NOWHERE
 from myodistill.training.material import Material
 from myodistill.training.scoring import Scorer
@@ -66,6 +69,7 @@ def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) 
     Raises:
         SettingsError: There is not exactly one fold, one student and one seed, or K is 0.
         ToolError: Optuna is not installed.
+        OutputError: Another process is at work in the folder.
     """
     try:
         import optuna
@@ -82,20 +86,28 @@ def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) 
     if 0 in settings.k:
         raise SettingsError("k: expected 1 or more to tune for, got 0; without labels none is used")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    settings.out.mkdir(parents=True, exist_ok=True)
     dataset = open_dataset(settings.dataset)
     split = nested(make_split(dataset, settings.fold[0]))
-    bench = _Bench(Material(dataset, split, settings), settings)
-    return [_search(optuna, bench, settings, split, taught, say) for taught in (True, False)]
+    known = examine(dataset, [Tested(split, split.heldout, settings.k)])
+    with alone(settings.out):
+        bench = _Bench(Material(dataset, split, settings, known=known), settings)
+        return [_search(optuna, bench, settings, taught, say) for taught in (True, False)]
 
 
 class _Bench:
-    """Trains and scores a student under some settings; teachers are made once."""
+    """Trains and scores a student under some settings; teachers are made once.
+
+    Attributes:
+        depends_on: What decides a score beside the settings.
+    """
 
     def __init__(self, material: Material, settings: Settings) -> None:
         self._fold = Fold(material, settings, settings.seed[0])
         self._across = cache(self._pretrained)
         self._tuned = cache(self._finetuned)
+        contents = material.contents
+        of = [asdict(contents.of(subject)) for subject in material.split.heldout]
+        self.depends_on = (__version__, contents.training(), material.split.hash, of)
 
     def accuracy(self, settings: Settings, taught: bool) -> float:
         """Return the mean over held-out subjects and K of the share of windows decided rightly."""
@@ -124,7 +136,6 @@ def _search(
     optuna: Any,
     bench: _Bench,
     settings: Settings,
-    split: Split,
     taught: bool,
     say: Callable[[str], None],
 ) -> Tuned:
@@ -132,7 +143,7 @@ def _search(
     fixed = settings.model_dump(mode="json", exclude={"trials", "out", "processes", "threads"})
     study = optuna.create_study(
         storage=f"sqlite:///{settings.out / 'tune.db'}",
-        study_name=f"{who}-{digest(fixed, split.hash)}",
+        study_name=f"{who}-{digest(fixed, bench.depends_on)}",
         sampler=optuna.samplers.TPESampler(seed=settings.seed[0]),
         direction="maximize",
         load_if_exists=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import sys
@@ -14,13 +15,13 @@ from typing import Any, Literal
 import numpy as np
 
 from myodistill import __version__
-from myodistill.config import Settings, digest
+from myodistill.config import Augmentation, Settings, Training, digest
 from myodistill.deploy.bundle import Bundle
 from myodistill.evaluation.events import rest_of
 from myodistill.evaluation.metrics import confusion, score
 from myodistill.evaluation.results import Result, Stage, folder, named
 from myodistill.evaluation.wearing import event_table
-from myodistill.files import write_bytes
+from myodistill.files import sha256_of, write_bytes
 from myodistill.models.classical import CLASSICAL, FLOORS
 from myodistill.splits import Split
 from myodistill.training.loop import Where
@@ -28,6 +29,7 @@ from myodistill.training.material import Material
 from myodistill.training.scoring import Answer, Scorer
 from myodistill.training.stages import Fold, Job
 from myodistill.training.store import Store
+from myodistill.training.tasks import FEATURE_LOSSES
 
 Until = Literal["pretrain", "baseline", "finetune", "distill"]
 Row = dict[str, Any]
@@ -72,20 +74,9 @@ class Work:
         self._store = Store(root, resume=settings.resume)
         together = settings.together
         self._together = settings.device.startswith("cuda") if together is None else together
-        self._base = digest(
-            split.hash,
-            material.people.digest,
-            seed,
-            settings.recentre,
-            settings.precision,
-            settings.adapt_batch_norm,
-            settings.augmentation.model_dump(),
-            settings.views,
-            self._together,
-            __version__,
-        )
-        taught = ("alpha", "temp", "teacher_merge", "feature_weight")
-        self._taught = settings.model_dump(include=set(taught))
+        self._augmented = None
+        if settings.augmentation != Augmentation():
+            self._augmented = (settings.augmentation.model_dump(), settings.views)
         # Read once, however many students are made of them; one subject's at a time.
         self.teachers = cache(self._teachers)
         self.student = cache(self._student)
@@ -94,9 +85,13 @@ class Work:
 
     def _teachers(self) -> list[Bundle]:
         """Return the teachers, pre-trained."""
-        section = self._settings.pretrain.model_dump()
         return [
-            self._stored(f"pretrain-{model}", partial(self._fold.pretrain, model), section, model)
+            self._stored(
+                f"pretrain-{model}",
+                partial(self._fold.pretrain, model),
+                model,
+                self._how(self._settings.pretrain, model),
+            )
             for model in self._settings.teacher_model
         ]
 
@@ -107,8 +102,8 @@ class Work:
         return self._stored(
             name,
             partial(self._fold.pretrain_student, model, teachers, loss=loss),
-            self._settings.pretrain_student.model_dump(),
-            (model, loss, self._taught if loss else None),
+            (model, loss, self._taught(loss, teachers)),
+            self._how(self._settings.pretrain_student),
             *teachers,
         )
 
@@ -166,8 +161,9 @@ class Work:
             self._stored(
                 f"{subject}/k-{k}/finetune-{teacher.model}",
                 partial(self._fold.finetune, teacher, subject, k),
-                settings.finetune.model_dump(),
-                (k, settings.calibrate_teachers),
+                self._person(subject, k),
+                self._how(settings.finetune, teacher.model) if k else None,
+                settings.calibrate_teachers and k > 1,
                 teacher,
             )
             for teacher in self.teachers()
@@ -183,8 +179,10 @@ class Work:
         student = self.student(method.model, method.loss) if across else None
         teachers = self._tuned(subject, k) if method.loss else []
         key = self._key(
-            self._settings.distill.model_dump(),
-            (k, asdict(method), self._taught if method.loss else None),
+            asdict(method),
+            self._person(subject, k),
+            (self._how(self._settings.distill), self._together) if k else None,
+            self._taught(method.loss, teachers) if k else None,
             *teachers,
             *([student] if student else []),
         )
@@ -230,9 +228,42 @@ class Work:
         return self._store.bundle(name, self._key(*values), make)
 
     def _key(self, *values: object) -> str:
-        """Return the key of what depends on ``values``, bundles by their own keys."""
+        """Return the key of what depends on the training subjects and on ``values``.
+
+        Bundles stand for their own keys. A setting is in no key of what it has no part in.
+        """
+        settings = self._settings
         parts = [v.origin["key"] if isinstance(v, Bundle) else v for v in values]
-        return digest(self._base, *parts)
+        across = self._fold.material.contents.training()
+        return digest(__version__, across, self._fold.seed, settings.recentre, *parts)
+
+    def _how(self, section: Training, model: str = "") -> object:
+        """Return how a network is trained; nothing where it is solved in closed form."""
+        if model and self._fold.material.is_closed_form(model):
+            return None
+        return section.model_dump(), self._settings.precision, self._augmented
+
+    def _taught(self, loss: str, teachers: Sequence[Bundle]) -> object:
+        """Return how teachers teach with a loss."""
+        if not teachers:
+            return None
+        settings = self._settings
+        return (
+            settings.alpha,
+            settings.temp,
+            settings.teacher_merge if len(teachers) > 1 else None,
+            settings.feature_weight if loss in FEATURE_LOSSES else None,
+        )
+
+    def _person(self, subject: str, k: int) -> object:
+        """Return what a held-out subject is to whatever calibrates on them."""
+        split = self._fold.split.narrowed(subject)
+        return (
+            k,
+            split.hash,
+            self._fold.material.contents.of(subject).calibration[k],
+            self._settings.adapt_batch_norm,
+        )
 
     def _score(
         self,
@@ -244,6 +275,7 @@ class Work:
     ) -> Row:
         """Score a subject once; keep the row, and every window's probabilities beside it."""
         name = f"{subject}/k-{k}/scores/{method.folder}"
+        answers = self._store.root / f"{name}.npz"
 
         def compute() -> Row:
             begin = time.perf_counter()
@@ -268,13 +300,14 @@ class Work:
                 owners=said.owners.astype(np.int16),
                 starts=said.starts.astype(np.int64),
             )
-            write_bytes(self._store.root / f"{name}.npz", buffer.getvalue())
+            write_bytes(answers, buffer.getvalue())
             gestures = self._fold.spec.gestures
             counts = confusion(said.labels, said.predicted, len(gestures))
             thresholds = (0.0, 0.9) if said.confident else (0.0,)
             felt = event_table(said.takes, thresholds=thresholds, rest=rest_of(gestures))
             return {
                 "result": asdict(result),
+                "scores_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
                 "confusion": counts.tolist(),
                 "events": json.loads(felt.to_json(orient="records")),
                 "sessions": [
@@ -288,8 +321,20 @@ class Work:
                 ],
             }
 
-        key = digest(self._base, [bundle.origin["key"] for bundle in bundles], "events, sessions")
-        return self._store.value(name, key, compute)
+        contents, split = self._fold.material.contents, self._fold.split
+        of = contents.of(subject)
+        key = digest(
+            __version__,
+            (contents.facts, split.dataset, split.fold, subject, split.test_sessions),
+            (k, self._fold.seed, asdict(method)),
+            # A classical method knows nothing but the subject's own repetitions.
+            [bundle.origin["key"] for bundle in bundles] or of.calibration[k],
+            of.test,
+            "events, sessions, hash of the answers",
+        )
+        return self._store.value(
+            name, key, compute, fits=lambda row: row.get("scores_sha256") == sha256_of(answers)
+        )
 
     def _say(self, subject: str, k: int, rows: Sequence[Row]) -> None:
         """Print one line a subject and K: the teachers' and the students' accuracy."""
