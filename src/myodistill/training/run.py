@@ -21,6 +21,7 @@ from myodistill.distillation.losses import LOSSES
 from myodistill.errors import ModelError, SettingsError, unknown_name
 from myodistill.models.catalogue import entry, models
 from myodistill.models.classical import CLASSICAL
+from myodistill.signals.scratch import scratch
 from myodistill.splits import make_split
 from myodistill.training.material import Material
 from myodistill.training.record import Record
@@ -28,6 +29,8 @@ from myodistill.training.tasks import FEATURE_LOSSES
 from myodistill.training.work import Row, Until, Work, scored
 
 Item = tuple[int, int, str]
+_SCRATCH = ".scratch"
+"""Folder within a run's own, there while it runs."""
 
 
 def execute(
@@ -53,7 +56,12 @@ def execute(
     folds = _check(settings, dataset)
     record = Record(settings, dataset, add=until == "baseline")
     record.begin([make_split(dataset, fold) for fold in folds])
-    rows = _in_processes(settings, until, _items(settings, dataset, folds), tick)
+    try:
+        with scratch(settings.out / _SCRATCH):
+            rows = _in_processes(settings, until, _items(settings, dataset, folds), tick)
+    finally:
+        for kept in (_work, _material):  # the next run may find other recordings
+            kept.cache_clear()
     return record.finish(rows)
 
 
@@ -84,7 +92,8 @@ def _material(text: str, fold: int) -> Material:
     torch.set_num_threads(settings.threads)
     dataset = open_dataset(settings.dataset)
     outputs = settings.out / f"fold-{fold}" / "teacher-outputs"
-    return Material(dataset, make_split(dataset, fold), settings, outputs)
+    split = make_split(dataset, fold)
+    return Material(dataset, split, settings, outputs, settings.out / _SCRATCH)
 
 
 @lru_cache(maxsize=1)
@@ -166,8 +175,6 @@ def _in_processes(
             tick()
             for item in _of(pair, subjects):
                 done(score(item))
-        for kept in (_work, _material):  # the next run may find other recordings
-            kept.cache_clear()
         return rows
     whole = partial(_whole, text, until)
     context = multiprocessing.get_context("spawn")
