@@ -8,7 +8,7 @@ the identity, which needs no labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -128,22 +128,24 @@ class BandCovariances(nn.Module):
         return bands @ bands.mT / samples
 
     @torch.no_grad()
-    def centre(self, windows: Tensor) -> Tensor:
+    def centre(self, windows: Tensor | Iterable[Tensor]) -> Tensor:
         """Return what makes the log-Euclidean mean of a person's windows the identity in each band.
 
         (Zanini et al., Transfer learning: a Riemannian geometry framework with applications to
         brain-computer interfaces, IEEE TBME 65(5), 2018, eq. 7; mean after Arsigny et al., 2006.)
 
         Args:
-            windows: Any of the person's pre-processed windows, shape ``(window, channel, time)``.
+            windows: Any of the person's pre-processed windows, shape ``(window, channel, time)``;
+                or such batches of them, one after another.
 
         Returns:
             A value for ``whitening``, shape ``(band, channel, channel)``.
         """
-        total = torch.zeros_like(self.whitening)
-        for batch in torch.split(windows, 4096):
-            total += matrix_log(self.covariances(batch)).sum(dim=0)
-        values, vectors = torch.linalg.eigh(total / len(windows))
+        total, count = torch.zeros_like(self.whitening, dtype=torch.float64), 0
+        for batch in torch.split(windows, 256) if isinstance(windows, Tensor) else windows:
+            total += matrix_log(self.covariances(batch)).sum(dim=0, dtype=torch.float64)
+            count += len(batch)
+        values, vectors = torch.linalg.eigh((total / count).to(self.whitening.dtype))
         centre: Tensor = (vectors * torch.exp(-values / 2)[:, None, :]) @ vectors.mT
         return centre
 
@@ -153,12 +155,15 @@ class LogCovariances(BandCovariances):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Map ``(window, channel, time)`` to ``(window, band * channel * (channel + 1) / 2)``."""
-        return self._vector(matrix_log(super().forward(windows)))
+        return self._vector(self.logarithms(windows))
 
-    def permuted(self, windows: Tensor, orders: Sequence[np.ndarray]) -> list[Tensor]:
-        """Return the vectors for several orders of the channels, at the cost of one."""
-        logarithm = matrix_log(super().forward(windows))
-        return [self._vector(logarithm[..., order, :][..., order]) for order in orders]
+    def logarithms(self, windows: Tensor) -> Tensor:
+        """Map ``(window, channel, time)`` to ``(window, band, channel, channel)``."""
+        return matrix_log(super().forward(windows))
+
+    def permuted(self, logarithms: Tensor, order: np.ndarray) -> Tensor:
+        """Return the vectors of windows, given their logarithms, for another channel order."""
+        return self._vector(logarithms[..., order, :][..., order])
 
     def _vector(self, logarithm: Tensor) -> Tensor:
         rows, columns = torch.triu_indices(self.channels, self.channels)

@@ -8,7 +8,7 @@ person's pre-processing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from myodistill.datasets.recording import Electrodes
+from myodistill.models.moments import Block, group_means, scatter
 
 Permutation = NDArray[np.intp]
 
@@ -51,7 +52,7 @@ class Template:
     means: Tensor
     precision: Tensor
 
-    def choose(self, turned: Sequence[Tensor], labels: Tensor | None = None) -> int:
+    def choose(self, turned: Iterable[Tensor], labels: Tensor | None = None) -> int:
         """Return which orientation of a person's windows is the most likely.
 
         Args:
@@ -74,7 +75,7 @@ class Template:
         return int(np.argmax(scores))
 
 
-def align(people: Sequence[Sequence[Tensor]], labels: Sequence[Tensor]) -> list[int]:
+def align(means: Sequence[Tensor]) -> list[int]:
     """Turn a group of people alike, by the means of their gestures.
 
     Each in turn is given the orientation that agrees best with the mean of the others, from every
@@ -82,16 +83,12 @@ def align(people: Sequence[Sequence[Tensor]], labels: Sequence[Tensor]) -> list[
     Gower, Psychometrika 40, 1975, over a finite group).
 
     Args:
-        people: For each person the log-covariances in every orientation.
-        labels: For each person the gesture of each window.
+        means: For each person the :func:`centred_means` of the log-covariances in every
+            orientation, shape ``(orientation, gesture, feature)``.
 
     Returns:
         The orientation of each person.
     """
-    means = [
-        torch.stack([_centred_means(features, gestures) for features in turned])
-        for turned, gestures in zip(people, labels, strict=True)
-    ]  # each (orientation, gesture, feature)
     best: tuple[float, list[int]] = (-1.0, [])
     for first in means:
         chosen = [int((m * first[0]).sum(dim=(1, 2)).argmax()) for m in means]
@@ -110,21 +107,21 @@ def align(people: Sequence[Sequence[Tensor]], labels: Sequence[Tensor]) -> list[
     return best[1]
 
 
-def template(features: Tensor, labels: Tensor) -> Template:
-    """Fit what aligned people look like: gesture means and one shrunk scatter."""
-    means = _means(features, labels)
-    deviations = features - means[labels]
-    scatter = deviations.mT @ deviations / len(features)
-    scatter = (1 - _SHRINKAGE) * scatter + _SHRINKAGE * torch.diag(scatter.diagonal())
-    return Template(means, torch.linalg.inv(scatter))
+def template(people: Iterable[Block], classes: int) -> Template:
+    """Fit what aligned people look like: gesture means and one shrunk scatter.
+
+    Args:
+        people: For each person the log-covariances ``(window, feature)`` and the gesture of each
+            window. Passed over twice.
+        classes: Number of gestures.
+    """
+    means = group_means(people, classes)
+    around = scatter(people, means)
+    around = (1 - _SHRINKAGE) * around + _SHRINKAGE * torch.diag(around.diagonal())
+    return Template(means, torch.linalg.inv(around))
 
 
-def _centred_means(features: Tensor, labels: Tensor) -> Tensor:
-    means = _means(features, labels)
+def centred_means(features: Tensor, labels: Tensor) -> Tensor:
+    """Return the means of the gestures, ``(gesture, feature)``, relative to their own mean."""
+    means = group_means([(features, labels)], int(labels.max()) + 1)
     return means - means.mean(dim=0)
-
-
-def _means(features: Tensor, labels: Tensor) -> Tensor:
-    count = int(labels.max()) + 1
-    sums = torch.zeros(count, features.shape[1]).index_add_(0, labels, features)
-    return sums / torch.bincount(labels, minlength=count).clamp_min(1)[:, None]

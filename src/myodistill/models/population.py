@@ -10,6 +10,9 @@ own, in the eight directions where that is the most, with the weight K / (K + 80
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +20,7 @@ from myodistill.datasets.recording import SignalSpec
 from myodistill.models.catalogue import register
 from myodistill.models.covariance import LogCovariances
 from myodistill.models.layers import Network
+from myodistill.models.moments import Block, group_means, scatter
 
 _SHRINKAGE = 0.3
 _TEMPERATURE = 4.0
@@ -24,6 +28,18 @@ _LIGHT_SHRINKAGE = 0.1
 _DIRECTIONS = 8
 _SHARED = 80
 """Repetitions that the shared scatter counts as, beside a gesture's own."""
+
+
+class Rows(Protocol):
+    """Feature vectors that are read when they are asked for, indexed by a tensor of places."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def __getitem__(self, places: Tensor, /) -> Tensor:
+        """Return some of them, shape ``(window, feature)``."""
+        ...
 
 
 class PopulationHead(nn.Module):
@@ -54,19 +70,21 @@ class PopulationHead(nn.Module):
         return (features @ self.weight + self.bias) / _TEMPERATURE
 
     @torch.no_grad()
-    def learn(self, features: Tensor, labels: Tensor, people: Tensor) -> None:
+    def learn(self, features: Rows, labels: Tensor, people: Tensor) -> None:
         """Estimate the population.
 
         Args:
-            features: Of the training subjects, shape ``(window, feature)``.
+            features: Of the training subjects; read twice, some at a time.
             labels: Gesture of each window.
             people: Number of the person of each window.
         """
         classes = len(self.means)
         owners, owner_of = torch.unique(people * classes + labels, return_inverse=True)
-        person_means = _means(features, owner_of, len(owners))
-        self.means.copy_(_means(person_means, owners % classes, classes))
-        self.scatter.copy_(_scatter(features - person_means[owner_of]))
+        blocks = _Blocks(features, owner_of)
+        person_means = group_means(blocks, len(owners))
+        gestures = (owners % classes).to(person_means.device)
+        self.means.copy_(group_means([(person_means, gestures)], classes))
+        self.scatter.copy_(scatter(blocks, person_means))
         self._decide(self.means, self.scatter)
 
     @torch.no_grad()
@@ -78,7 +96,7 @@ class PopulationHead(nn.Module):
             labels: Gesture of each window.
             repetitions: How many repetitions K they come from.
         """
-        own = _means(features, labels, len(self.means))
+        own = group_means([(features, labels)], len(self.means))
         counts = repetitions * (torch.bincount(labels, minlength=len(own)) > 0)[:, None]
         means = (counts * own + self.means) / (counts + 1)
         self._spread(means, features - own[labels], labels, repetitions)
@@ -148,9 +166,17 @@ class QuadraticHead(PopulationHead):
             self.bias[gesture] -= 0.5 * torch.log1p(added).sum()
 
 
-def _means(x: Tensor, groups: Tensor, count: int) -> Tensor:
-    sums = torch.zeros(count, x.shape[1], device=x.device).index_add_(0, groups, x)
-    return sums / torch.bincount(groups, minlength=count).clamp_min(1)[:, None]
+class _Blocks:
+    """Rows and their groups, some at a time, as often as they are asked for."""
+
+    def __init__(self, rows: Rows, groups: Tensor) -> None:
+        self._rows = rows
+        self._groups = groups
+
+    def __iter__(self) -> Iterator[Block]:
+        for places in torch.split(torch.arange(len(self._rows)), 4096):
+            rows = self._rows[places]
+            yield rows, self._groups[places].to(rows.device)
 
 
 def _scatter(deviations: Tensor) -> Tensor:

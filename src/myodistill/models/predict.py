@@ -13,7 +13,7 @@ from myodistill.signals.windows import Windows
 
 
 @torch.no_grad()
-def predict(network: nn.Module, windows: Windows, *, batch: int = 4096) -> NDArray[np.float32]:
+def predict(network: nn.Module, windows: Windows) -> NDArray[np.float32]:
     """Return a network's logits for pre-processed windows, shape ``(window, gesture)``.
 
     The network is put in evaluation mode: no dropout, running batch statistics.
@@ -21,12 +21,10 @@ def predict(network: nn.Module, windows: Windows, *, batch: int = 4096) -> NDArr
     Args:
         network: ``(window, channel, time)`` to logits.
         windows: Pre-processed.
-        batch: Windows at a time.
     """
     network.eval()
     device = next(chain(network.parameters(), network.buffers())).device
     parts = []
-    for begin in range(0, len(windows), batch):
-        inputs = torch.from_numpy(windows.gather(slice(begin, begin + batch))).to(device)
-        parts.append(network(inputs).float().cpu().numpy())
+    for batch in windows.batches():
+        parts.append(network(torch.from_numpy(batch).to(device)).float().cpu().numpy())
     return np.concatenate(parts)

@@ -167,9 +167,13 @@ def covariances(windows: Signal) -> Features:
     Returns:
         Shape ``(window, channel, channel)``.
     """
-    x = windows.astype(np.float64)
-    x -= x.mean(axis=2, keepdims=True)
-    return np.asarray(x @ x.transpose(0, 2, 1) / x.shape[2])
+    count, channels, samples = windows.shape
+    found = np.empty((count, channels, channels))
+    for begin in range(0, count, _AT_ONCE):
+        x = windows[begin : begin + _AT_ONCE].astype(np.float64)
+        x -= x.mean(axis=2, keepdims=True)
+        found[begin : begin + _AT_ONCE] = x @ x.transpose(0, 2, 1) / samples
+    return found
 
 
 def shrunk(matrices: Features, share: float = 0.001) -> Features:

@@ -101,5 +101,12 @@ class CausalFilter:
 
 
 def apply(sections: Sections, signal: Signal) -> Signal:
-    """Filter a whole recording: the same samples as pushing it in chunks, as float32."""
-    return CausalFilter(sections).push(signal).astype(np.float32)
+    """Filter a whole recording, ``(time, channel)`` to the same shape, float32."""
+    running, filtered = CausalFilter(sections), np.empty(signal.shape, dtype=np.float32)
+    for begin in range(0, len(signal), _CHUNK):
+        filtered[begin : begin + _CHUNK] = running.push(signal[begin : begin + _CHUNK])
+    return filtered
+
+
+_CHUNK = 8192
+"""Samples filtered at once: in float64 a whole recording would take several times its memory."""

@@ -124,9 +124,15 @@ def map_channels(signal: Signal, matrix: Matrix) -> Signal:
         matrix: Shape ``(channel, channel)``.
     """
     mapped = np.zeros_like(signal)
-    for channel in range(signal.shape[1]):
-        mapped += signal[:, channel, None] * matrix[:, channel]
+    for begin in range(0, len(signal), _CHUNK):
+        part, out = signal[begin : begin + _CHUNK], mapped[begin : begin + _CHUNK]
+        for channel in range(signal.shape[1]):
+            out += part[:, channel, None] * matrix[:, channel]
     return mapped
+
+
+_CHUNK = 4096
+"""Samples mapped at once, which then stay in the processor's cache."""
 
 
 def scaling(windows: Windows) -> Matrix:
@@ -155,8 +161,8 @@ def recentring(windows: Windows) -> Matrix:
     """
     channels = windows.signal.shape[1]
     total = np.zeros((channels, channels))
-    for begin in range(0, len(windows), 4096):
-        matrices = covariances(windows.gather(slice(begin, begin + 4096)))
+    for batch in windows.batches():
+        matrices = covariances(batch)
         power = np.trace(matrices, axis1=1, axis2=2)[:, None, None] / channels
         total += matrix_log(matrices + 1e-3 * power * np.eye(channels)).sum(axis=0)
     values, vectors = np.linalg.eigh(total / len(windows))
@@ -166,6 +172,6 @@ def recentring(windows: Windows) -> Matrix:
 def mean_covariance(windows: Windows) -> NDArray[np.float64]:
     """Arithmetic mean over windows of the covariance between channels, ``(channel, channel)``."""
     total = np.zeros((windows.signal.shape[1],) * 2)
-    for begin in range(0, len(windows), 4096):
-        total += covariances(windows.gather(slice(begin, begin + 4096))).sum(axis=0)
+    for batch in windows.batches():
+        total += covariances(batch).sum(axis=0)
     return total / len(windows)

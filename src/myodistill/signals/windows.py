@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,6 +61,12 @@ class Windows:
         batch = blocks[self.starts[indices]]
         return batch.reshape(-1, self.samples, channels).transpose(0, 2, 1)
 
+    def batches(self) -> Iterator[Signal]:
+        """Copy all windows, as many at a time as :func:`at_once` says."""
+        size = at_once(self.samples, self.signal.shape[1])
+        for begin in range(0, len(self), size):
+            yield self.gather(slice(begin, begin + size))
+
     def seen(self) -> frozenset[Repetition]:
         """Return the repetitions that really own a window here."""
         return frozenset(self.repetitions[owner] for owner in np.unique(self.owners))
@@ -85,6 +91,11 @@ class Windows:
         """Return the same places in another signal of the same length."""
         return replace(self, signal=signal)
 
+    def trimmed(self) -> Windows:
+        """Return the same windows over no more of the signal than they span."""
+        begin, stop = int(self.starts.min()), int(self.starts.max()) + self.samples
+        return replace(self, signal=self.signal[begin:stop], starts=self.starts - begin)
+
     def take(self, indices: Indices) -> Windows:
         """Return some windows by index, in that order."""
         return replace(
@@ -93,6 +104,16 @@ class Windows:
             labels=self.labels[indices],
             owners=self.owners[indices],
         )
+
+
+def at_once(samples: int, channels: int) -> int:
+    """Return how many windows make 2 MiB, which a processor's cache holds with what comes of them.
+
+    Args:
+        samples: Length of a window.
+        channels: Number of them.
+    """
+    return max(1, 2**19 // (samples * channels))
 
 
 def cut(

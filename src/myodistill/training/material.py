@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,6 +67,8 @@ class Material:
         settings: Of the run.
         outputs: Folder for teachers' outputs; None keeps them in memory.
         known: Digests of recordings that need not be computed again.
+        scratch: Folder for signals and inputs, which take about three times the recordings there
+            (more with augmented views); None for a temporary one.
     """
 
     def __init__(
@@ -76,12 +78,13 @@ class Material:
         settings: Settings,
         outputs: Path | None = None,
         known: Known = (),
+        scratch: Path | None = None,
     ) -> None:
         self.dataset = dataset
         self.spec = dataset.facts.spec()
         self.split = split
         self.contents = Contents(dataset, split, known)
-        self.people = People(dataset, split, recentre=settings.recentre)
+        self.people = People(dataset, split, recentre=settings.recentre, scratch=scratch)
         self.person = cache(self.people.heldout)
         self.cohort = cache(self._cohort_of)
         self.augmenter: Augmenter | None = None
@@ -97,11 +100,11 @@ class Material:
     def own(self, network: nn.Module, person: Person, k: int) -> Own:
         """Return a held-out subject's first ``k`` repetitions as a network reads them."""
         repetitions = self.split.calibration(person.subject, k)
-        windows = person.windows.select(repetitions)
+        windows = person.filtered().select(repetitions)
         return Own(
-            self._inputs(network, [person], [windows]),
+            self._inputs(network, [person], repetitions),
             torch.from_numpy(windows.labels),
-            _last_repetition([windows]),
+            _last_repetition(windows),
             digest(
                 self._cohort_digest(),
                 person.subject,
@@ -111,7 +114,7 @@ class Material:
 
     def unlabelled(self, network: nn.Module, person: Person) -> Inputs:
         """Return the windows that a subject's frame was found from, as a network reads them."""
-        return self._inputs(network, [person], [person.known])
+        return self._inputs(network, [person], person.known)
 
     def _cohort_of(self, model: str) -> Cohort:
         """Return the training subjects as a model reads them; models with one front share it."""
@@ -220,27 +223,37 @@ class Material:
             require_unseen(test, teacher.seen, what=f"teacher {teacher.model}")
 
     def _inputs(
-        self, network: nn.Module, people: Sequence[Person], windows: Sequence[Windows]
+        self,
+        network: nn.Module,
+        people: Sequence[Person],
+        repetitions: Collection[Repetition] | None,
     ) -> Inputs:
         return inputs(
             network,
             people,
-            windows,
+            repetitions,
             device=self._settings.device,
             augmenter=self.augmenter,
             views=self.views if isinstance(self.views, int) else 1,
+            scratch=self.people.scratch if repetitions is None else None,
         )
 
     def _cohort(self, network: nn.Module) -> Cohort:
         people = self.people.training()
-        windows = [person.windows for person in people]
+        labels, late, seen = [], [], frozenset[Repetition]()
+        for person in people:
+            windows = person.filtered()
+            labels.append(torch.tensor(windows.labels))
+            late.append(_last_repetition(windows))
+            seen |= windows.seen()
+        counts = torch.tensor([len(part) for part in labels])
         return Cohort(
-            inputs=self._inputs(network, people, windows),
-            labels=torch.from_numpy(np.concatenate([part.labels for part in windows])),
-            late=_last_repetition(windows),
+            inputs=self._inputs(network, people, None),
+            labels=torch.cat(labels),
+            late=torch.cat(late),
             digest=self._cohort_digest(),
-            people=torch.from_numpy(np.repeat(np.arange(len(people)), [len(w) for w in windows])),
-            seen=frozenset().union(*(part.seen() for part in windows)),
+            people=torch.repeat_interleave(torch.arange(len(people)), counts),
+            seen=seen,
         )
 
     def is_closed_form(self, model: str) -> bool:
@@ -265,13 +278,10 @@ def _laid_out(parts: Sequence[Inputs]) -> Inputs:
     return Joined(first, rest[0]) if rest else first
 
 
-def _last_repetition(windows: Sequence[Windows]) -> Tensor:
-    """Say of each window whether its session has no later repetition."""
-    parts = []
-    for part in windows:
-        last: dict[tuple[str, str], int] = {}
-        for r in part.seen():
-            last[r.subject, r.session] = max(r.index, last.get((r.subject, r.session), 0))
-        late = np.array([r.index == last.get((r.subject, r.session)) for r in part.repetitions])
-        parts.append(torch.from_numpy(late[part.owners]))
-    return torch.cat(parts)
+def _last_repetition(windows: Windows) -> Tensor:
+    """Say of each window of a subject whether its session has no later repetition."""
+    last: dict[str, int] = {}
+    for r in windows.seen():
+        last[r.session] = max(r.index, last.get(r.session, 0))
+    late = np.array([r.index == last.get(r.session) for r in windows.repetitions])
+    return torch.from_numpy(late[windows.owners])

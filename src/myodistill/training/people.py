@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, cached_property, lru_cache
-from itertools import accumulate
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from myodistill.config import digest
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Repetition, SignalSpec
 from myodistill.models.classical import in_band
 from myodistill.models.covariance import BandCovariances, LogCovariances
-from myodistill.models.orientation import Template, align, orientations, template
+from myodistill.models.orientation import Template, align, centred_means, orientations, template
 from myodistill.signals.augmentation import Augmenter
 from myodistill.signals.gather import gather
 from myodistill.signals.preprocessing import Preprocessing, recentring, scaling
-from myodistill.signals.windows import Windows, join
+from myodistill.signals.scratch import Filed, kept
+from myodistill.signals.windows import Windows, at_once
 from myodistill.splits import Split
 from myodistill.training.batches import Inputs
 
@@ -30,23 +33,30 @@ _GLANCE = 4
 
 @dataclass(frozen=True)
 class Person:
-    """One subject in the common frame.
+    """One subject in the common frame; their signal stays on disk until it is asked for.
 
     Attributes:
         subject: Name.
         spec: The signal.
         preprocessing: What brought them there.
-        windows: All of the subject's windows, pre-processed.
-        known: The windows that the frame was found from, pre-processed.
+        known: The repetitions that the frame was found from.
         recentred: Whether band covariances are re-centred, too.
+        filtered: Opens all of the subject's windows, filtered.
     """
 
     subject: str
     spec: SignalSpec
     preprocessing: Preprocessing
-    windows: Windows
-    known: Windows
+    known: frozenset[Repetition]
     recentred: bool
+    filtered: Callable[[], Windows] = field(repr=False)
+
+    def windows(self, repetitions: Collection[Repetition] | None = None) -> Windows:
+        """Pre-process the windows of some repetitions; all of them where none are named."""
+        windows = self.filtered()
+        if repetitions is not None:
+            windows = windows.select(repetitions).trimmed()
+        return self.preprocessing.map(windows)
 
     @cached_property
     def centre(self) -> Tensor:
@@ -54,30 +64,41 @@ class Person:
         front = BandCovariances(self.spec)
         if not self.recentred:
             return front.whitening
-        return front.centre(torch.from_numpy(self.known.gather()))
+        return front.centre(map(torch.from_numpy, self.windows(self.known).batches()))
 
 
 class People:
     """The subjects of one fold.
 
+    Each is filtered once, into a file of the size of their recordings.
+
     Args:
         dataset: Where the recordings come from.
         split: Who trains and who is held out.
         recentre: Whiten people and turn their rings alike; else scale their channels.
+        scratch: Folder for these files, which other processes may share; None for one that is
+            removed with this object.
     """
 
-    def __init__(self, dataset: Dataset, split: Split, *, recentre: bool) -> None:
+    def __init__(
+        self, dataset: Dataset, split: Split, *, recentre: bool, scratch: Path | None = None
+    ) -> None:
         self.dataset = dataset
         self.split = split
         self.recentre = recentre
-        self.filtered = cache(self._filtered)
+        if scratch is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="myodistill-")
+        self.scratch = scratch or Path(self._temporary.name)
+        self.filtered = lru_cache(maxsize=2)(self._filtered)
+        self.training = cache(self._training)
+        self._frame = cache(self._found_frame)
         self._turns = orientations(dataset.facts.electrodes) if recentre else []
         self._training_turns: dict[str, int] = {}
         self._template: Template | None = None
         if len(self._turns) > 1:
             self._align()
 
-    def training(self) -> list[Person]:
+    def _training(self) -> list[Person]:
         """Return the subjects that are not held out; all their repetitions are known."""
         return [self._training_person(subject) for subject in self.split.pretraining]
 
@@ -87,60 +108,95 @@ class People:
         At K = 0 the frame is found from the first repetition without its labels.
         """
         known = self.split.unlabelled(subject, k)
-        matrix = self._frame(self.filtered(subject).select(known))
+        matrix = self._frame(subject, known)
         if self._template is not None:
-            seen = self._preprocessing(matrix, known).map(self.filtered(subject).select(known))
-            labels = torch.from_numpy(seen.labels[::_GLANCE]) if k else None
-            turn = self._turns[self._template.choose(self._turned(seen), labels)]
+            logarithms, labels = self._glance(self._person(subject, matrix, known))
+            turned = (self._front.permuted(logarithms, turn) for turn in self._turns)
+            turn = self._turns[self._template.choose(turned, labels if k else None)]
             matrix = matrix[turn]
         return self._person(subject, matrix, known)
 
     def _training_person(self, subject: str) -> Person:
         known = self.split.calibration(subject, self.split.repetitions)
-        matrix = self._frame(self.filtered(subject).select(known))
+        matrix = self._frame(subject, known)
         if self._turns:
             matrix = matrix[self._turns[self._training_turns.get(subject, 0)]]
         return self._person(subject, matrix, known)
 
     def _person(self, subject: str, matrix: np.ndarray, known: frozenset[Repetition]) -> Person:
-        seen = known if self._template is None else known | self._training_repetitions()
-        preprocessing = self._preprocessing(matrix, seen)
-        windows = preprocessing.map(self.filtered(subject))
-        spec = self.dataset.facts.spec()
-        known_windows = windows.select(known)
-        return Person(subject, spec, preprocessing, windows, known_windows, self.recentre)
-
-    def _preprocessing(self, matrix: np.ndarray, seen: frozenset[Repetition]) -> Preprocessing:
         facts = self.dataset.facts
-        return Preprocessing(facts.sampling_rate, facts.passband, 0.0, matrix, seen)
+        seen = known if self._template is None else known | self._training_repetitions
+        preprocessing = Preprocessing(facts.sampling_rate, facts.passband, 0.0, matrix, seen)
+        filtered = partial(self.filtered, subject)
+        return Person(subject, facts.spec(), preprocessing, known, self.recentre, filtered)
 
+    @cached_property
     def _training_repetitions(self) -> frozenset[Repetition]:
         return frozenset().union(*(self.filtered(s).seen() for s in self.split.pretraining))
 
     def _align(self) -> None:
-        turned, labels = [], []
-        for subject in self.split.pretraining:
-            person = self._training_person(subject)
-            turned.append(self._turned(person.known))
-            labels.append(torch.from_numpy(person.known.labels[::_GLANCE]))
-        chosen = align(turned, labels)
+        """Turn the training subjects alike; of each only means and a few windows are kept."""
+        means, labels = [], []
+
+        def glances() -> Iterator[Tensor]:
+            for subject in self.split.pretraining:
+                found, gestures = self._glance(self._training_person(subject))
+                turned = (self._front.permuted(found, turn) for turn in self._turns)
+                means.append(torch.stack([centred_means(one, gestures) for one in turned]))
+                labels.append(gestures)
+                yield found
+
+        logarithms = Filed(self.scratch, glances())
+        chosen = align(means)
         self._training_turns = dict(zip(self.split.pretraining, chosen, strict=True))
-        features = [views[turn] for views, turn in zip(turned, chosen, strict=True)]
-        self._template = template(torch.cat(features), torch.cat(labels))
+        turns = [self._turns[place] for place in chosen]
+        aligned = _Aligned(self._front, logarithms, labels, turns)
+        self._template = template(aligned, len(means[0][0]))
 
-    def _turned(self, windows: Windows) -> list[Tensor]:
-        """Log-covariances of some windows in every orientation, re-centred to their own mean."""
-        front = LogCovariances(self.dataset.facts.spec())
-        signals = torch.from_numpy(windows.gather(slice(None, None, _GLANCE)))
-        front.whitening.copy_(front.centre(signals))
-        return front.permuted(signals, self._turns)
+    def _glance(self, person: Person) -> tuple[Tensor, Tensor]:
+        """Log-covariances of some known windows, re-centred to their own mean, and gestures."""
+        known = person.windows(person.known)
+        some = known.take(np.arange(0, len(known), _GLANCE))
+        front = self._front
+        front.whitening.copy_(front.centre(map(torch.from_numpy, some.batches())))
+        parts = [front.logarithms(torch.from_numpy(batch)) for batch in some.batches()]
+        return torch.cat(parts), torch.from_numpy(some.labels)
 
-    def _frame(self, windows: Windows) -> np.ndarray:
+    def _found_frame(self, subject: str, known: frozenset[Repetition]) -> np.ndarray:
+        windows = self.filtered(subject).select(known)
         return recentring(windows) if self.recentre else scaling(windows)
 
     def _filtered(self, subject: str) -> Windows:
-        facts = self.dataset.facts
-        return in_band(self.dataset.recordings(subject), facts, facts.passband)
+        dataset, facts = self.dataset, self.dataset.facts
+
+        def make() -> Windows:
+            return in_band(dataset.recordings(subject), facts, facts.passband)
+
+        name = digest(self._identity, dataset.repair, subject)
+        return kept(self.scratch / f"{name}.safetensors", make)
+
+    @cached_property
+    def _front(self) -> LogCovariances:
+        return LogCovariances(self.dataset.facts.spec())
+
+    @cached_property
+    def _identity(self) -> str:
+        return self.dataset.identity()
+
+
+@dataclass(frozen=True)
+class _Aligned:
+    """The log-covariances of people turned alike, person by person."""
+
+    front: LogCovariances
+    logarithms: Filed
+    labels: Sequence[Tensor]
+    turns: Sequence[np.ndarray]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        every = torch.split(torch.arange(len(self.logarithms)), [len(one) for one in self.labels])
+        for places, gestures, turn in zip(every, self.labels, self.turns, strict=True):
+            yield self.front.permuted(self.logarithms[places], turn), gestures
 
 
 @dataclass(frozen=True)
@@ -148,7 +204,7 @@ class Signals:
     """Windows cut from their signal when they are asked for, on the device that holds it.
 
     Attributes:
-        signal: Shape ``(time, channel)``.
+        signal: Shape ``(time, channel)``, in memory or on disk.
         starts: First sample of each window.
         samples: Length of a window.
         augmenter: What makes views of the windows; None for none.
@@ -156,7 +212,7 @@ class Signals:
         view: Which view these are.
     """
 
-    signal: Tensor
+    signal: Tensor | Filed
     starts: Tensor
     samples: int
     augmenter: Augmenter | None
@@ -168,7 +224,11 @@ class Signals:
 
     def __getitem__(self, places: Tensor) -> Tensor:
         places = places.to(self.starts.device)
-        windows = gather(self.signal, self.starts[places], self.samples)
+        starts, signal = self.starts[places], self.signal
+        if isinstance(signal, Filed):
+            windows = signal.gather(starts, self.samples)
+        else:
+            windows = gather(signal, starts, self.samples)
         if self.augmenter is None or self.view == 0:
             return windows
         return self.augmenter(windows, places + self.first, self.view)
@@ -186,7 +246,7 @@ class Fronted:
         view: Which view these are.
     """
 
-    def __init__(self, compute: Callable[[int], Tensor], view: int = 0) -> None:
+    def __init__(self, compute: Callable[[int], Tensor | Filed], view: int = 0) -> None:
         self._compute = compute
         self._view = view
 
@@ -213,11 +273,12 @@ def split_network(network: nn.Module) -> tuple[nn.Module | None, nn.Module]:
 def inputs(
     network: nn.Module,
     people: Sequence[Person],
-    windows: Sequence[Windows],
+    repetitions: Collection[Repetition] | None,
     *,
     device: str = "cpu",
     augmenter: Augmenter | None = None,
     views: int = 1,
+    scratch: Path | None = None,
 ) -> Inputs:
     """Return what the trained part of a network reads.
 
@@ -227,37 +288,63 @@ def inputs(
     Args:
         network: Whose inputs.
         people: Who is read.
-        windows: For each of them the windows to read, pre-processed.
+        repetitions: Those whose windows are read; None for all.
         device: Where the inputs are kept.
         augmenter: What makes views of the windows; None for none.
         views: How many views of a front's output to keep at a time.
+        scratch: Folder for inputs that stay with the CPU, which are then on disk; None for memory.
     """
+    folder = scratch if torch.device(device).type == "cpu" else None
     shared, _ = split_network(network)
     if shared is None:
-        return _signals(join(list(windows)), device, augmenter)
+        return _signals(people, repetitions, device, augmenter, folder)
     front = copy.deepcopy(shared).to(device)
-    firsts = accumulate((len(part) for part in windows), initial=0)
-    parts = [
-        _signals(part, device, augmenter, first)
-        for part, first in zip(windows, firsts, strict=False)
-    ]
+
+    def blocks(view: int) -> Iterator[Tensor]:
+        first = 0
+        for person in people:
+            _recentre(front, person)
+            part = replace(_signals([person], repetitions, device, augmenter), first=first)
+            size = at_once(person.spec.samples, person.spec.channels)
+            for places in torch.split(torch.arange(len(part)), size):
+                yield front(part.augmented(view)[places])
+            first += len(part)
 
     @lru_cache(maxsize=views + 1)
     @torch.no_grad()
-    def compute(view: int) -> Tensor:
-        done = []
-        for person, part in zip(people, parts, strict=True):
-            _recentre(front, person)
-            places = torch.split(torch.arange(len(part)), 4096)
-            done += [front(part.augmented(view)[place]) for place in places]
-        return torch.cat(done)
+    def compute(view: int) -> Tensor | Filed:
+        return _laid(blocks(view), folder)
 
     return Fronted(compute)
 
 
-def _signals(windows: Windows, device: str, augmenter: Augmenter | None, first: int = 0) -> Signals:
-    signal, starts = (torch.from_numpy(a).to(device) for a in (windows.signal, windows.starts))
-    return Signals(signal, starts, windows.samples, augmenter, first)
+def _signals(
+    people: Sequence[Person],
+    repetitions: Collection[Repetition] | None,
+    device: str,
+    augmenter: Augmenter | None,
+    folder: Path | None = None,
+) -> Signals:
+    """Lay the signals of people end to end, on a device or in a folder."""
+    starts: list[Tensor] = []
+
+    def blocks() -> Iterator[Tensor]:
+        begin = 0
+        for person in people:
+            windows = person.windows(repetitions)
+            starts.append(torch.from_numpy(windows.starts + begin))
+            begin += len(windows.signal)
+            yield torch.from_numpy(windows.signal).to(device)
+
+    signal = _laid(blocks(), folder)
+    return Signals(signal, torch.cat(starts).to(device), people[0].spec.samples, augmenter)
+
+
+def _laid(blocks: Iterable[Tensor], folder: Path | None) -> Tensor | Filed:
+    if folder is not None:
+        return Filed(folder, blocks)
+    parts = list(blocks)
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def recentre(network: nn.Module, person: Person) -> None:

@@ -24,6 +24,7 @@ from myodistill.evaluation.protocol import CLASSICAL as CLASSICAL_STAGES
 from myodistill.evaluation.protocol import at_chance, method_name
 from myodistill.models.catalogue import entry, models
 from myodistill.models.classical import CLASSICAL
+from myodistill.signals.scratch import scratch
 from myodistill.splits import Split, make_split
 from myodistill.training.contents import Known
 from myodistill.training.examination import Tested, examine
@@ -35,6 +36,8 @@ from myodistill.training.work import Row, Until, Work, scored
 
 _log = logging.getLogger(__name__)
 Item = tuple[int, int, str]
+_SCRATCH = ".scratch"
+"""Folder within a run's own, there while it runs."""
 
 
 def execute(
@@ -64,7 +67,12 @@ def execute(
     known = examine(dataset, [Tested(s, scored(settings, s), settings.k) for s in splits])
     with alone(settings.out):
         items = _items(settings, splits)
-        rows = _in_processes(settings, until, items, known, tick)
+        try:
+            with scratch(settings.out / _SCRATCH):
+                rows = _in_processes(settings, until, items, known, tick)
+        finally:
+            for kept in (_work, _material):  # the next run may find other recordings
+                kept.cache_clear()
         table = record.finish(rows, splits)
     _warn_of_chance(table, len(dataset.facts.gestures))
     return table
@@ -115,7 +123,8 @@ def _material(text: str, known: Known, fold: int) -> Material:
     torch.set_num_threads(settings.threads)
     dataset = open_dataset(settings.dataset)
     outputs = settings.out / f"fold-{fold}" / "teacher-outputs"
-    return Material(dataset, make_split(dataset, fold), settings, outputs, known)
+    split = make_split(dataset, fold)
+    return Material(dataset, split, settings, outputs, known, settings.out / _SCRATCH)
 
 
 @lru_cache(maxsize=1)
@@ -196,15 +205,11 @@ def _in_processes(
         tick()
 
     if processes == 1:
-        try:
-            for pair in pairs:
-                prepare(pair)
-                tick()
-                for item in _of(pair, subjects):
-                    done(score(item))
-        finally:
-            for kept in (_work, _material):  # the next run may find other recordings
-                kept.cache_clear()
+        for pair in pairs:
+            prepare(pair)
+            tick()
+            for item in _of(pair, subjects):
+                done(score(item))
         return rows
     whole = partial(_whole, text, known, until)
     context = multiprocessing.get_context("spawn")

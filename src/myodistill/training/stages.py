@@ -97,8 +97,7 @@ class Fold:
         cohort = self.material.cohort(model)
         _, head = split_network(network)
         if isinstance(head, PopulationHead):
-            read = _every(cohort.inputs)
-            head.learn(read, cohort.labels.to(read.device), cohort.people.to(read.device))
+            head.learn(cohort.inputs, cohort.labels, cohort.people)
             require_finite(head, model, advice=_SILENT)
         else:
             self._fit(self._lesson(Task, network, self.settings.pretrain, cohort), where)
