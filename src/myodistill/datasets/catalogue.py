@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from myodistill.datasets import capgmyo, grabmyo, ninapro
 from myodistill.datasets.bids import EmgBids
 from myodistill.datasets.capgmyo import CapgMyo
-from myodistill.datasets.dataset import Dataset, Facts
+from myodistill.datasets.dataset import Dataset, Facts, require_names
 from myodistill.datasets.described import Described
 from myodistill.datasets.flexemg import FlexEmg
 from myodistill.datasets.grabmyo import GrabMyo
@@ -56,23 +58,41 @@ FACTS: dict[str, Facts] = {
 }
 
 
+def facts_of(name: str) -> Facts | None:
+    """Return what is known of a dataset by its name alone; None if it is not in the catalogue."""
+    return Synthetic.facts if name == Synthetic.facts.name else FACTS.get(name)
+
+
+def holds(folder: Path, name: str) -> bool:
+    """Return whether a folder holds a file; False for a path that no file system takes, too."""
+    return os.path.isfile(folder / name)  # noqa: PTH113  (pathlib's raises for one too long)
+
+
 def open_dataset(name: str) -> Dataset:
     """Open a dataset by name, or one of your own by path.
+
+    One of your own that bears a name of the catalogue is called ``own-`` and that name.
 
     Args:
         name: A name of :data:`DATASETS`; a ``.yaml`` file that describes recordings (see
             :mod:`myodistill.datasets.described`); an EMG-BIDS folder; or a prepared store.
 
     Raises:
-        DataError: The name is unknown, or the dataset's files are not found.
+        DataError: The name is unknown, the dataset's files are not found, or a subject's name
+            can be that of no folder.
     """
     if name in DATASETS:
-        return DATASETS[name]()
-    path = Path(name).expanduser()
+        return require_names(DATASETS[name]())
+    path = Path(os.path.expanduser(name))  # noqa: PTH111  (pathlib's raises for unknown users)
+    dataset: Dataset
     if path.suffix in (".yaml", ".yml"):
-        return Described(path)
-    if (path / "store.json").is_file():
-        return Stored(path)
-    if (path / "dataset_description.json").is_file():
-        return EmgBids(path)
-    raise DataError(unknown_name("dataset", name, DATASETS))
+        dataset = Described(path)
+    elif holds(path, "store.json"):
+        return require_names(Stored(path))
+    elif holds(path, "dataset_description.json"):
+        dataset = EmgBids(path)
+    else:
+        raise DataError(unknown_name("dataset", name, DATASETS))
+    if dataset.facts.name in DATASETS:
+        dataset.facts = replace(dataset.facts, name=f"own-{dataset.facts.name}")
+    return require_names(dataset)
