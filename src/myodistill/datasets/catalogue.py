@@ -63,9 +63,20 @@ def facts_of(name: str) -> Facts | None:
     return Synthetic.facts if name == Synthetic.facts.name else FACTS.get(name)
 
 
-def holds(folder: Path, name: str) -> bool:
-    """Return whether a folder holds a file; False for a path that no file system takes, too."""
-    return os.path.isfile(folder / name)  # noqa: PTH113  (pathlib's raises for one too long)
+def is_dataset(name: str) -> bool:
+    """Return whether a path is a description, a prepared store or an EMG-BIDS folder."""
+    return _opener(name) is not None
+
+
+def _opener(name: str) -> Callable[[], Dataset] | None:
+    path = os.path.expanduser(name)  # noqa: PTH111  (pathlib's raises for unknown users)
+    if name.endswith((".yaml", ".yml")):
+        return partial(Described, Path(path))
+    for file, kind in (("store.json", Stored), ("dataset_description.json", EmgBids)):
+        # pathlib's raises for a path that no file system takes.
+        if os.path.isfile(os.path.join(path, file)):  # noqa: PTH113, PTH118
+            return partial(kind, Path(path))
+    return None
 
 
 def open_dataset(name: str) -> Dataset:
@@ -81,18 +92,11 @@ def open_dataset(name: str) -> Dataset:
         DataError: The name is unknown, the dataset's files are not found, or a subject's name
             can be that of no folder.
     """
-    if name in DATASETS:
-        return require_names(DATASETS[name]())
-    path = Path(os.path.expanduser(name))  # noqa: PTH111  (pathlib's raises for unknown users)
-    dataset: Dataset
-    if path.suffix in (".yaml", ".yml"):
-        dataset = Described(path)
-    elif holds(path, "store.json"):
-        return require_names(Stored(path))
-    elif holds(path, "dataset_description.json"):
-        dataset = EmgBids(path)
-    else:
+    opener = DATASETS.get(name) or _opener(name)
+    if opener is None:
         raise DataError(unknown_name("dataset", name, DATASETS))
-    if dataset.facts.name in DATASETS:
+    dataset = opener()
+    # A store bears the name of what it was made from, as its recordings are the same.
+    if name not in DATASETS and dataset.facts.name in DATASETS and not isinstance(dataset, Stored):
         dataset.facts = replace(dataset.facts, name=f"own-{dataset.facts.name}")
     return require_names(dataset)

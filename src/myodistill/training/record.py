@@ -62,6 +62,7 @@ class Record:
             names = [*earlier.get("baseline", ()), *settings["baseline"]]
             settings = earlier | {"baseline": list(dict.fromkeys(names))}
         write_text(out / "settings.json", json.dumps(settings, indent=1))
+        self._write("facts.json", self._dataset.facts.to_dict())
         for split in splits:
             write_text(out / "splits" / f"fold-{split.fold}.json", split.to_json())
 

@@ -313,6 +313,7 @@ class Fold:
         origin = {
             "dataset": facts.name,
             "licence": facts.licence,
+            "unit": facts.unit,
             "fold": self.split.fold,
             "split": self.split.hash,
             "subject": person.subject if person else None,
