@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +11,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from myodistill.datasets.catalogue import DATASETS, FACTS, open_dataset
+from myodistill.datasets.catalogue import DATASETS, FACTS, is_dataset, open_dataset
 from myodistill.datasets.dataset import Facts
 from myodistill.datasets.fetch import SOURCES
 from myodistill.datasets.fetch import fetch as fetch_dataset
 from myodistill.datasets.inspect import draft, picture, summarise
 from myodistill.datasets.recording import Recording
-from myodistill.errors import DataError
+from myodistill.errors import DataError, shown
 from myodistill.files import writing
 from myodistill.signals.filters import apply, design
 from myodistill.signals.preparation import Preparation
@@ -30,7 +31,7 @@ Name = Annotated[str, typer.Argument(help="name of a dataset, a .yaml file or an
 @data.command("list")
 def list_datasets() -> None:
     """List the known datasets and which of them are at hand."""
-    console = Console(width=120)
+    console = Console(width=120, markup=False, emoji=False)
     table = Table("name", "people at hand", "electrodes", "Hz", "gestures", "licence", box=None)
     for name in DATASETS:
         facts = FACTS.get(name)
@@ -70,14 +71,13 @@ def inspect(
 
     For files of no known dataset it drafts the description that makes them one.
     """
-    path = Path(what).expanduser()
-    bids = (path / "dataset_description.json").is_file()
-    if what not in DATASETS and path.exists() and path.suffix not in (".yaml", ".yml") and not bids:
+    path = Path(what)
+    if what not in DATASETS and not is_dataset(what) and os.path.exists(path):  # noqa: PTH110
         typer.echo(draft(path), nl=False)
         return
     dataset = open_dataset(what)
     facts = dataset.facts
-    console = Console(width=120)
+    console = Console(width=120, markup=False, emoji=False)
     console.print(
         f"{facts.title}: {len(dataset.subjects())} people, {_layout(facts)} electrodes, "
         f"{facts.sampling_rate:g} Hz, unit {facts.unit}\n"
@@ -108,7 +108,9 @@ def inspect(
         else min(1, len(facts.gestures) - 1)
     )
     if gesture and gesture not in facts.gestures:
-        raise DataError(f"gesture: expected one of {', '.join(facts.gestures)}, got '{gesture}'")
+        raise DataError(
+            f"gesture: expected one of {', '.join(facts.gestures)}, got {shown(gesture)}"
+        )
     target = out or Path(f"{facts.name}.png")
     sections = design(facts.sampling_rate, facts.passband)
     filtered = [replace(one, signal=apply(sections, one.signal)) for one in recordings]

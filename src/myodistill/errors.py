@@ -6,6 +6,7 @@ keeps its traceback.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -50,6 +51,19 @@ class ToolError(MyoDistillError):
     """A program that is needed is not on this machine, or fails."""
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+
+
+def shown(value: object) -> str:
+    """Return a value from outside as a message may quote it: one line, at most 80 characters.
+
+    Nested values are cut before they are written out, as a few lines of YAML can stand for
+    gigabytes.
+    """
+    return " ".join(_SHORT.repr(value).split())[:80]
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the line for an unknown name, with the nearest known names as a suggestion.
 
@@ -61,4 +75,4 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return f"unknown {kind} '{name}': {hint}"
+    return f"unknown {kind} {shown(name)}: {hint}"

@@ -7,11 +7,12 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from myodistill.errors import OutputError
+from myodistill.errors import DataError, MyoDistillError, OutputError, shown
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full, free some space",
@@ -22,6 +23,56 @@ _ADVICE = {
     errno.ENOTDIR: "a file stands where a folder is needed, choose another folder with --out",
     errno.EEXIST: "a file stands where a folder is needed, choose another folder with --out",
 }
+
+
+def plain_name(kind: str, name: str, error: type[MyoDistillError] = DataError) -> str:
+    """Return a name that becomes a folder or a file, if it is one plain part of a path.
+
+    Args:
+        kind: What it names, for the message.
+        name: Letters of any script.
+        error: What to raise.
+
+    Raises:
+        MyoDistillError: The name could leave its folder, hide, or not be written at all.
+    """
+    plain = (
+        isinstance(name, str)
+        and 0 < len(name) <= 100
+        and name.isprintable()  # no control characters, line breaks or lone surrogates
+        and name == name.strip()
+        and not name.startswith(".")
+        and not set(name) & set("/\\:")
+        and len(name.encode()) <= 200
+    )
+    if not plain:
+        raise error(
+            f"{kind}: expected a name of 1 to 100 printable characters without / \\ : and without "
+            f"a dot or space at its ends, got {shown(name)}; rename it"
+        )
+    return name
+
+
+def plain_names(
+    kind: str, names: Iterable[str], error: type[MyoDistillError] = DataError
+) -> tuple[str, ...]:
+    """Return names that lie side by side in one folder: plain, and different on any file system.
+
+    Raises:
+        MyoDistillError: As :func:`plain_name`, or two differ in nothing but case or the way an
+            accent is encoded.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        plain_name(kind, name, error)
+        key = unicodedata.normalize("NFKC", name.casefold())
+        other = found.setdefault(key, name)
+        if other != name:
+            raise error(
+                f"{kind}: expected names that differ in more than case and accents' encoding, got "
+                f"{shown(other)} and {shown(name)}; rename one"
+            )
+    return tuple(found.values())
 
 
 @contextmanager
@@ -35,8 +86,9 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, "choose another folder with --out")
+        reason = error.strerror or shown(str(error))  # NumPy's short writes have no number
         raise OutputError(
-            f"{path}: expected to write there, got: {error.strerror}; {advice} "
+            f"{path}: expected to write there, got: {reason}; {advice} "
             f"(what was finished before is kept)"
         ) from error
 

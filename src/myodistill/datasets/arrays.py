@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from myodistill.datasets.foreign import Array, guarded, read_hdf5, read_mat
+from myodistill.datasets.limits import check_member, require_sane
 from myodistill.datasets.trees import File
-from myodistill.errors import DataError
+from myodistill.errors import DataError, shown
 
 
 def read_arrays(file: File) -> dict[str, Array]:
@@ -25,9 +26,14 @@ def read_arrays(file: File) -> dict[str, Array]:
     if kind in (".npy", ".npz"):
 
         def parse() -> dict[str, Array]:
-            loaded = np.load(io.BytesIO(file.read()), allow_pickle=False)
+            content = file.read()
+            loaded = np.load(io.BytesIO(content), allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return {"": loaded}
+            members = loaded.zip.infolist()
+            for member in members:
+                check_member(file.place, member)
+            require_sane(file.place, "it", len(content), sum(one.file_size for one in members))
             return {name: loaded[name] for name in loaded.files}
 
         return guarded(file, "NumPy arrays without pickles", parse)
@@ -47,7 +53,11 @@ def read_array(file: File, name: str) -> Array:
     if not name and len(arrays) == 1:
         return next(iter(arrays.values()))
     held = ", ".join(sorted(arrays)) or "nothing"
-    raise DataError(f"{file.place}: expected an array '{name}', it holds {held}")
+    raise DataError(f"{file.place}: expected an array {shown(name)}, it holds {_cut(held)}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 and text.isprintable() else shown(text)
 
 
 def _read_table(file: File, separator: str) -> Array:

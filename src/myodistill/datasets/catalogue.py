@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from myodistill.datasets import capgmyo, grabmyo, ninapro
 from myodistill.datasets.bids import EmgBids
 from myodistill.datasets.capgmyo import CapgMyo
-from myodistill.datasets.dataset import Dataset, Facts
+from myodistill.datasets.dataset import Dataset, Facts, require_names
 from myodistill.datasets.described import Described
 from myodistill.datasets.flexemg import FlexEmg
 from myodistill.datasets.grabmyo import GrabMyo
@@ -56,23 +58,45 @@ FACTS: dict[str, Facts] = {
 }
 
 
+def facts_of(name: str) -> Facts | None:
+    """Return what is known of a dataset by its name alone; None if it is not in the catalogue."""
+    return Synthetic.facts if name == Synthetic.facts.name else FACTS.get(name)
+
+
+def is_dataset(name: str) -> bool:
+    """Return whether a path is a description, a prepared store or an EMG-BIDS folder."""
+    return _opener(name) is not None
+
+
+def _opener(name: str) -> Callable[[], Dataset] | None:
+    path = os.path.expanduser(name)  # noqa: PTH111  (pathlib's raises for unknown users)
+    if name.endswith((".yaml", ".yml")):
+        return partial(Described, Path(path))
+    for file, kind in (("store.json", Stored), ("dataset_description.json", EmgBids)):
+        # pathlib's raises for a path that no file system takes.
+        if os.path.isfile(os.path.join(path, file)):  # noqa: PTH113, PTH118
+            return partial(kind, Path(path))
+    return None
+
+
 def open_dataset(name: str) -> Dataset:
     """Open a dataset by name, or one of your own by path.
+
+    One of your own that bears a name of the catalogue is called ``own-`` and that name.
 
     Args:
         name: A name of :data:`DATASETS`; a ``.yaml`` file that describes recordings (see
             :mod:`myodistill.datasets.described`); an EMG-BIDS folder; or a prepared store.
 
     Raises:
-        DataError: The name is unknown, or the dataset's files are not found.
+        DataError: The name is unknown, the dataset's files are not found, or a subject's name
+            can be that of no folder.
     """
-    if name in DATASETS:
-        return DATASETS[name]()
-    path = Path(name).expanduser()
-    if path.suffix in (".yaml", ".yml"):
-        return Described(path)
-    if (path / "store.json").is_file():
-        return Stored(path)
-    if (path / "dataset_description.json").is_file():
-        return EmgBids(path)
-    raise DataError(unknown_name("dataset", name, DATASETS))
+    opener = DATASETS.get(name) or _opener(name)
+    if opener is None:
+        raise DataError(unknown_name("dataset", name, DATASETS))
+    dataset = opener()
+    # A store bears the name of what it was made from, as its recordings are the same.
+    if name not in DATASETS and dataset.facts.name in DATASETS and not isinstance(dataset, Stored):
+        dataset.facts = replace(dataset.facts, name=f"own-{dataset.facts.name}")
+    return require_names(dataset)

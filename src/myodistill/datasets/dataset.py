@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from myodistill.config import digest
 from myodistill.datasets.quality import fill_in, flat_channels
@@ -15,7 +20,12 @@ from myodistill.datasets.recording import (
     SignalSpec,
 )
 from myodistill.datasets.trees import File, natural
-from myodistill.errors import DataError
+from myodistill.errors import DataError, shown
+from myodistill.files import plain_name, plain_names
+
+# Folders that a run keeps beside those of its subjects.
+_RUN_FOLDERS = ("logs", "unfinished", "teacher-outputs")
+_RUN_PREFIX = "pretrain-"
 
 
 @dataclass(frozen=True)
@@ -58,11 +68,67 @@ class Facts:
     citation: str
     home: str
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        plain_name("dataset", self.name)
+        where = f"dataset {self.name}"
+        sessions = (self.calibration_session, *self.test_sessions)
+        if len(set(sessions)) != len(sessions):
+            raise DataError(
+                f"{where}: expected test sessions that are scored once each and never calibrate, "
+                f"got {shown(list(self.test_sessions))} beside {self.calibration_session!r}"
+            )
+        plain_names("session", sessions)
+        if not (math.isfinite(self.sampling_rate) and self.sampling_rate > 0):
+            raise DataError(f"{where}: expected a rate in Hz, got {self.sampling_rate}")
+        nyquist, (low, high) = self.sampling_rate / 2, self.passband
+        if not 0 < low < high <= nyquist:
+            raise DataError(
+                f"{where}: expected a passband of 0 < low < high up to the Nyquist frequency, "
+                f"{nyquist:g} Hz, got {low:g} to {high:g}"
+            )
+        if min(self.samples, self.step, self.repetitions) < 1:
+            raise DataError(
+                f"{where}: expected at least 1 sample, step and repetition, "
+                f"got {self.samples}, {self.step} and {self.repetitions}"
+            )
+        if len(set(self.gestures)) != len(self.gestures) or len(self.gestures) < 2:
+            raise DataError(
+                f"{where}: expected at least 2 gestures with names of their own, "
+                f"got {shown(list(self.gestures))}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return dict(_facts().dump_python(self, mode="json"))
+
+    @classmethod
+    def from_dict(cls, values: object) -> Facts:
+        """Return the facts that :meth:`to_dict` made.
+
+        Raises:
+            DataError: A key is missing, unknown, of another type, or makes no sense.
+        """
+        try:
+            return _facts().validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"])) or "facts"
+            raise DataError(
+                f"facts: {shown(key)}: {first['msg'].lower()}, got {shown(first['input'])}"
+            ) from None
+
     def spec(self, samples: int | None = None) -> SignalSpec:
         """Return the description that models are built from."""
         return SignalSpec(
             self.electrodes, samples or self.samples, self.sampling_rate, self.gestures
         )
+
+
+@cache
+def _facts() -> TypeAdapter[Facts]:
+    return TypeAdapter(Facts)
 
 
 class Dataset(ABC):
@@ -108,14 +174,20 @@ class Dataset(ABC):
         return found
 
     def identity(self) -> str:
-        """Return what tells these recordings from others: files' stamps, and how it was made."""
+        """Return what tells these recordings from others: files' stamps, and how it was made.
+
+        The folder that the files lie in is no part of it.
+        """
         stamps = sorted((file.name, file.stamp) for file in self.files())
-        made = sorted(
+        return digest(stamps, self._made(), replace(self.facts, home="").to_dict())
+
+    def _made(self) -> object:
+        """Return what else the recordings depend on, as JSON-like values."""
+        return sorted(
             f"{name}={value!r}"
             for name, value in vars(self).items()
-            if name != "repair" and not isinstance(value, dict)
+            if name not in ("repair", "facts") and not isinstance(value, dict)
         )
-        return digest(stamps, made, repr(self.facts))
 
     def _make(
         self,
@@ -147,8 +219,25 @@ class Dataset(ABC):
         if subject not in self.subjects():
             raise DataError(
                 f"{self.facts.title}: expected one of {len(self.subjects())} subjects "
-                f"({', '.join(self.subjects()[:3])}, ...), got '{subject}'"
+                f"({', '.join(self.subjects()[:3])}, ...), got {shown(subject)}"
             )
+
+
+def require_names(dataset: Dataset) -> Dataset:
+    """Return a dataset whose subjects' names can be those of folders in a run.
+
+    Raises:
+        DataError: One is no plain name, collides with another, or with a folder of the run.
+    """
+    for subject in plain_names("subject", dataset.subjects()):
+        name = subject.casefold()
+        if name in _RUN_FOLDERS or name.startswith(_RUN_PREFIX):
+            raise DataError(
+                f"subject: expected a name that no folder of a run has "
+                f"({', '.join(_RUN_FOLDERS)}, {_RUN_PREFIX}*), got '{subject}'; "
+                f"rename it"
+            )
+    return dataset
 
 
 class FilePerGesture(Dataset):

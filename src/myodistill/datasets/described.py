@@ -6,88 +6,42 @@ data inspect PATH`` drafts one. Opened by its path: ``--dataset my.yaml``.
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from myodistill.datasets.arrays import read_array
 from myodistill.datasets.dataset import Dataset, Facts
-from myodistill.datasets.foreign import Array, as_signal, guarded
-from myodistill.datasets.recording import Annotation, Electrodes, Recording
+from myodistill.datasets.description import NAMES, Description, read_description
+from myodistill.datasets.foreign import Array, as_signal
+from myodistill.datasets.recording import Annotation, Electrodes, Recording, Signal
 from myodistill.datasets.trees import File, list_files, natural
-from myodistill.errors import DataError
-
-_NAMES = ("subject", "session", "gesture", "repetition")
-
-
-class Layout(BaseModel):
-    """Where the electrodes sit."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    layout: Literal["ring", "grid"]
-    rows: int = 1
-    columns: int
-    order: tuple[int, ...] = ()
-    spacing_mm: float = 0.0
+from myodistill.errors import DataError, shown
+from myodistill.files import plain_names
 
 
-class Description(BaseModel):
-    """What the YAML file says; every key is one of these."""
+class _Key(NamedTuple):
+    """What the path of a file says; empty where it does not."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    files: str = Field(description="path with {subject}, {session}, {gesture}, {repetition}, *")
-    root: str = "."
-    signal: str = ""
-    time_axis: int = 0
-    channel_axis: int = 1
-    window_axis: int | None = None
-    channels: tuple[int, ...] = ()
-    labels: str | int | None = None
-    repetitions_of: str | int | None = None
-    subjects_of: str | int | None = None
-    sampling_rate: float = Field(gt=0)
-    unit: str = "counts"
-    scale: float = 1.0
-    electrodes: Layout
-    gestures: dict[int | str, str]
-    ignore: tuple[int | str, ...] = ()
-    calibration_session: str = "1"
-    test_sessions: tuple[str, ...] = ()
-    repetitions: int | None = None
-    samples: int | None = None
-    step: int | None = None
-    passband: tuple[float, float] | None = None
-    mains: float = 0.0
-    title: str = ""
-    licence: str = "not stated"
-    citation: str = "not stated"
-    home: str = ""
+    subject: str
+    session: str
+    repetition: str
+    gesture: str
 
 
-def read_description(path: Path) -> Description:
-    """Read and validate a description.
+class _Piece(NamedTuple):
+    """A stretch of one person: its samples, and gesture and repetition of each or all of them."""
 
-    Raises:
-        DataError: The file is not there, is no YAML, or a key is wrong; the line names it.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Description.model_validate(values)
-    except OSError as error:
-        raise DataError(f"{path}: expected a description, got: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise DataError(f"{path}: {key}: {first['msg'].lower()}, got {first['input']!r}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(f"{path}: expected YAML, got: {reason}") from error
+    session: str
+    signal: Signal
+    labels: Array
+    repetitions: Array
+    source: str
 
 
 class Described(Dataset):
@@ -99,18 +53,20 @@ class Described(Dataset):
 
     def __init__(self, path: Path) -> None:
         self._description = about = read_description(path)
-        root = (path.parent / about.root).expanduser()
-        if not root.exists():
-            raise DataError(f"{path}: expected the recordings in {root}, there is no such place")
-        pattern = _pattern(path, about.files)
-        self._files: dict[tuple[str, str, str, str], File] = {}
+        root = path.parent / os.path.expanduser(about.root)  # noqa: PTH111
+        if not os.path.exists(root):  # noqa: PTH110  (false, not an error, for names too long)
+            raise DataError(
+                f"{path}: expected the recordings in {shown(str(root))}, there is no such place"
+            )
+        pattern = _pattern(about.files)
+        self._files: dict[_Key, File] = {}
         for file in list_files(root):
             match = pattern.fullmatch(file.name)
             if match is None:
                 continue
             said = match.groupdict()
-            key = (
-                said.get("subject", "subject"),
+            key = _Key(
+                said.get("subject", "" if about.subjects_of is not None else "subject"),
                 said.get("session", about.calibration_session),
                 said.get("repetition", ""),
                 said.get("gesture", ""),
@@ -120,20 +76,30 @@ class Described(Dataset):
                     f"{path}: expected one file for {'/'.join(filter(None, key))}, got "
                     f"{self._files[key].place} and {file.place}; tell them apart in 'files'"
                 )
+            if not re.fullmatch(r"[0-9]{0,6}", key.repetition):
+                raise DataError(
+                    f"{file.place}: expected a whole number as {{repetition}}, "
+                    f"got {shown(key.repetition)}"
+                )
             self._files[key] = file
         if not self._files:
             raise DataError(f"{path}: expected files like {about.files} in {root}, got none")
-        if len(about.gestures) < 2:
-            raise DataError(f"{path}: gestures: expected at least 2, got {len(about.gestures)}")
+        plain_names("session", {key.session for key in self._files})
         self._codes = {str(code): index for index, code in enumerate(about.gestures)}
         self._codes |= {str(code): -1 for code in about.ignore}
+        self._people: tuple[str, ...] = ()
         self.facts = self._make_facts(path, about)
+
+    def _made(self) -> object:
+        """All that the description says of the recordings, and nothing of where they lie."""
+        prose = {"root", "title", "licence", "citation", "home"}
+        return self._description.model_dump(mode="json", exclude=prose)
 
     def _make_facts(self, path: Path, about: Description) -> Facts:
         rate = about.sampling_rate
-        sessions = sorted({key[1] for key in self._files}, key=natural)
+        sessions = sorted({key.session for key in self._files}, key=natural)
         tests = about.test_sessions or tuple(s for s in sessions if s != about.calibration_session)
-        named = {int(key[2]) for key in self._files if key[2].isdigit()}
+        named = {int(key.repetition) for key in self._files if key.repetition}
         layout = about.electrodes
         return Facts(
             name=path.stem,
@@ -153,82 +119,87 @@ class Described(Dataset):
             test_sessions=tests,
             licence=about.licence,
             citation=about.citation,
-            home=about.home or str(path),
+            home=about.home or path.name,
         )
 
     def subjects(self) -> tuple[str, ...]:
         """Return the names of the subjects at hand."""
-        if self._description.subjects_of is None:
-            return tuple(sorted({key[0] for key in self._files}, key=natural))
-        names: set[str] = set()
-        for file in self._files.values():
-            names.update(map(str, np.unique(self._column(file, self._description.subjects_of))))
-        return tuple(sorted(names, key=natural))
+        if not self._people:
+            column = self._description.subjects_of
+            names = {key.subject for key in self._files}
+            if column is not None:
+                names = set()
+                for file in self._files.values():
+                    names.update(self._words(file, column))
+            self._people = tuple(sorted(plain_names("subject", names), key=natural))
+        return self._people
 
     def recordings(self, subject: str) -> list[Recording]:
-        """Read all recordings of one subject."""
+        """Read all recordings of one subject; of files of several people, only their samples."""
         self._check_subject(subject)
-        first = min((int(k[2]) for k in self._files if k[2].isdigit()), default=0)
-        found: list[Recording] = []
+        first = min((int(key.repetition) for key in self._files if key.repetition), default=0)
+        pieces: list[_Piece] = []
         for key in sorted(self._files, key=lambda key: [natural(part) for part in key]):
-            if self._description.subjects_of is None and key[0] != subject:
-                continue
-            repetition = int(key[2]) - first if key[2].isdigit() else 0
-            found.extend(self._file(subject, key[1], repetition, key[3], self._files[key]))
-        return found
+            if key.subject in ("", subject):
+                repetition = int(key.repetition) - first if key.repetition else 0
+                pieces.extend(self._pieces(subject, key, repetition, self._files[key]))
+        if self._description.repetitions_of is not None:
+            pieces = _from_zero(pieces)
+        cut = self._description.window_axis is not None
+        shortest = 1 if cut else self.facts.samples
+        made = [(piece, _runs(piece.labels, piece.repetitions, shortest)) for piece in pieces]
+        if self._description.subjects_of is not None:
+            # Where people take turns, stretches that are too short for a window are of no use.
+            made = [(piece, notes) for piece, notes in made if notes]
+            if not made:
+                raise DataError(
+                    f"{self.facts.title}: expected at least {shortest} samples of one gesture of "
+                    f"{subject} on end, there are none; check subjects_of and samples"
+                )
+        return [
+            self._make(subject, piece.session, piece.signal, notes, piece.source)
+            for piece, notes in made
+        ]
 
-    def _file(
-        self, subject: str, session: str, repetition: int, gesture: str, file: File
-    ) -> list[Recording]:
+    def _pieces(self, subject: str, key: _Key, repetition: int, file: File) -> Iterator[_Piece]:
+        """Read the stretches of a file that are one person's, or the windows that are."""
         about = self._description
-        array = read_array(file, about.signal)
-        labels = None if about.labels is None else self._column(file, about.labels)
-        if labels is None and not gesture:
+        if about.labels is None and not key.gesture:
             raise DataError(
                 f"{file.place}: expected its gesture as {{gesture}} in 'files' or in 'labels', "
                 f"the description gives neither"
             )
-        windows = self._windows(file, array)
-        count = len(windows) if about.window_axis is not None else len(windows[0])
-        label_array = np.full(count, self._code(file, gesture)) if labels is None else None
-        if labels is not None:
-            if len(labels) != count:
-                raise DataError(
-                    f"{file.place}: expected {count} labels, got {len(labels)}; "
-                    f"check time_axis and window_axis"
-                )
-            values, inverse = np.unique(labels, return_inverse=True)
-            label_array = np.array([self._code(file, _plain(value)) for value in values])[inverse]
-        assert label_array is not None
+        windows = self._windows(file, read_array(file, about.signal))
+        cut = about.window_axis is not None
+        count = len(windows) if cut else len(windows[0])
+        if about.labels is None:
+            labels = np.full(count, self._code(file, key.gesture))
+        else:
+            words, inverse = np.unique(self._words(file, about.labels, count), return_inverse=True)
+            labels = np.array([self._code(file, word) for word in words.tolist()])[inverse]
         turns = np.full(count, repetition)
         if about.repetitions_of is not None:
-            given = self._column(file, about.repetitions_of)
-            turns = guarded(
-                file, "a repetition for each label", lambda: np.asarray(given, dtype=np.int64)
-            )
-            turns = turns - turns.min()
-        owners = None
+            turns = self._numbers(file, about.repetitions_of, count)
+        mine = np.ones(count, dtype=bool)
         if about.subjects_of is not None:
-            owners = self._column(file, about.subjects_of).astype(str) == subject
-        if len(turns) != count or (owners is not None and len(owners) != count):
-            raise DataError(
-                f"{file.place}: expected {count} repetitions and subjects, as many as labels, "
-                f"got {len(turns)} and {count if owners is None else len(owners)}"
-            )
-        if about.window_axis is None:
-            notes = _runs(label_array, turns, self.facts.samples)
-            return [self._make(subject, session, windows[0], notes, file.place)]
-        return [
-            self._make(
-                subject,
-                session,
-                window,
-                (Annotation(0, len(window), int(label_array[i]), int(turns[i])),),
-                f"{file.place} window {i}",
-            )
-            for i, window in enumerate(windows)
-            if (owners is None or owners[i]) and label_array[i] >= 0
-        ]
+            mine = self._words(file, about.subjects_of, count) == subject
+        if cut:
+            for i in np.flatnonzero(mine & (labels >= 0)):
+                every, source = slice(i, i + 1), f"{file.place} window {i}"
+                length = len(windows[i])
+                yield _Piece(
+                    key.session,
+                    windows[i],
+                    np.repeat(labels[every], length),
+                    np.repeat(turns[every], length),
+                    source,
+                )
+            return
+        edges = [0, *(np.flatnonzero(np.diff(mine)) + 1).tolist(), count]
+        for start, stop in pairwise(edges):
+            if mine[start]:
+                part = slice(start, stop)
+                yield _Piece(key.session, windows[0][part], labels[part], turns[part], file.place)
 
     def _windows(self, file: File, array: Array) -> list[Array]:
         """Split an array into ``(time, channel)`` signals: one, or one a window."""
@@ -245,7 +216,7 @@ class Described(Dataset):
         turned = np.transpose(array, axes)
         signals = list(turned) if about.window_axis is not None else [turned]
         chosen = list(about.channels)
-        if chosen and not 0 <= max(chosen) < turned.shape[-1]:
+        if chosen and max(chosen) >= turned.shape[-1]:
             raise DataError(
                 f"{file.place}: expected channels up to {max(chosen)}, it has {turned.shape[-1]}"
             )
@@ -254,31 +225,80 @@ class Described(Dataset):
             for one in signals
         ]
 
-    def _column(self, file: File, which: str | int) -> Array:
+    def _column(self, file: File, which: str | int, count: int | None) -> Array:
         """One value a sample or window: a variable by name, or a column of a table by number."""
         if isinstance(which, str):
-            return np.ravel(read_array(file, which))
-        table = read_array(file, self._description.signal)
-        if table.ndim != 2 or not -table.shape[1] <= which < table.shape[1]:
-            raise DataError(f"{file.place}: expected a column {which}, it has shape {table.shape}")
-        return np.asarray(table[:, which])
+            values = np.ravel(read_array(file, which))
+        else:
+            table = read_array(file, self._description.signal)
+            if table.ndim != 2 or not -table.shape[1] <= which < table.shape[1]:
+                raise DataError(
+                    f"{file.place}: expected a column {which}, it has shape {table.shape}"
+                )
+            values = table[:, which]
+        if values.dtype.kind not in "iufbUS" or (
+            values.dtype.kind == "f" and not np.isfinite(values).all()
+        ):
+            raise DataError(
+                f"{file.place}: expected words or finite numbers in {shown(which)}, got "
+                f"{values.dtype.kind if values.dtype.kind not in 'f' else 'nan or inf'}"
+            )
+        if count is not None and len(values) != count:
+            raise DataError(
+                f"{file.place}: expected {count} labels, got {len(values)} in {shown(which)}; "
+                f"check time_axis and window_axis"
+            )
+        return values
+
+    def _words(self, file: File, which: str | int, count: int | None = None) -> Array:
+        """A column as the description writes its values: 3.0 is 3."""
+        values, inverse = np.unique(self._column(file, which, count), return_inverse=True)
+        return np.array([_plain(value) for value in values.tolist()], dtype=str)[inverse]
+
+    def _numbers(self, file: File, which: str | int, count: int) -> Array:
+        """A column of whole numbers."""
+        values = self._column(file, which, count)
+        if values.dtype.kind not in "iufb" or (np.abs(values) > 10**6).any():
+            raise DataError(
+                f"{file.place}: expected whole numbers up to a million in {shown(which)}"
+            )
+        whole = values.astype(np.int64)
+        if (whole != values).any():
+            raise DataError(f"{file.place}: expected whole numbers in {shown(which)}")
+        return whole
 
     def _code(self, file: File, value: str) -> int:
         if value not in self._codes:
+            known = ", ".join(self._codes)
             raise DataError(
-                f"{file.place}: expected one of the gestures {', '.join(self._codes)}, "
-                f"got '{value}'; add it to 'gestures' or leave the file out"
+                f"{file.place}: expected one of the gestures {known[:80]}, "
+                f"got {shown(value)}; add it to 'gestures' or leave the file out"
             )
         return self._codes[value]
 
 
 def _plain(value: object) -> str:
-    """A label as the description writes it: 3.0 is 3."""
+    """A label as the description writes it."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    if isinstance(value, float | np.floating) and value == int(value):
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return str(value)
+
+
+def _from_zero(pieces: list[_Piece]) -> list[_Piece]:
+    """Count the repetitions of one person from 0 in every session; what is ignored is not one."""
+    first: dict[str, int] = {}
+    for piece in pieces:
+        if (held := piece.repetitions[piece.labels >= 0]).size:
+            least = int(held.min())
+            first[piece.session] = min(least, first.get(piece.session, least))
+    return [
+        piece._replace(repetitions=piece.repetitions - first.get(piece.session, 0))
+        for piece in pieces
+    ]
 
 
 def _runs(labels: Array, repetitions: Array, shortest: int) -> tuple[Annotation, ...]:
@@ -292,21 +312,14 @@ def _runs(labels: Array, repetitions: Array, shortest: int) -> tuple[Annotation,
     )
 
 
-def _pattern(path: Path, template: str) -> re.Pattern[str]:
+def _pattern(template: str) -> re.Pattern[str]:
     """Turn ``s{subject}/{gesture}_*.csv`` into a regular expression over the whole path."""
-    names = re.findall(r"\{(\w*)\}", template)
-    unknown = [name for name in names if name not in _NAMES]
-    if unknown or len(set(names)) != len(names):
-        raise DataError(
-            f"{path}: files: expected each of {{{'}, {'.join(_NAMES)}}} at most once, "
-            f"got {', '.join(names)}"
-        )
-    parts = re.split(r"(\{\w+\}|\*)", template)
+    parts = re.split(rf"(\{{(?:{'|'.join(NAMES)})\}}|\*)", template)
     expression = "".join(
         f"(?P<{part[1:-1]}>[^/]+?)"
         if part.startswith("{")
         else "[^/]*"
-        if part == "*"
+        if part.startswith("*")
         else re.escape(part)
         for part in parts
     )

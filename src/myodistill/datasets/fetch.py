@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from myodistill.datasets.catalogue import FACTS
 from myodistill.datasets.trees import DATA_VARIABLE, data_folders, list_files
-from myodistill.errors import DataError, unknown_name
+from myodistill.errors import DataError, shown, unknown_name
 from myodistill.files import write_text, writing
 
 
@@ -121,6 +121,12 @@ def fetch(
     source = source or SOURCES.get(name)
     if facts is None or source is None:
         raise DataError(unknown_name("dataset", name, SOURCES))
+    try:
+        wanted = re.compile(only)
+    except re.error as error:
+        raise DataError(
+            f"only: expected a regular expression, got {shown(only)}: {error.msg}"
+        ) from error
     folder = folder or next(iter(data_folders()), Path("data"))
     if source.by_hand:
         raise DataError(
@@ -141,7 +147,7 @@ def fetch(
     return [
         get(f"{base}/{path}", place / path, digest)
         for digest, path in _listed(sums)
-        if re.search(source.only, path) and re.search(only, path)
+        if re.search(source.only, path) and wanted.search(path)
     ]
 
 

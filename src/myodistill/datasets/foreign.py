@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from myodistill.datasets.limits import check_deflated, mat_streams, unpacked_limit
 from myodistill.datasets.recording import Signal
 from myodistill.datasets.trees import File, on_disk
-from myodistill.errors import DataError
+from myodistill.errors import DataError, shown
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -54,7 +55,7 @@ def guarded(file: File, expected: str, parse: Callable[[], T]) -> T:
     except DataError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
         raise DataError(
             f"{file.place}: expected {expected}, got: {reason}; "
             f"the file is truncated or damaged, fetch it again"
@@ -78,6 +79,7 @@ def read_mat(file: File, *names: str) -> dict[str, Array]:
     if content[:8] == _HDF5 or content[512:520] == _HDF5:
         found = {name: array.T for name, array in _arrays_of_hdf5(file, content).items()}
     else:
+        guarded(file, "a MATLAB file", lambda: check_deflated(mat_streams(content), len(content)))
         _try_apart(file, content)
         io_module = importlib.import_module("scipy.io")
         values = guarded(
@@ -154,13 +156,23 @@ def read_hdf5(file: File) -> dict[str, Array]:
 def _arrays_of_hdf5(file: File, content: bytes) -> dict[str, Array]:
     h5py = needs("h5py")
     found: dict[str, Array] = {}
+    left = unpacked_limit(len(content))
 
     def visit(name: str, item: Any) -> None:
-        # A damaged header can claim any size: more than the file could hold is refused.
-        if isinstance(item, h5py.Dataset) and item.dtype.kind in "iufb":
-            if item.size > 64 * max(len(content), 2**20):
-                raise ValueError(f"'{name}' claims {item.size} values")
-            found[name] = np.asarray(item)
+        nonlocal left
+        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "iufb":
+            return
+        if item.external or item.is_virtual:
+            raise ValueError(f"{shown(name)} whose numbers lie in another file")
+        # A damaged header can claim any size, and a chunk can inflate to more than its own.
+        left -= item.nbytes
+        if left < 0:
+            raise ValueError(f"{shown(name)} that claims {item.nbytes} bytes")
+        if item.chunks and item.compression == "gzip":
+            count = item.id.get_num_chunks()
+            places = (item.id.get_chunk_info(i).chunk_offset for i in range(count))
+            check_deflated((item.id.read_direct_chunk(at)[1] for at in places), len(content))
+        found[name] = np.asarray(item)
 
     def parse() -> dict[str, Array]:
         with h5py.File(io.BytesIO(content), "r") as archive:
@@ -289,4 +301,5 @@ def as_signal(file: File, array: Array, *, unit_scale: float = 1.0) -> Signal:
             f"{file.place}: expected a (time, channel) table of numbers, "
             f"got {array.dtype} of shape {array.shape}; check which variable holds the signal"
         )
-    return np.ascontiguousarray(array * unit_scale, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # a recording refuses what is not finite
+        return np.ascontiguousarray(array * unit_scale, dtype=np.float32)

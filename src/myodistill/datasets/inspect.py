@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import yaml
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
@@ -136,7 +138,8 @@ def draft(path: Path) -> str:
     arrays = read_arrays(files[0])
     lines = [f"# {len(files)} files; the first is {files[0].name} and holds:"]
     lines += [
-        f"#   {name or '(one array)'}: {array.dtype} {'×'.join(map(str, array.shape))}"
+        f"#   {_quoted(name) if name else '(one array)'}: {array.dtype} "
+        + "×".join(map(str, array.shape))
         + _range(array)
         for name, array in arrays.items()
     ]
@@ -165,23 +168,31 @@ def draft(path: Path) -> str:
         f"files: {_template(files[0].name)!r}  # put {{subject}}, {{session}}, {{repetition}}, "
         "{gesture} where they stand",
         f"root: {(path.parent if alone else path).resolve().as_posix()!r}",
-        *([f"signal: {name}"] if name else []),
+        *([f"signal: {_quoted(name)}"] if name else []),
         f"time_axis: {time}",
         f"channel_axis: {channel}",
         *([f"window_axis: {windows}"] if windows is not None else []),
         *([f"channels: [{', '.join(map(str, range(channels)))}]"] if last is not None
           and labels is None else []),
-        f"labels: {labels}" if labels is not None
+        f"labels: {_quoted(labels)}" if labels is not None
         else f"labels: {last}" if last is not None
         else "# labels: not found; name a variable, a column, or use {gesture} in files",
         "sampling_rate: 1000  # not known: in hertz",
         "unit: counts  # not known",
         f"electrodes: {{layout: ring, columns: {channels}}}  # not known; or layout: grid, rows, "
         "columns, order",
-        f"gestures: {{{', '.join(f'{value}: gesture {value}' for value in values)}}}",
+        "gestures: {"
+        + ", ".join(f"{_quoted(value)}: {_quoted(f'gesture {value}')}" for value in values)
+        + "}",
         "calibration_session: '1'",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _quoted(name: str) -> str:
+    """A name as YAML reads it back: in quotes unless it is a plain word or number."""
+    plain = name.replace("_", "").replace(" ", "").isalnum() and name.isascii()
+    return name if plain and str(yaml.safe_load(name)) == name else json.dumps(name)
 
 
 def _range(array: Array) -> str:

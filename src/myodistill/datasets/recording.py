@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from myodistill.datasets.limits import MOST_CHANNELS
 from myodistill.errors import DataError
+from myodistill.files import plain_name
 
 Signal = NDArray[np.float32]
 
@@ -37,6 +39,12 @@ class Electrodes:
         if self.rows < 1 or self.columns < 1:
             raise DataError(
                 f"electrodes: expected at least 1 row and 1 column, got {self.rows}×{self.columns}"
+            )
+        if self.channels > MOST_CHANNELS:
+            raise DataError(
+                f"electrodes: expected at most {MOST_CHANNELS}, got {self.rows}×{self.columns}"[
+                    :200
+                ]
             )
         if self.order and sorted(self.order) != list(range(self.channels)):
             raise DataError(
@@ -162,6 +170,8 @@ class Recording:
     source: str = ""
 
     def __post_init__(self) -> None:
+        plain_name("subject", self.subject)
+        plain_name("session", self.session)
         where = self.source or f"{self.subject}/{self.session}"
         if self.signal.ndim != 2 or self.signal.shape[1] != self.electrodes.channels:
             raise DataError(

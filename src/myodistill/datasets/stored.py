@@ -9,10 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from myodistill.datasets.dataset import Dataset, Facts
-from myodistill.datasets.recording import Annotation, Electrodes, Recording, Signal
+from myodistill.datasets.limits import ALLOWANCE, MOST_ROWS
+from myodistill.datasets.recording import Annotation, Recording, Signal
+from myodistill.datasets.trees import File
 from myodistill.errors import DataError
+from myodistill.files import plain_names
 
 
 class StoreFiles(NamedTuple):
@@ -24,6 +28,12 @@ class StoreFiles(NamedTuple):
     about: dict[str, Any]
 
 
+_FILES = ("store.json", "signal.npy", "recordings.parquet", "annotations.parquet")
+_RECORDINGS = {"subject": "O", "session": "O", "source": "O", "begin": "i", "end": "i"}
+_ANNOTATIONS = dict.fromkeys(("recording", "repetition", "gesture", "start", "stop"), "i")
+_ANNOTATIONS |= {"subject": "O", "session": "O"}
+
+
 def read_store(folder: Path) -> StoreFiles:
     """Read the files of a prepared store; its signal is memory-mapped.
 
@@ -33,16 +43,52 @@ def read_store(folder: Path) -> StoreFiles:
     try:
         about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         signal = np.load(folder / "signal.npy", mmap_mode="r", allow_pickle=False)
-        recordings = pd.read_parquet(folder / "recordings.parquet")
-        annotations = pd.read_parquet(folder / "annotations.parquet")
-        if signal.ndim != 2 or len(signal) != recordings["end"].max():
-            raise ValueError(f"signal.npy of shape {signal.shape}")
+        recordings = _table(folder / "recordings.parquet", _RECORDINGS)
+        annotations = _table(folder / "annotations.parquet", _ANNOTATIONS)
+        if not isinstance(about, dict) or "facts" not in about:
+            raise KeyError("facts")
+        if signal.ndim != 2 or signal.dtype != np.float32:
+            raise ValueError(f"signal.npy of shape {signal.shape} and {signal.dtype}")
+        _require_within(len(signal), recordings, annotations)
+        plain_names("subject", recordings["subject"].unique())
+        plain_names("session", recordings["session"].unique())
     except Exception as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = " ".join(str(error).split())[:160]
         raise DataError(
             f"{folder}: expected a prepared store, got: {reason}; remove it and prepare again"
         ) from error
     return StoreFiles(signal, recordings, annotations, about)
+
+
+def _table(path: Path, columns: dict[str, str]) -> pd.DataFrame:
+    """Read a table that has no more rows, and takes no more memory, than a store's could."""
+    about = pq.read_metadata(path)
+    groups = [about.row_group(i).total_byte_size for i in range(about.num_row_groups)]
+    if about.num_rows > MOST_ROWS or sum(groups) > ALLOWANCE * 16:
+        raise ValueError(f"{path.name} of {about.num_rows} rows and {sum(groups)} bytes")
+    table = pd.read_parquet(path)
+    kinds = {name: str(table[name].to_numpy().dtype.kind) for name in columns if name in table}
+    if kinds != columns:
+        raise ValueError(f"{path.name} with columns {', '.join(map(str, table.columns))}")
+    return table
+
+
+def _require_within(length: int, recordings: pd.DataFrame, annotations: pd.DataFrame) -> None:
+    """Refuse recordings that do not fill the signal, and annotations outside their recording."""
+    begin, end = recordings["begin"].to_numpy(), recordings["end"].to_numpy()
+    if length == 0 or (begin >= end).any() or begin[0] != 0 or end[-1] != length:
+        raise ValueError(f"recordings that do not fill the {length} samples of signal.npy")
+    if (begin[1:] != end[:-1]).any():
+        raise ValueError("recordings that do not follow each other")
+    of = annotations["recording"].to_numpy()
+    if len(of) and not 0 <= of.min() <= of.max() < len(recordings):
+        raise ValueError("annotations of no recording")
+    start, stop = annotations["start"].to_numpy(), annotations["stop"].to_numpy()
+    if ((start < begin[of]) | (stop > end[of])).any():
+        raise ValueError("annotations that lie outside their recording")
+    for name in ("subject", "session"):
+        if (annotations[name].to_numpy() != recordings[name].to_numpy()[of]).any():
+            raise ValueError(f"annotations with the {name} of another recording")
 
 
 class Stored(Dataset):
@@ -60,28 +106,27 @@ class Stored(Dataset):
         store = read_store(folder)
         self._signal, self._recordings = store.signal, store.recordings
         self._annotations = store.annotations
+        self._files = {name: _file(folder / name) for name in _FILES}
+        self.facts = Facts.from_dict(store.about["facts"])
         try:
-            facts = dict(store.about["facts"])
-            electrodes = dict(facts.pop("electrodes"))
-            order = tuple(electrodes.pop("order"))
-            for name in ("gestures", "passband", "test_sessions"):
-                facts[name] = tuple(facts[name])
-            self.facts = Facts(electrodes=Electrodes(**electrodes, order=order), **facts)
             rate = float(store.about["sampling_rate"])
-            self._reserved = tuple(store.about["reserved"])
+            self._reserved = tuple(map(str, store.about["reserved"]))
             filtered = store.about["preparation"]["passband"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{folder}: expected a prepared store, got: {error}; {advice}"
+                f"{folder}: expected a prepared store, got: {str(error)[:80]}; {advice}"
             ) from error
         if filtered is not None:
-            low, high = filtered
             raise DataError(
                 f"{folder}: expected recordings as they were made, these are filtered to "
-                f"{low:g}-{high:g} Hz and a run would filter them again; {advice}"
+                f"{'-'.join(f'{edge:g}' for edge in filtered)} Hz and a run would filter them "
+                f"again; {advice}"
             )
         if rate != self.facts.sampling_rate:
             self.facts = _at(self.facts, rate)
+
+    def _made(self) -> object:
+        return self._reserved  # all else lies in the files
 
     def subjects(self) -> tuple[str, ...]:
         """Return the subjects in the store."""
@@ -109,6 +154,13 @@ class Stored(Dataset):
         return made
 
 
+def _file(path: Path) -> File:
+    status = path.stat()
+    return File(
+        path.name, str(path), path.read_bytes, path, f"{status.st_mtime_ns}:{status.st_size}"
+    )
+
+
 def _at(facts: Facts, rate: float) -> Facts:
     """Return a protocol at another sampling rate: windows last as long as before."""
     ratio = rate / facts.sampling_rate
@@ -116,7 +168,7 @@ def _at(facts: Facts, rate: float) -> Facts:
     return replace(
         facts,
         sampling_rate=rate,
-        samples=round(facts.samples * ratio),
+        samples=max(round(facts.samples * ratio), 1),
         step=max(round(facts.step * ratio), 1),
         passband=(low, min(high, 0.45 * rate)),
     )

@@ -11,13 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from myodistill.errors import DataError
+from myodistill.datasets.limits import LARGEST, check_member, read_member, require_sane
+from myodistill.errors import DataError, shown
 
 DATA_VARIABLE = "MYODISTILL_DATA"
-
-# A member that unpacks to more than this, or this many times its size, is no recording.
-_LARGEST = 8 * 2**30
-_SMALL, _DENSEST = 64 * 2**20, 200
 
 
 @dataclass(frozen=True)
@@ -119,8 +116,11 @@ def find_files(
 
 
 def natural(name: str) -> tuple[object, ...]:
-    """Sort key under which ``Male2`` comes before ``Male10``."""
-    return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))
+    """Sort key under which ``Male2`` comes before ``Male10``; no two names have the same."""
+    parts = re.split(r"(\d+)", name)
+    # Every second part is of decimal digits; int() takes no more than 4300 of them.
+    numbers = (int(part[:4000]) if i % 2 else part for i, part in enumerate(parts))
+    return tuple(numbers), name
 
 
 def list_files(place: Path) -> list[File]:
@@ -155,22 +155,49 @@ def _without_unpacked(paths: list[Path]) -> list[Path]:
 
 def _folder_files(folder: Path) -> list[File]:
     files = []
+    root = folder.resolve()
+    # Folders behind links are not walked into: what they lead to is here anyway, or is refused.
     for path in _without_unpacked(sorted(folder.rglob("*"))):
+        outside = path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root)
+        packed = path.suffix.lower() == ".zip"
+        if outside and (packed or path.is_dir()):
+            raise DataError(_LEAVES.format(path=_line(path)))
         if not path.is_file():
             continue
-        if path.suffix.lower() == ".zip":
+        if packed:
             files.extend(_zip_files(path))
         else:
             name = path.relative_to(folder).as_posix()
-            status = path.stat()
+            status = path.lstat() if outside else path.stat()
             stamp = f"{status.st_mtime_ns}:{status.st_size}"
-            files.append(File(name, str(path), _reader(path), path, stamp))
+            # Others than recordings may be links (environments are full of them): read is refused.
+            read = _refused(path) if outside else _reader(path)
+            files.append(File(name, _line(path), read, None if outside else path, stamp))
     return files
+
+
+_LEAVES = "{path}: expected files of this folder, it is a link that leaves it; put them here"
+
+
+def _line(place: object) -> str:
+    """A path as a message can hold it: names on disk may have line breaks."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(place))
+
+
+def _refused(path: Path) -> Callable[[], bytes]:
+    def read() -> bytes:
+        raise DataError(_LEAVES.format(path=_line(path)))
+
+    return read
 
 
 def _reader(path: Path) -> Callable[[], bytes]:
     def read() -> bytes:
         try:
+            if path.stat().st_size > LARGEST:
+                raise DataError(
+                    f"{path}: expected at most {LARGEST} bytes, got {path.stat().st_size}; split it"
+                )
             return path.read_bytes()
         except OSError as error:
             raise DataError(f"{path}: expected a readable file, got: {error.strerror}") from error
@@ -186,11 +213,13 @@ def _zip_files(path: Path) -> list[File]:
         raise DataError(f"{path}: expected a zip archive, got: {error}; fetch it again") from error
     for member in members:
         check_member(path, member)
+        said = shown(member.filename)
+        require_sane(path, said, member.compress_size, member.file_size)
 
     def reader(member: zipfile.ZipInfo) -> Callable[[], bytes]:
         def read() -> bytes:
             try:
-                return archive.read(member)
+                return read_member(archive, member)
             except Exception as error:  # zlib, bz2, lzma, encryption: each has errors of its own
                 raise DataError(
                     f"{path}: expected an intact '{member.filename}', got: {error}; "
@@ -209,23 +238,3 @@ def _zip_files(path: Path) -> list[File]:
         for member in members
         if member.filename and not member.is_dir()  # a damaged one can have no name
     ]
-
-
-def check_member(path: Path, member: zipfile.ZipInfo) -> None:
-    """Refuse a zip member that would leave its folder or fill the disk.
-
-    Raises:
-        DataError: It does; the line names the archive and the member.
-    """
-    name = PurePosixPath(member.filename.replace("\\", "/"))
-    if name.is_absolute() or ".." in name.parts or ":" in str(name) or "\0" in str(name):
-        raise DataError(
-            f"{path}: expected files within the archive's own folder, got '{member.filename}'; "
-            f"do not trust this archive, fetch the dataset from its home"
-        )
-    dense = member.file_size > _SMALL and member.file_size > _DENSEST * member.compress_size
-    if dense or member.file_size > _LARGEST:
-        raise DataError(
-            f"{path}: expected recordings, '{member.filename}' claims to unpack from "
-            f"{member.compress_size} to {member.file_size} bytes; do not trust this archive"
-        )

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
-from myodistill.datasets.catalogue import DATASETS
+from myodistill.datasets.catalogue import facts_of
 from myodistill.deploy.bundle import Bundle
 from myodistill.errors import BundleError, ModelError
 from myodistill.files import write_bytes
@@ -145,7 +145,7 @@ def metadata(bundle: Bundle) -> dict[str, str]:
 
 def unit(bundle: Bundle) -> str:
     """Physical unit of the samples that a bundle expects; that of its dataset."""
-    facts = getattr(DATASETS.get(str(bundle.origin.get("dataset"))), "facts", None)
+    facts = facts_of(str(bundle.origin.get("dataset")))
     return str(bundle.origin.get("unit") or getattr(facts, "unit", "as recorded"))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from myodistill.datasets.catalogue import DATASETS, open_dataset
+from myodistill.datasets.catalogue import facts_of, open_dataset
 from myodistill.datasets.dataset import Facts
 from myodistill.datasets.recording import Recording
 from myodistill.datasets.trees import natural
@@ -67,10 +67,14 @@ class Run:
 
     @property
     def facts(self) -> Facts | None:
-        """What is known of the dataset, None if it is not in the catalogue."""
-        name = str(self.results["dataset"].iloc[0]) if len(self.results) else ""
-        facts = getattr(DATASETS.get(name), "facts", None)
-        return facts if isinstance(facts, Facts) else None
+        """What is known of the dataset: what the run left, else what the catalogue says."""
+        path = self.folder / "facts.json"
+        if path.is_file():
+            try:
+                return Facts.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                raise DataError(f"{path}: expected facts, got: {str(error)[:120]}") from error
+        return facts_of(str(self.results["dataset"].iloc[0])) if len(self.results) else None
 
     @cached_property
     def recordings(self) -> list[Recording]:
@@ -84,7 +88,9 @@ class Run:
                 "recordings: expected splits/fold-1.json to name a subject, there is none"
             )
         split = self.splits[0]
-        every = open_dataset(split.dataset).recordings(split.heldout[0])
+        # One of your own is opened by its path, which the settings have; its name is not enough.
+        name = str(self.settings.get("dataset", split.dataset))
+        every = open_dataset(name).recordings(split.heldout[0])
         return [r for r in every if r.session == split.calibration_session] or every
 
     def answers(self, methods: Iterable[Method], k: int) -> dict[Method, list[Answers]]:

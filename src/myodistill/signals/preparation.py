@@ -10,6 +10,7 @@ from scipy.signal import butter
 
 from myodistill.datasets.quality import bad_channels, fill_in
 from myodistill.datasets.recording import Annotation, Recording, Signal
+from myodistill.errors import SettingsError
 from myodistill.signals.filters import apply, design
 
 
@@ -28,6 +29,22 @@ class Preparation:
     mains: float = 0.0
     sampling_rate: float | None = None
     repair: bool = False
+
+    def __post_init__(self) -> None:
+        rate = self.sampling_rate
+        if rate is not None and not 1 <= rate <= _MOST_HZ:
+            raise SettingsError(
+                f"sampling_rate: expected 1 to {_MOST_HZ:g} Hz to resample to, got {rate:g}"
+            )
+        low, high = self.passband or (1.0, 2.0)
+        if not 0 < low < high < math.inf:
+            raise SettingsError(f"passband: expected 0 < low < high, got {low:g}-{high:g}")
+        if not 0 <= self.mains < math.inf:
+            raise SettingsError(f"mains: expected a frequency in Hz, got {self.mains:g}")
+
+
+# The fastest that surface EMG is recorded at is a tenth of this.
+_MOST_HZ = 1e5
 
 
 def prepare_recording(

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,10 @@ from tqdm import tqdm
 
 from myodistill.config import digest
 from myodistill.datasets.catalogue import open_dataset
-from myodistill.datasets.dataset import Dataset, Facts
+from myodistill.datasets.dataset import Dataset, Facts, require_names
 from myodistill.datasets.recording import Repetition, Signal
 from myodistill.datasets.stored import read_store
-from myodistill.errors import DataError
+from myodistill.errors import DataError, OutputError, shown, unknown_name
 from myodistill.files import new_folder, write_text, writing
 from myodistill.signals.preparation import Preparation, prepare_recording
 from myodistill.signals.windows import Windows
@@ -132,8 +134,12 @@ def prepare(
         OutputError: The store cannot be written.
     """
     preparation = preparation or Preparation()
-    dataset = dataset or open_dataset(name)
-    chosen = tuple(subjects) or dataset.subjects()
+    dataset = require_names(dataset) if dataset else open_dataset(name)
+    known = dataset.subjects()
+    chosen = tuple(dict.fromkeys(subjects)) or known
+    for subject in chosen:
+        if subject not in known:
+            raise DataError(unknown_name("subject", subject, known))
     key = digest(_FORMAT, asdict(preparation), dataset.identity(), chosen)
     folder = out / f"{dataset.facts.name}-{key}"
     if (folder / "store.json").is_file():
@@ -141,6 +147,8 @@ def prepare(
     parts = out / f".{folder.name}.parts"
     with writing(parts):
         parts.mkdir(parents=True, exist_ok=True)
+        for left in parts.glob(".*"):  # half of what a killed run was writing
+            shutil.rmtree(left)
     # Parts left by a run of other files or settings have another name, so none can be mistaken.
     waiting = [i for i, _ in enumerate(chosen) if not (parts / str(i)).is_dir()]
     with tqdm(total=len(chosen), initial=len(chosen) - len(waiting), desc="prepare", disable=None,
@@ -154,17 +162,30 @@ def prepare(
                     pool.submit(_prepare_by_name, name, chosen[i], parts / str(i), preparation)
                     for i in waiting
                 ]
-                for job in as_completed(jobs):
-                    job.result()
-                    bar.update()
+                try:
+                    for job in as_completed(jobs):
+                        job.result()
+                        bar.update()
+                except BrokenProcessPool as error:
+                    raise OutputError(
+                        f"{parts}: expected {processes} processes to finish, one was killed, as "
+                        f"happens when memory runs out; run again with fewer --processes (who was "
+                        f"prepared is kept)"
+                    ) from error
         else:
             for i in waiting:
                 _prepare_one(dataset, chosen[i], parts / str(i), preparation)
                 bar.update()
     reserved = [subject for subject in dataset.pretraining_only() if subject in chosen]
     every = [parts / str(i) for i in range(len(chosen))]
-    _assemble(folder, every, dataset.facts, reserved, preparation)
-    shutil.rmtree(parts)
+    # Put together among the parts: what a killed run leaves is all in one place.
+    with new_folder(parts / "whole") as new, writing(folder):
+        _assemble(new, every, dataset.facts, reserved, preparation)
+    with writing(folder):
+        if folder.exists():  # without its store.json it is no store
+            shutil.rmtree(folder)
+        (parts / "whole").replace(folder)
+        shutil.rmtree(parts)
     store = open_store(folder)
     repaired = int((store.recordings["repaired"] != "").sum())
     tell(f"{folder}: {len(store.recordings)} recordings, {repaired} with repaired channels")
@@ -203,8 +224,13 @@ def _prepare_one(dataset: Dataset, subject: str, part: Path, preparation: Prepar
         )  # fmt: skip
         signals.append(signal)
         offset = end
+    if not signals:
+        raise DataError(
+            f"{dataset.facts.title}: expected recordings of {shown(subject)}, there are none; "
+            f"leave this person out with --subjects"
+        )
     with new_folder(part) as folder, writing(part):
-        np.save(folder / "signal.npy", np.concatenate(signals))
+        _write_signal(folder / "signal.npy", signals)
         _recording_table(rows).to_parquet(folder / "recordings.parquet")
         _annotation_table(notes).to_parquet(folder / "annotations.parquet")
 
@@ -220,6 +246,25 @@ def _annotation_table(rows: list[tuple[int, str, str, int, int, int, int]]) -> p
     )
 
 
+def _write_signal(path: Path, signals: Sequence[Signal]) -> None:
+    """Write signals end to end as one array.
+
+    Not through a memory map: on a full disk that ends the process instead of raising an error.
+    """
+    shape = (sum(map(len, signals)), signals[0].shape[1])
+    about = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, about)
+        for signal in signals:
+            for begin in range(0, len(signal), _ROWS):
+                file.write(np.ascontiguousarray(signal[begin : begin + _ROWS], dtype="<f4").data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+_ROWS = 2**16
+
+
 def _assemble(
     folder: Path,
     parts: list[Path],
@@ -229,32 +274,26 @@ def _assemble(
 ) -> None:
     """Lay the parts end to end in one file, so that one memory map holds everybody."""
     signals = [np.load(part / "signal.npy", mmap_mode="r") for part in parts]
-    total = sum(len(signal) for signal in signals)
     recordings, annotations, offset, number = [], [], 0, 0
-    with new_folder(folder) as new, writing(folder):
-        whole = np.lib.format.open_memmap(
-            new / "signal.npy", mode="w+", dtype=np.float32, shape=(total, signals[0].shape[1])
-        )
-        for part, signal in zip(parts, signals, strict=True):
-            whole[offset : offset + len(signal)] = signal
-            table = pd.read_parquet(part / "recordings.parquet")
-            notes = pd.read_parquet(part / "annotations.parquet")
-            table[["begin", "end"]] += offset
-            notes[["start", "stop"]] += offset
-            notes["recording"] += number
-            recordings.append(table)
-            annotations.append(notes)
-            offset += len(signal)
-            number += len(table)
-        del whole
-        pd.concat(recordings, ignore_index=True).to_parquet(new / "recordings.parquet")
-        pd.concat(annotations, ignore_index=True).to_parquet(new / "annotations.parquet")
-        about = {
-            "format": _FORMAT,
-            "dataset": facts.name,
-            "sampling_rate": preparation.sampling_rate or facts.sampling_rate,
-            "facts": asdict(facts),
-            "reserved": reserved,
-            "preparation": asdict(preparation),
-        }
-        write_text(new / "store.json", json.dumps(about, indent=1, ensure_ascii=False))
+    for part, signal in zip(parts, signals, strict=True):
+        table = pd.read_parquet(part / "recordings.parquet")
+        notes = pd.read_parquet(part / "annotations.parquet")
+        table[["begin", "end"]] += offset
+        notes[["start", "stop"]] += offset
+        notes["recording"] += number
+        recordings.append(table)
+        annotations.append(notes)
+        offset += len(signal)
+        number += len(table)
+    _write_signal(folder / "signal.npy", signals)
+    pd.concat(recordings, ignore_index=True).to_parquet(folder / "recordings.parquet")
+    pd.concat(annotations, ignore_index=True).to_parquet(folder / "annotations.parquet")
+    about = {
+        "format": _FORMAT,
+        "dataset": facts.name,
+        "sampling_rate": preparation.sampling_rate or facts.sampling_rate,
+        "facts": facts.to_dict(),
+        "reserved": reserved,
+        "preparation": asdict(preparation),
+    }
+    write_text(folder / "store.json", json.dumps(about, indent=1, ensure_ascii=False))

@@ -81,6 +81,7 @@ class Record:
         if before := self._earlier("environment.json").get("command"):
             environment["command"] = f"{before}\n{environment['command']}"
         self._write("environment.json", environment)
+        self._write("facts.json", self._dataset.facts.to_dict())
         self._write("settings.json", self._described())
         return table
 

@@ -315,6 +315,7 @@ class Fold:
         origin = {
             "dataset": facts.name,
             "licence": facts.licence,
+            "unit": facts.unit,
             "fold": self.split.fold,
             "split": self.split.narrowed(person.subject if person else None).hash,
             "subject": person.subject if person else None,
