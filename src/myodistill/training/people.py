@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Repetition, SignalSpec
+from myodistill.models.base import split_network
 from myodistill.models.classical import in_band
 from myodistill.models.covariance import BandCovariances, LogCovariances
 from myodistill.models.orientation import Template, align, orientations, template
@@ -211,12 +212,18 @@ class Fronted:
         return Fronted(self._compute, view)
 
 
-def split_network(network: nn.Module) -> tuple[nn.Module | None, nn.Module]:
-    """Return the fixed front of a network, if it has one, and what is trained."""
-    front = getattr(network, "front", None)
-    if not isinstance(front, nn.Module):
-        return None, network
-    return front, network.get_submodule("head")
+def front_key(front: nn.Module | None) -> str:
+    """What tells fixed fronts apart: their kinds, settings and numbers, not whom they have met."""
+    if front is None:
+        return ""
+    content = hashlib.sha256()
+    for name, layer in front.named_modules():
+        facts = {n: fact for n, fact in vars(layer).items() if n != "training" and n[0] != "_"}
+        content.update(repr((name, type(layer), facts)).encode())
+    for name, tensor in (*front.named_parameters(), *front.named_buffers()):
+        if name != "whitening":
+            content.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+    return content.hexdigest()
 
 
 def inputs(
@@ -244,7 +251,7 @@ def inputs(
     shared, _ = split_network(network)
     if shared is None:
         return _signals(join(list(windows)), device, augmenter)
-    front = copy.deepcopy(shared).to(device)
+    front = copy.deepcopy(shared).to(device).eval()
     firsts = accumulate((len(part) for part in windows), initial=0)
     parts = [
         _signals(part, device, augmenter, first)

@@ -19,12 +19,12 @@ from myodistill.datasets.catalogue import open_dataset
 from myodistill.datasets.dataset import Dataset
 from myodistill.distillation.losses import LOSSES
 from myodistill.errors import ModelError, SettingsError, unknown_name
-from myodistill.models.catalogue import entry, models
+from myodistill.models.catalogue import build, entry, models
 from myodistill.models.classical import CLASSICAL
 from myodistill.splits import make_split
 from myodistill.training.material import Material
 from myodistill.training.record import Record
-from myodistill.training.tasks import FEATURE_LOSSES
+from myodistill.training.tasks import FEATURE_LOSSES, require_features
 from myodistill.training.work import Row, Until, Work, scored
 
 Item = tuple[int, int, str]
@@ -115,6 +115,7 @@ def _check(settings: Settings, dataset: Dataset) -> list[int]:
     for loss in settings.loss:
         if loss not in (*LOSSES, *FEATURE_LOSSES):
             raise SettingsError(unknown_name("loss", loss, (*LOSSES, *FEATURE_LOSSES)))
+    _require_models(settings, dataset)
     if settings.augmentation.mixup and set(settings.loss) & set(FEATURE_LOSSES):
         raise SettingsError(
             "loss: expected a loss over logits with augmentation.mixup, as features of mixed "
@@ -139,6 +140,21 @@ def _check(settings: Settings, dataset: Dataset) -> list[int]:
         if subject not in heldout:
             raise SettingsError(unknown_name("held-out subject", subject, heldout))
     return folds
+
+
+def _require_models(settings: Settings, dataset: Dataset) -> None:
+    """Build what somebody else registered once, before hours go into its teachers.
+
+    Raises:
+        ModelError: It does not fit the signal, or has no features and a loss compares them.
+    """
+    compared = set(settings.loss) & set(FEATURE_LOSSES)
+    students = settings.student_model
+    for name in dict.fromkeys((*settings.teacher_model, *students, *settings.baseline)):
+        if name not in CLASSICAL and not entry(name).ours:
+            network = build(name, dataset.facts.spec())
+            for loss in sorted(compared) if name in students else ():
+                require_features(network, loss)
 
 
 def _in_processes(
