@@ -313,9 +313,9 @@ def test_the_catalogue_keeps_its_names(tmp_path: Path) -> None:
     one_after_another(tmp_path, ["anna", "bert"])
     path = Path(described(tmp_path)).rename(tmp_path / "synthetic.yaml")
     assert open_dataset(str(path)).facts.name == "own-synthetic"
-    assert open_dataset(str(layouts.write_bids(tmp_path).rename(tmp_path / "hyser"))).facts.name == (
-        "own-hyser"
-    )
+    assert open_dataset(
+        str(layouts.write_bids(tmp_path).rename(tmp_path / "hyser"))
+    ).facts.name == ("own-hyser")
     synthetic = facts_of("synthetic")
     assert synthetic is not None
     assert synthetic.unit == "µV"

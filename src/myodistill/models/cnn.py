@@ -43,13 +43,14 @@ class Cnn(Network):
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
+        self.num_features = 64
         self.head = nn.Linear(64, spec.classes)
         initialise(self)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """``(window, channel, time)`` to logits ``(window, gesture)``."""
-        logits: Tensor = self.head(self.body(self.stem(self.image(windows))))
-        return logits
+    def forward_features(self, windows: Tensor) -> Tensor:
+        """``(window, channel, time)`` to features ``(window, feature)``."""
+        features: Tensor = self.body(self.stem(self.image(windows)))
+        return features
 
 
 class BandPower(nn.Module):
@@ -103,14 +104,15 @@ class BandCnn(Network):
         )
         left = (halved(rows, 2), halved(columns, 2))
         self.place = nn.Conv2d(width, width, left, groups=width)
+        self.num_features = width
         self.head = nn.Linear(width, spec.classes)
         initialise(self)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """``(window, channel, time)`` to logits ``(window, gesture)``."""
+    def forward_features(self, windows: Tensor) -> Tensor:
+        """``(window, channel, time)`` to features ``(window, feature)``."""
         powers = self.lay_out(self.stem(self.checked(windows)))
-        logits: Tensor = self.head(self.place(self.body(powers)).flatten(1))
-        return logits
+        features: Tensor = self.place(self.body(powers)).flatten(1)
+        return features
 
 
 def temporal(inputs: int, outputs: int) -> list[nn.Module]:
@@ -136,13 +138,14 @@ class RawCnn(Network):
             nn.Flatten(),
             nn.Dropout(0.5),
         )
+        self.num_features = 256
         self.head = nn.Linear(256, spec.classes)
         initialise(self)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """``(window, channel, time)`` to logits ``(window, gesture)``."""
-        logits: Tensor = self.head(self.body(self.stem(self.checked(windows))))
-        return logits
+    def forward_features(self, windows: Tensor) -> Tensor:
+        """``(window, channel, time)`` to features ``(window, feature)``."""
+        features: Tensor = self.body(self.stem(self.checked(windows)))
+        return features
 
 
 @register("cnn", "student", aliases=("CustomCNN_sml3",), printed=2_000_000)

@@ -29,15 +29,16 @@ class TemporalCnnLstm(Network):
         self.body = nn.Sequential(*temporal(64, 64), *temporal(64, 64))
         self.cell = nn.LSTM(64, 128, batch_first=True)
         self.dropout = nn.Dropout(0.5)
+        self.num_features = 128
         self.head = nn.Linear(128, spec.classes)
         initialise(self)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """``(window, channel, time)`` to logits ``(window, gesture)``."""
-        features = self.body(self.stem(self.checked(windows)))
-        _, (hidden, _) = self.cell(features.transpose(1, 2))
-        logits: Tensor = self.head(self.dropout(hidden[-1]))
-        return logits
+    def forward_features(self, windows: Tensor) -> Tensor:
+        """``(window, channel, time)`` to features ``(window, feature)``."""
+        frames = self.body(self.stem(self.checked(windows)))
+        _, (hidden, _) = self.cell(frames.transpose(1, 2))
+        features: Tensor = self.dropout(hidden[-1])
+        return features
 
 
 class ImageCnnLstm(Network):
@@ -61,20 +62,21 @@ class ImageCnnLstm(Network):
         )
         self.cell = nn.LSTM(128, 128, batch_first=True)
         self.dropout = nn.Dropout(0.5)
+        self.num_features = 128
         self.head = nn.Linear(128, spec.classes)
         initialise(self)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """``(window, channel, time)`` to logits ``(window, gesture)``.
+    def forward_features(self, windows: Tensor) -> Tensor:
+        """``(window, channel, time)`` to features ``(window, feature)``.
 
         The parts end with the window; the oldest samples that fill no part are left out.
         """
         newest = self.image(windows)[:, -PARTS * self.part :]
         parts = newest.reshape(-1, self.part, *newest.shape[2:])
-        features = self.body(self.stem(parts)).reshape(-1, PARTS, self.cell.input_size)
-        _, (hidden, _) = self.cell(features)
-        logits: Tensor = self.head(self.dropout(hidden[-1]))
-        return logits
+        frames = self.body(self.stem(parts)).reshape(-1, PARTS, self.cell.input_size)
+        _, (hidden, _) = self.cell(frames)
+        features: Tensor = self.dropout(hidden[-1])
+        return features
 
 
 @register("baseline-cnn-lstm", "baseline")

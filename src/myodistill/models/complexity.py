@@ -22,7 +22,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from myodistill.datasets.recording import SignalSpec
-from myodistill.models.catalogue import build
+from myodistill.errors import ModelError
+from myodistill.models.catalogue import build, entry
 from myodistill.models.layers import parameters
 
 
@@ -137,9 +138,23 @@ def measure(model: nn.Module, spec: SignalSpec) -> Complexity:
 
 
 def complexity(name: str, spec: SignalSpec) -> Complexity:
-    """Count a model of the catalogue; nothing of its size is allocated."""
-    with torch.device("meta"):
-        return measure(build(name, spec), spec)
+    """Count a model of the catalogue; nothing of its size is allocated for one of this package.
+
+    Raises:
+        ModelError: It is somebody else's and cannot be run without numbers.
+    """
+    if entry(name).ours:
+        with torch.device("meta"):
+            return measure(build(name, spec), spec)
+    model = build(name, spec).to("meta")
+    try:
+        return measure(model, spec)
+    except Exception as error:  # whatever their code raises
+        reason = " ".join(str(error).split())[:80]
+        raise ModelError(
+            f"model {name}: expected one whose operations can be counted, got "
+            f"{type(error).__name__}: {reason}; make its tensors parameters or buffers"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,31 @@ class Standardise(nn.Module):
         return standard
 
 
-class Covariance(Network):
+class BandNetwork(Network):
+    """A fixed front of band covariances, and layers after it of which the last decides."""
+
+    front: BandCovariances
+    head: nn.Sequential
+
+    @property
+    def fixed_front(self) -> nn.Module:
+        """The band covariances, or what is computed of them."""
+        return self.front
+
+    def after_front(self, seen: Tensor) -> Tensor:
+        """Map what the front gives to features ``(window, feature)``."""
+        *layers, _ = self.head
+        for layer in layers:
+            seen = layer(seen)
+        return seen
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Map features to logits ``(window, gesture)``."""
+        logits: Tensor = self.head[-1](features)
+        return logits
+
+
+class Covariance(BandNetwork):
     """A teacher on log-covariances: two hidden layers.
 
     Args:
@@ -226,11 +250,12 @@ class Covariance(Network):
 
     def __init__(self, spec: SignalSpec, *, width: int = 192, dropout: float = 0.4) -> None:
         super().__init__(spec)
-        self.front = LogCovariances(spec)
+        self.front = front = LogCovariances(spec)
+        self.num_features = width
         self.head = nn.Sequential(
-            Standardise(self.front.features),
+            Standardise(front.features),
             nn.Dropout(0.1),
-            nn.Linear(self.front.features, width),
+            nn.Linear(front.features, width),
             nn.LayerNorm(width),
             nn.GELU(),
             nn.Dropout(dropout),
@@ -240,11 +265,6 @@ class Covariance(Network):
             nn.Dropout(dropout),
             nn.Linear(width, spec.classes),
         )
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """Map ``(window, channel, time)`` to logits ``(window, gesture)``."""
-        logits: Tensor = self.head(self.front(self.checked(windows)))
-        return logits
 
 
 @register("covariance", "teacher")

@@ -78,13 +78,14 @@ class DenseNet(Network):
             nn.ReLU(inplace=True),
             nn.Dropout(0.5),
         )
+        self.num_features = 2048
         self.head = nn.Linear(2048, spec.classes)
         initialise(self)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """``(window, channel, time)`` to logits ``(window, gesture)``."""
-        logits: Tensor = self.head(self.body(self.stem(self.image(windows))))
-        return logits
+    def forward_features(self, windows: Tensor) -> Tensor:
+        """``(window, channel, time)`` to features ``(window, feature)``."""
+        features: Tensor = self.body(self.stem(self.image(windows)))
+        return features
 
 
 @register("densenet-34", "teacher", aliases=("CustomDNN_34",), printed=5_900_000)

@@ -160,13 +160,14 @@ class Inception(Network):
             nn.ReLU(inplace=True),
             nn.Dropout(0.5),
         )
+        self.num_features = 512
         self.head = nn.Linear(512, spec.classes)
         initialise(self)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """``(window, channel, time)`` to logits ``(window, gesture)``."""
-        logits: Tensor = self.head(self.body(self.stem(self.image(windows))))
-        return logits
+    def forward_features(self, windows: Tensor) -> Tensor:
+        """``(window, channel, time)`` to features ``(window, feature)``."""
+        features: Tensor = self.body(self.stem(self.image(windows)))
+        return features
 
 
 @register("inception-xs", "teacher", aliases=("InceptionV3_xs",), printed=10_700_000)

@@ -17,20 +17,17 @@ from torch.nn import functional
 
 from myodistill.datasets.recording import SignalSpec
 from myodistill.errors import ModelError
+from myodistill.models.base import GestureModel
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
-class Network(nn.Module):
-    """A model that knows the signal that it was built for.
-
-    Attributes:
-        signal_weights: Prefixes of the weights that another signal replaces.
-        gesture_weights: Prefixes of the weights that other gestures replace.
-    """
+class Network(GestureModel):
+    """A model of the catalogue; it knows the signal that it was built for."""
 
     signal_weights: tuple[str, ...] = ("stem.",)
     gesture_weights: tuple[str, ...] = ("head.",)
+    head: nn.Module
     _order: Tensor
 
     def __init__(self, spec: SignalSpec, *, least_samples: int = 1) -> None:
@@ -44,6 +41,15 @@ class Network(nn.Module):
         order = torch.from_numpy(spec.electrodes.positions().reshape(-1))
         in_order = order.tolist() == list(range(spec.channels))
         self.register_buffer("_order", None if in_order else order, persistent=False)
+
+    def forward_features(self, windows: Tensor) -> Tensor:
+        """Map ``(window, channel, time)`` to features ``(window, feature)``."""
+        return super().forward_features(self.checked(windows))
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Map features to logits ``(window, gesture)``."""
+        logits: Tensor = self.head(features)
+        return logits
 
     def checked(self, windows: Tensor) -> Tensor:
         """Return ``windows`` if their shape is the one that the model was built for."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
 from myodistill.models.catalogue import register
-from myodistill.models.covariance import BandCovariances
-from myodistill.models.layers import Network, widest
+from myodistill.models.covariance import BandCovariances, BandNetwork
+from myodistill.models.layers import widest
 
 _FLOOR = 1e-3
 
@@ -69,7 +69,7 @@ class LogPowers(nn.Module):
         return torch.bmm(entries, outer.flatten(2).mT).transpose(0, 1)
 
 
-class LogPower(Network):
+class LogPower(BandNetwork):
     """A teacher or student on log powers.
 
     Args:
@@ -87,7 +87,7 @@ class LogPower(Network):
     ) -> None:
         super().__init__(spec)
         self.front = BandCovariances(spec)
-        bands = self.front.bands
+        bands, self.num_features = self.front.bands, width
         self.head = nn.Sequential(
             LogPowers(bands, self.front.channels, projections),
             nn.Linear(bands * projections, width),
@@ -96,11 +96,6 @@ class LogPower(Network):
             nn.Dropout(dropout),
             nn.Linear(width, spec.classes),
         )
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """Map ``(window, channel, time)`` to logits ``(window, gesture)``."""
-        logits: Tensor = self.head(self.front(self.checked(windows)))
-        return logits
 
 
 @register("log-power", "teacher")

@@ -86,18 +86,19 @@ class P3d(Network):
                 body.append(Block(kind, inputs, hidden, ring=ring))
                 inputs, placed = 4 * hidden, placed + 1
         self.body = nn.Sequential(*body, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Dropout(0.5))
+        self.num_features = inputs
         self.head = nn.Linear(inputs, spec.classes)
         initialise(self)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """``(window, channel, time)`` to logits ``(window, gesture)``.
+    def forward_features(self, windows: Tensor) -> Tensor:
+        """``(window, channel, time)`` to features ``(window, feature)``.
 
         The frames end with the window; the oldest samples that fill no frame are left out.
         """
         newest = self.image(windows)[:, -FRAMES * self.frame :]
         frames = newest.reshape(-1, FRAMES, self.frame, *newest.shape[2:]).transpose(1, 2)
-        logits: Tensor = self.head(self.body(self.stem(frames)))
-        return logits
+        features: Tensor = self.body(self.stem(frames))
+        return features
 
 
 @register("p3d-32", "teacher")

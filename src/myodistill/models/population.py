@@ -192,16 +192,21 @@ class Population(Network):
     """
 
     signal_weights = ("front.", "head.")
+    head: PopulationHead
 
     def __init__(self, spec: SignalSpec, head: type[PopulationHead] = PopulationHead) -> None:
         super().__init__(spec)
-        self.front = LogCovariances(spec)
-        self.head = head(self.front.features, spec.classes)
+        self.front = front = LogCovariances(spec)
+        self.head = head(front.features, spec.classes)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """Map ``(window, channel, time)`` to logits ``(window, gesture)``."""
-        logits: Tensor = self.head(self.front(self.checked(windows)))
-        return logits
+    @property
+    def fixed_front(self) -> nn.Module:
+        """The log-covariances."""
+        return self.front
+
+    def after_front(self, seen: Tensor) -> Tensor:
+        """Nothing stands between the front and the decision; no feature is learned."""
+        return seen
 
 
 @register("population", "teacher")

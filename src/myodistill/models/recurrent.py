@@ -66,6 +66,7 @@ class Recurrent(Network):
         kind = nn.LSTM if cell == "lstm" else nn.GRU
         self.cell = kind(width if frames else spec.channels, width, layers, batch_first=True)
         self.dropout = nn.Dropout(dropout)
+        self.num_features = width
         self.head = nn.Linear(width, spec.classes)
         for name, weight in self.cell.named_parameters():
             if name.startswith("weight_hh"):
@@ -97,18 +98,23 @@ class Recurrent(Network):
         Returns:
             Logits ``(window, gesture)`` after the last whole frame, and the new state.
         """
+        features, state = self._advance(samples, state)
+        return self.forward_head(features), state
+
+    def _advance(self, samples: Tensor, state: State) -> tuple[Tensor, State]:
+        """As :meth:`step`, up to the features ``(window, feature)``."""
         frames, left_over = self.stem(samples, state[0])
         carried = state[1:]
         if frames.shape[-1]:
             given = carried if len(carried) == 2 else carried[0]
             _, last = self.cell(frames.transpose(1, 2), given)
             carried = tuple(last) if len(carried) == 2 else (last,)
-        logits: Tensor = self.head(self.dropout(carried[0][-1]))
-        return logits, (left_over, *carried)
+        features: Tensor = self.dropout(carried[0][-1])
+        return features, (left_over, *carried)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """``(window, channel, time)`` to logits ``(window, gesture)``."""
-        return self.step(self.checked(windows), self.start(windows))[0]
+    def forward_features(self, windows: Tensor) -> Tensor:
+        """``(window, channel, time)`` to features ``(window, feature)``."""
+        return self._advance(self.checked(windows), self.start(windows))[0]
 
 
 @register("lstm", "student", aliases=("CustomLSTM",), printed=2_300_000)

@@ -49,6 +49,7 @@ class Tcn(Network):
             blocks.append(Block(width, dilation))
             seen, dilation = seen + blocks[-1].context, 2 * dilation
         self.body = nn.ModuleList(blocks)
+        self.num_features = width
         self.head = nn.Linear(width, spec.classes)
         initialise(self)
 
@@ -72,6 +73,11 @@ class Tcn(Network):
         Returns:
             Logits ``(window, gesture)`` after the last whole frame, and the new state.
         """
+        features, state = self._advance(samples, state)
+        return self.forward_head(features), state
+
+    def _advance(self, samples: Tensor, state: State) -> tuple[Tensor, State]:
+        """As :meth:`step`, up to the features ``(window, feature)``."""
         frames, left_over = self.stem(samples, state[0])
         pasts, last = state[1:-1], state[-1]
         if frames.shape[-1]:
@@ -80,12 +86,11 @@ class Tcn(Network):
                 frames, kept = block(frames, past)
                 new.append(kept)
             pasts, last = tuple(new), frames[..., -1:]
-        logits: Tensor = self.head(last.squeeze(-1))
-        return logits, (left_over, *pasts, last)
+        return last.squeeze(-1), (left_over, *pasts, last)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """``(window, channel, time)`` to logits ``(window, gesture)``."""
-        return self.step(self.checked(windows), self.start(windows))[0]
+    def forward_features(self, windows: Tensor) -> Tensor:
+        """``(window, channel, time)`` to features ``(window, feature)``."""
+        return self._advance(self.checked(windows), self.start(windows))[0]
 
 
 @register("tcn-100k", "student")

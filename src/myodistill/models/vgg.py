@@ -48,16 +48,17 @@ class Vgg(Network):
             nn.ReLU(inplace=True),
             nn.Dropout(0.5),
         )
+        self.num_features = 4096
         self.head = nn.Linear(4096, spec.classes)
         initialise(self)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.01)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """``(window, channel, time)`` to logits ``(window, gesture)``."""
-        logits: Tensor = self.head(self.body(self.stem(self.image(windows))))
-        return logits
+    def forward_features(self, windows: Tensor) -> Tensor:
+        """``(window, channel, time)`` to features ``(window, feature)``."""
+        features: Tensor = self.body(self.stem(self.image(windows)))
+        return features
 
 
 @register("vgg-small", "teacher", aliases=("VGGbn_small",), printed=71_400_000)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from myodistill.datasets.recording import Electrodes, SignalSpec
 from myodistill.errors import ModelError
+from myodistill.models.base import GestureModel
 from myodistill.models.catalogue import build, entry
 
 Weights = Mapping[str, Tensor]
@@ -128,15 +129,16 @@ def adapt(
     with torch.device("meta"):
         load_strictly(build(name, source), {key: w.to("meta") for key, w in weights.items()})
     model = build(name, target, seed=seed)
+    parts = model if isinstance(model, GestureModel) else GestureModel
     prefixes: tuple[str, ...] = ()
     if (source.electrodes, source.samples, source.sampling_rate) != (
         target.electrodes,
         target.samples,
         target.sampling_rate,
     ):
-        prefixes += tuple(getattr(model, "signal_weights", ("stem.",)))
+        prefixes += parts.signal_weights
     if source.gestures != target.gestures:
-        prefixes += tuple(getattr(model, "gesture_weights", ("head.",)))
+        prefixes += parts.gesture_weights
     fresh = model.state_dict()
     replaced = tuple(key for key in fresh if key.startswith(prefixes))
     for key in fresh.keys() - set(replaced):

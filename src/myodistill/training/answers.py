@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from myodistill.distillation.cache import Output, TeacherOutputs
 from myodistill.distillation.teachers import averaged, confidence_weighted
-from myodistill.models.tap import classifier, tapped
+from myodistill.models.base import with_features
 from myodistill.training.batches import Inputs
 
 MERGES = {"mean": averaged, "confidence": confidence_weighted}
@@ -78,7 +78,7 @@ def say(
 ) -> Output:
     """Return what a network says of some windows, and the features that it says it by.
 
-    A network whose decision is solved in closed form has logits only.
+    A network that declares no features has logits only.
 
     Args:
         network: The trained part of a teacher.
@@ -88,28 +88,28 @@ def say(
         precision: ``"float32"`` or ``"bfloat16"`` (autocast).
     """
     network.eval()
-    tap = features and has_features(network)
+    model = with_features(network) if features else None
     logits, kept = [], []
     for some in torch.split(places, _BATCH):
         read = inputs[some]
         with torch.autocast(read.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            if tap:
-                with tapped(network) as seen:
-                    logits.append(network(read).float())
-                kept += [one.float() for one in seen]
+            if model is not None:
+                seen = model.forward_features(read)
+                kept.append(seen.float())
+                logits.append(model.forward_head(seen).float())
             else:
                 logits.append(network(read).float())
-    return Output(torch.log_softmax(torch.cat(logits), dim=1), torch.cat(kept) if tap else None)
+    return Output(torch.log_softmax(torch.cat(logits), dim=1), torch.cat(kept) if kept else None)
 
 
 def has_features(network: nn.Module) -> bool:
-    """Say whether a network ends with a linear layer that is trained."""
-    return any(isinstance(module, nn.Linear) for module in network.modules())
+    """Say whether a network has features to compare."""
+    return with_features(network) is not None
 
 
 def feature_count(networks: Sequence[nn.Module]) -> int:
     """Return the number of features that some teachers give together; 0 if none has any."""
-    return sum(classifier(one).in_features for one in networks if has_features(one))
+    return sum(model.num_features for model in map(with_features, networks) if model is not None)
 
 
 def _joined(parts: Sequence[Output]) -> Output:

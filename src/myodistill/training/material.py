@@ -17,15 +17,16 @@ from myodistill.datasets.recording import Repetition
 from myodistill.deploy.bundle import Bundle
 from myodistill.distillation.cache import Answers, Card, TeacherOutputs, remember
 from myodistill.errors import ModelError
+from myodistill.models.base import split_network
 from myodistill.models.catalogue import build
-from myodistill.models.population import PopulationHead
+from myodistill.models.population import Population
 from myodistill.signals.augmentation import Augmenter
 from myodistill.signals.windows import Windows
 from myodistill.splits import Split, require_unseen
 from myodistill.training.answers import Live, Remembered, feature_count, has_features, say
 from myodistill.training.batches import Inputs, Joined, Views
 from myodistill.training.contents import Contents, Known
-from myodistill.training.people import People, Person, inputs, split_network
+from myodistill.training.people import People, Person, front_key, inputs
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Material:
             self.views = settings.views
         self._settings = settings
         self._outputs = outputs
-        self._cohorts: dict[type | None, Cohort] = {}
+        self._cohorts: dict[str, Cohort] = {}
 
     def own(self, network: nn.Module, person: Person, k: int) -> Own:
         """Return a held-out subject's first ``k`` repetitions as a network reads them."""
@@ -120,7 +121,7 @@ class Material:
         """Return the training subjects as a model reads them; models with one front share it."""
         network = build(model, self.spec)
         front, _ = split_network(network)
-        kind = type(front) if front is not None else None
+        kind = front_key(front)
         if kind not in self._cohorts:
             self._cohorts[kind] = self._cohort(network)
         return self._cohorts[kind]
@@ -159,7 +160,7 @@ class Material:
         if features and not feature_count(heads):
             names = ", ".join(teacher.model for teacher in teachers)
             raise ModelError(
-                f"features: expected a teacher that ends with a linear layer, {names} does not; "
+                f"features: expected a teacher with features that are learned, {names} has none; "
                 f"take a loss over logits or another --teacher-model"
             )
         parts = [
@@ -258,7 +259,7 @@ class Material:
 
     def is_closed_form(self, model: str) -> bool:
         """Say whether a model's weights are solved for, not trained."""
-        return isinstance(split_network(build(model, self.spec))[1], PopulationHead)
+        return isinstance(build(model, self.spec), Population)
 
     def _cohort_digest(self) -> str:
         return digest(self.contents.training(), self._settings.recentre)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from myodistill.config import digest
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Repetition, SignalSpec
+from myodistill.models.base import split_network
 from myodistill.models.classical import in_band
 from myodistill.models.covariance import BandCovariances, LogCovariances
 from myodistill.models.orientation import Template, align, centred_means, orientations, template
@@ -262,12 +264,18 @@ class Fronted:
         return Fronted(self._compute, view)
 
 
-def split_network(network: nn.Module) -> tuple[nn.Module | None, nn.Module]:
-    """Return the fixed front of a network, if it has one, and what is trained."""
-    front = getattr(network, "front", None)
-    if not isinstance(front, nn.Module):
-        return None, network
-    return front, network.get_submodule("head")
+def front_key(front: nn.Module | None) -> str:
+    """What tells fixed fronts apart: their kinds, settings and numbers, not whom they have met."""
+    if front is None:
+        return ""
+    content = hashlib.sha256()
+    for name, layer in front.named_modules():
+        facts = {n: fact for n, fact in vars(layer).items() if n != "training" and n[0] != "_"}
+        content.update(repr((name, type(layer), facts)).encode())
+    for name, tensor in (*front.named_parameters(), *front.named_buffers()):
+        if name != "whitening":
+            content.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+    return content.hexdigest()
 
 
 def inputs(
@@ -298,7 +306,7 @@ def inputs(
     shared, _ = split_network(network)
     if shared is None:
         return _signals(people, repetitions, device, augmenter, folder)
-    front = copy.deepcopy(shared).to(device)
+    front = copy.deepcopy(shared).to(device).eval()
 
     def blocks(view: int) -> Iterator[Tensor]:
         first = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import sys
@@ -17,7 +18,7 @@ import pandas as pd
 from myodistill import __version__
 from myodistill.config import Settings
 from myodistill.datasets.dataset import Dataset
-from myodistill.errors import SettingsError
+from myodistill.errors import ModelError, SettingsError
 from myodistill.evaluation import results
 from myodistill.evaluation.protocol import require_one_protocol
 from myodistill.evaluation.results import METHOD
@@ -27,6 +28,7 @@ from myodistill.models.complexity import complexity
 from myodistill.splits import Split
 from myodistill.training.work import Row
 
+_log = logging.getLogger(__name__)
 _ROW = [*METHOD, "fold", "subject", "k", "seed"]
 
 
@@ -150,8 +152,13 @@ class Record:
         settings, spec = self._settings, self._dataset.facts.spec()
         beside = [name for name in settings.baseline if name not in CLASSICAL]
         names = dict.fromkeys((*settings.teacher_model, *settings.student_model, *beside))
-        flops = {name: complexity(name, spec).flops for name in names}
-        if len(settings.teacher_model) > 1:
+        flops = {}
+        for name in names:
+            try:
+                flops[name] = complexity(name, spec).flops
+            except ModelError as error:  # nothing that was learned is lost by it
+                _log.warning("operations of a window are not counted: %s", error)
+        if len(settings.teacher_model) > 1 and set(settings.teacher_model) <= set(flops):
             flops["+".join(settings.teacher_model)] = sum(flops[m] for m in settings.teacher_model)
         return {name: {"flops": count} for name, count in flops.items()}
 

@@ -22,7 +22,7 @@ from myodistill.distillation.losses import LOSSES
 from myodistill.errors import ModelError, SettingsError, unknown_name
 from myodistill.evaluation.protocol import CLASSICAL as CLASSICAL_STAGES
 from myodistill.evaluation.protocol import at_chance, method_name
-from myodistill.models.catalogue import entry, models
+from myodistill.models.catalogue import build, entry, models
 from myodistill.models.classical import CLASSICAL
 from myodistill.signals.scratch import scratch
 from myodistill.splits import Split, make_split
@@ -31,7 +31,7 @@ from myodistill.training.examination import Tested, examine
 from myodistill.training.lock import alone
 from myodistill.training.material import Material
 from myodistill.training.record import Record
-from myodistill.training.tasks import FEATURE_LOSSES
+from myodistill.training.tasks import FEATURE_LOSSES, require_features
 from myodistill.training.work import Row, Until, Work, scored
 
 _log = logging.getLogger(__name__)
@@ -155,6 +155,7 @@ def _check(settings: Settings, dataset: Dataset) -> list[int]:
     for loss in settings.loss:
         if loss not in (*LOSSES, *FEATURE_LOSSES):
             raise SettingsError(unknown_name("loss", loss, (*LOSSES, *FEATURE_LOSSES)))
+    _require_models(settings, dataset)
     if settings.augmentation.mixup and set(settings.loss) & set(FEATURE_LOSSES):
         raise SettingsError(
             "loss: expected a loss over logits with augmentation.mixup, as features of mixed "
@@ -179,6 +180,21 @@ def _check(settings: Settings, dataset: Dataset) -> list[int]:
         if subject not in heldout:
             raise SettingsError(unknown_name("held-out subject", subject, heldout))
     return folds
+
+
+def _require_models(settings: Settings, dataset: Dataset) -> None:
+    """Build what somebody else registered once, before hours go into its teachers.
+
+    Raises:
+        ModelError: It does not fit the signal, or has no features and a loss compares them.
+    """
+    compared = set(settings.loss) & set(FEATURE_LOSSES)
+    students = settings.student_model
+    for name in dict.fromkeys((*settings.teacher_model, *students, *settings.baseline)):
+        if name not in CLASSICAL and not entry(name).ours:
+            network = build(name, dataset.facts.spec())
+            for loss in sorted(compared) if name in students else ():
+                require_features(network, loss)
 
 
 def _in_processes(

@@ -28,15 +28,16 @@ from myodistill.deploy.bundle import Bundle
 from myodistill.distillation.cache import Answers
 from myodistill.distillation.calibration import fit_temperature
 from myodistill.evaluation.results import Stage
+from myodistill.models.base import split_network
 from myodistill.models.catalogue import build
-from myodistill.models.population import PopulationHead
+from myodistill.models.population import Population
 from myodistill.training.adaptation import adapt_batch_norm
 from myodistill.training.answers import say
 from myodistill.training.batches import Batches, Inputs, Joined, Order
 from myodistill.training.loop import NOWHERE, Speed, Validate, Where, require_finite, train
 from myodistill.training.many import train_many
 from myodistill.training.material import Cohort, Material, Own, placed
-from myodistill.training.people import Person, recentre, split_network
+from myodistill.training.people import Person, recentre
 from myodistill.training.tasks import FEATURE_LOSSES, DistillationTask, Task
 
 
@@ -95,10 +96,9 @@ class Fold:
         """Train a teacher across the training subjects."""
         network = self._new(model)
         cohort = self.material.cohort(model)
-        _, head = split_network(network)
-        if isinstance(head, PopulationHead):
-            head.learn(cohort.inputs, cohort.labels, cohort.people)
-            require_finite(head, model, advice=_SILENT)
+        if isinstance(network, Population):
+            network.head.learn(cohort.inputs, cohort.labels, cohort.people)
+            require_finite(network.head, model, advice=_SILENT)
         else:
             self._fit(self._lesson(Task, network, self.settings.pretrain, cohort), where)
         return self._bundle(model, network, cohort.seen, stage="pretrain")
@@ -125,12 +125,11 @@ class Fold:
     def _calibrate(
         self, model: str, network: nn.Module, person: Person, k: int, where: Where
     ) -> None:
-        _, head = split_network(network)
         own = self.material.own(network, person, k)
-        if isinstance(head, PopulationHead):
+        if isinstance(network, Population):
             read = _every(own.inputs)
-            head.calibrate(read, own.labels.to(read.device), k)
-            require_finite(head, model, advice=_SILENT)
+            network.head.calibrate(read, own.labels.to(read.device), k)
+            require_finite(network.head, model, advice=_SILENT)
             return
         settings = self.settings.finetune
         share = settings.rehearsal / (settings.rehearsal + k)
@@ -143,8 +142,7 @@ class Fold:
         self._calibrate(teacher.model, network, person, k - 1, NOWHERE)
         own = self.material.own(network, person, k)
         places = torch.nonzero(own.late)[:, 0]
-        _, head = split_network(network)
-        said = say(head, own.inputs, places, features=False)
+        said = say(split_network(network)[1], own.inputs, places, features=False)
         return fit_temperature(said.logits.cpu(), own.labels[places])
 
     # Stage 3
@@ -280,7 +278,7 @@ class Fold:
             read, labels = Joined(read, others.inputs), torch.cat([labels, others.labels])
         hold_out = settings.patience > 0 and bool(late.any()) and not bool(late.all())
         early = torch.nonzero(~late)[:, 0] if hold_out else torch.arange(len(late))
-        _, head = split_network(network)
+        _, trained = split_network(network)
         batches = Batches(
             read,
             labels,
@@ -291,7 +289,7 @@ class Fold:
             views=self.material.views,
         )
         return Lesson(
-            make_task(head, label_smoothing=settings.label_smoothing),
+            make_task(trained, label_smoothing=settings.label_smoothing),
             batches,
             settings,
             partial(_accuracy, own, torch.nonzero(late)[:, 0]) if hold_out else None,
@@ -338,8 +336,8 @@ _STAGE: dict[tuple[bool, bool], Stage] = {
 """Name of a student's stage by (pre-trained, taught)."""
 
 
-def _accuracy(own: Own, places: Tensor, head: nn.Module) -> float:
-    said = say(head, own.inputs, places, features=False)
+def _accuracy(own: Own, places: Tensor, trained: nn.Module) -> float:
+    said = say(trained, own.inputs, places, features=False)
     return float((said.logits.argmax(dim=1).cpu() == own.labels[places]).float().mean())
 
 

@@ -17,8 +17,8 @@ from myodistill.distillation.losses import (
     require_weight,
     smoothed,
 )
-from myodistill.errors import SettingsError, unknown_name
-from myodistill.models.tap import classifier, tapped
+from myodistill.errors import ModelError, SettingsError, unknown_name
+from myodistill.models.base import GestureModel, with_features
 from myodistill.training.batches import Batch
 
 
@@ -72,6 +72,7 @@ class DistillationTask(Task):
 
     Raises:
         SettingsError: The loss is unknown, or a number is outside its range.
+        ModelError: The loss compares features and the student declares none.
     """
 
     alpha: Tensor
@@ -99,21 +100,23 @@ class DistillationTask(Task):
         self.register_buffer("temperature", torch.tensor(float(temperature)), persistent=False)
         self.feature_weight = feature_weight
         self.compares = loss in FEATURE_LOSSES
+        student = require_features(network, loss) if self.compares else None
         self.hint: Hint | None = None
-        if loss == "hint":
+        if student is not None and loss == "hint":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(features)  # the projection begins alike in every run
-                self.hint = Hint(classifier(network).in_features, features)
+                self.hint = Hint(student.num_features, features)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss and the logits of a batch."""
         if not self.compares:
             return super().forward(batch)
         assert batch.features is not None
-        with tapped(self.network) as seen:
-            output = self.network(batch.inputs)
-        compare = self.hint or relational
-        apart = compare(seen[0], batch.features)
+        student = self.network
+        assert isinstance(student, GestureModel)
+        seen = student.forward_features(batch.inputs)
+        output = student.forward_head(seen)
+        apart = (self.hint or relational)(seen, batch.features)
         return {"loss": self.loss(output, batch) + self.feature_weight * apart, "output": output}
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
@@ -127,3 +130,19 @@ class DistillationTask(Task):
             alpha=self.alpha,
             temperature=self.temperature,
         )
+
+
+def require_features(network: nn.Module, loss: str) -> GestureModel:
+    """Refuse to compare the features of a network that declares none.
+
+    Raises:
+        ModelError: It has none; the message names what it would have to be.
+    """
+    model = with_features(network)
+    if model is None:
+        raise ModelError(
+            f"loss {loss}: expected a student with features, {type(network).__name__} has none; "
+            f"make it a myodistill.models.base.GestureModel with forward_features, forward_head "
+            f"and num_features, or take a loss over logits"
+        )
+    return model
