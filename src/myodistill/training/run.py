@@ -21,7 +21,7 @@ from myodistill.distillation.losses import LOSSES
 from myodistill.errors import ModelError, SettingsError, unknown_name
 from myodistill.models.catalogue import entry, models
 from myodistill.models.classical import CLASSICAL
-from myodistill.signals.scratch import scratch
+from myodistill.signals.scratch import give_back_memory, scratch
 from myodistill.splits import make_split
 from myodistill.training.material import Material
 from myodistill.training.record import Record
@@ -90,6 +90,7 @@ def _items(settings: Settings, dataset: Dataset, folds: list[int]) -> list[Item]
 def _material(text: str, fold: int) -> Material:
     settings = Settings.model_validate_json(text)
     torch.set_num_threads(settings.threads)
+    give_back_memory()
     dataset = open_dataset(settings.dataset)
     outputs = settings.out / f"fold-{fold}" / "teacher-outputs"
     split = make_split(dataset, fold)
