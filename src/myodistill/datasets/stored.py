@@ -103,6 +103,7 @@ class Stored(Dataset):
 
     def __init__(self, folder: Path) -> None:
         advice = "prepare it again with --raw"
+        self._folder = folder
         store = read_store(folder)
         self._signal, self._recordings = store.signal, store.recordings
         self._annotations = store.annotations
@@ -139,6 +140,8 @@ class Stored(Dataset):
     def recordings(self, subject: str) -> list[Recording]:
         """Return one subject's recordings; their signals are views of the memory map."""
         self._check_subject(subject)
+        # A map of its own, so that what is read of it is not resident for longer than this person.
+        whole = np.load(self._folder / "signal.npy", mmap_mode="r", allow_pickle=False)
         mine = self._recordings[self._recordings["subject"] == subject]
         made = []
         for row in mine.itertuples():
@@ -149,7 +152,7 @@ class Stored(Dataset):
                     ["start", "stop", "gesture", "repetition"]
                 ].itertuples(index=False, name=None)
             )
-            signal = self._signal[row.begin : row.end]
+            signal = whole[row.begin : row.end]
             made.append(self._make(subject, str(row.session), signal, annotations, str(row.source)))
         return made
 

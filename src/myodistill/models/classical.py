@@ -83,20 +83,22 @@ def _of_bands(features: Callable[[Signal], Features]) -> MakeFeatures:
     def make(recordings: Sequence[Recording], facts: Facts, lay: Lay) -> tuple[Windows, Features]:
         pooling = pool_electrodes(facts.electrodes).astype(np.float32)
         pooled = len(pooling) < facts.electrodes.channels
-        parts = [lay(in_band(recordings, facts, band)) for band in bands(facts)]
-        found = [
-            _batchwise(part, lambda signals: features(pooling @ signals if pooled else signals))
-            for part in parts
-        ]
-        return parts[0], np.concatenate(found, axis=1)
+        found = []
+        for band in bands(facts):
+            windows = lay(in_band(recordings, facts, band))
+            found.append(
+                _batchwise(
+                    windows, lambda signals: features(pooling @ signals if pooled else signals)
+                )
+            )
+        return windows, np.concatenate(found, axis=1)
 
     return make
 
 
 def _batchwise(windows: Windows, features: Callable[[Signal], Features]) -> Features:
     """Features of all windows, some at a time: all of a 256-channel grid would be gigabytes."""
-    starts = range(0, len(windows), 1024)
-    return np.concatenate([features(windows.gather(slice(at, at + 1024))) for at in starts])
+    return np.concatenate([features(batch) for batch in windows.batches()])
 
 
 FEATURES: dict[str, MakeFeatures] = {

@@ -7,6 +7,7 @@ as fast as there is memory to spare, and no page of it counts as the process's o
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -35,6 +36,19 @@ def scratch(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def give_back_memory() -> None:
+    """Have freed blocks of 4 MiB or more go back to the system at once, in this process.
+
+    The GNU C library would raise that size to 32 MiB as it meets such blocks, and keep what lies
+    between others: a hundred megabytes in a run. Other libraries are left as they are.
+    """
+    if set_option := getattr(ctypes.CDLL(None), "mallopt", None):
+        set_option(_MMAP_THRESHOLD, 2**22)
+
+
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
 
 
 class Filed:

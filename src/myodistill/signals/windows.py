@@ -107,13 +107,13 @@ class Windows:
 
 
 def at_once(samples: int, channels: int) -> int:
-    """Return how many windows make 2 MiB, which a processor's cache holds with what comes of them.
+    """Return how many windows make 1 MiB, which a processor's cache holds with what comes of them.
 
     Args:
         samples: Length of a window.
         channels: Number of them.
     """
-    return max(1, 2**19 // (samples * channels))
+    return max(1, 2**18 // (samples * channels))
 
 
 def cut(

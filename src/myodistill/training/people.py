@@ -91,7 +91,7 @@ class People:
         if scratch is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="myodistill-")
         self.scratch = scratch or Path(self._temporary.name)
-        self.filtered = lru_cache(maxsize=2)(self._filtered)
+        self.filtered = lru_cache(maxsize=1)(self._filtered)
         self.training = cache(self._training)
         self._frame = cache(self._found_frame)
         self._turns = orientations(dataset.facts.electrodes) if recentre else []

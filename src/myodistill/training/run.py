@@ -24,7 +24,7 @@ from myodistill.evaluation.protocol import CLASSICAL as CLASSICAL_STAGES
 from myodistill.evaluation.protocol import at_chance, method_name
 from myodistill.models.catalogue import build, entry, models
 from myodistill.models.classical import CLASSICAL
-from myodistill.signals.scratch import scratch
+from myodistill.signals.scratch import give_back_memory, scratch
 from myodistill.splits import Split, make_split
 from myodistill.training.contents import Known
 from myodistill.training.examination import Tested, examine
@@ -121,6 +121,7 @@ def _items(settings: Settings, splits: Sequence[Split]) -> list[Item]:
 def _material(text: str, known: Known, fold: int) -> Material:
     settings = Settings.model_validate_json(text)
     torch.set_num_threads(settings.threads)
+    give_back_memory()
     dataset = open_dataset(settings.dataset)
     outputs = settings.out / f"fold-{fold}" / "teacher-outputs"
     split = make_split(dataset, fold)

@@ -171,7 +171,8 @@ class Scorer:
 
     def _made(self, name: str, subject: str, everywhere: bool) -> tuple[Windows, Features]:
         lay = self._everywhere if everywhere else as_cut
-        return FEATURES[name](self._recordings(subject), self._fold.dataset.facts, lay)
+        made, features = FEATURES[name](self._recordings(subject), self._fold.dataset.facts, lay)
+        return made.over(made.signal[:0].copy()), features  # it is kept without its signal
 
 
 def _seen(bundles: Sequence[Bundle]) -> list[_Fitted]:
