@@ -1,4 +1,4 @@
-"""Models of one's own: what is declared is used, nothing is guessed, and what does not fit is said."""
+"""Models of one's own: what is declared is used, nothing is guessed, what does not fit is said."""
 
 from __future__ import annotations
 
