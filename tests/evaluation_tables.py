@@ -149,18 +149,14 @@ def write_run(folder: Path, frame: pd.DataFrame, *, optional: bool = True) -> Pa
     if optional:
         results.write(example_events(frame), folder / "events.parquet")
         results.write(example_sessions(frame), folder / "sessions.parquet")
-        confusion = {
-            stage: {
-                str(k): example_counts(place * 9 + k, right)
-                for k, right in ((1, 0.75 + place * 0.05), (4, 0.9))
-            }
-            for place, stage in enumerate(("scratch", "distill", "finetune"))
-        }
-        (folder / "confusion.json").write_text(
-            json.dumps(
-                confusion | {"gestures": GESTURES, "methods": {"distill": {"1": "log-power"}}}
-            )
-        )
+        methods = frame[results.METHOD].drop_duplicates().to_dict("records")
+        counts = [
+            method | {"k": k, "windows": example_counts(place * 9 + k, right)}
+            for place, method in enumerate(methods)
+            for k, right in ((1, 0.6 + 0.2 * place / len(methods)), (4, 0.9))
+            if k in set(frame.loc[(frame[results.METHOD] == [*method.values()]).all(axis=1), "k"])
+        ]
+        (folder / "confusion.json").write_text(json.dumps({"gestures": GESTURES, "counts": counts}))
         (folder / "environment.json").write_text(
             json.dumps(
                 {

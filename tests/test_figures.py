@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,8 @@ from myodistill.evaluation.figures import (
 from myodistill.evaluation.figures.canvas import Picture
 from myodistill.evaluation.figures.cost import pareto
 from myodistill.evaluation.figures.electrodes import gesture_rms
-from myodistill.evaluation.protocol import subject_scores
+from myodistill.evaluation.headline import headline, leading
+from myodistill.evaluation.protocol import method_name, overview, subject_scores
 from myodistill.evaluation.results import summary
 from myodistill.evaluation.run import read_run
 from myodistill.evaluation.statistics import compare
@@ -50,7 +52,13 @@ def overflow(picture: Picture) -> float:
     return max(-drawn.x0, -drawn.y0, drawn.x1 - width, drawn.y1 - height)
 
 
-def recording(layout: Electrodes, gesture: int, loud: int, offset: float = 0.0) -> Recording:
+def recording(
+    layout: Electrodes,
+    gesture: int,
+    loud: int,
+    offset: float = 0.0,
+    names: tuple[str, ...] = ("rest", "fist", "pinch"),
+) -> Recording:
     rng = np.random.default_rng(gesture)
     signal = rng.standard_normal((300, layout.channels)).astype(np.float32)
     signal[:, loud] *= 10
@@ -60,7 +68,7 @@ def recording(layout: Electrodes, gesture: int, loud: int, offset: float = 0.0) 
         signal + np.float32(offset),
         1000.0,
         layout,
-        ("rest", "fist", "pinch"),
+        names,
         (Annotation(0, 300, gesture, 0),),
         unit="µV",
     )
@@ -146,10 +154,53 @@ def test_slopes_count_whom_distillation_helps() -> None:
     gain = (one["distilled"] > one["no_teacher"]).sum()
     assert f"K=1: {gain} of 12 gain" in words(picture.figure)
     frame = example_results()
-    with pytest.raises(DataError, match="expected a distilled student"):
-        paired_slopes(frame[frame["stage"] != "distill"])
-    with pytest.raises(DataError, match="expected a distilled student 'cnn'"):
+    with pytest.raises(DataError, match="with a distilled student, the same student without"):
+        paired_slopes(frame[~frame["stage"].isin(("distill", "full"))])
+    with pytest.raises(DataError, match="a distilled student 'cnn'"):
         paired_slopes(frame, student="cnn")
+
+
+@pytest.mark.parametrize("best", ["full", "distill", "transfer"])
+def test_every_figure_speaks_of_the_headlines_student(tmp_path: Path, best: str) -> None:
+    frame = many_losses()
+    frame.loc[frame["stage"] == best, "accuracy"] = frame["accuracy"].clip(upper=0.9) + 0.08
+    run = read_run(write_run(tmp_path / "run", frame))
+    line = headline(overview(frame), 1, None)
+    assert line is not None
+    assert line.stage == best
+    picture = paired_slopes(frame)
+    shown = picture.data[picture.data["k"] == 1].iloc[0]
+    titles = [title.replace("\n", " · ") for title in words(draw("confusion", run)[0].figure)]
+    name = method_name(line.stage, line.model, line.loss)
+    assert name in titles
+    if best == "transfer":
+        assert "At K=0, 1, 2, 4 the best student is one without a teacher" in picture.note
+        return
+    control = {other.what: other.name for other in line.versus}[
+        "the same student without a teacher"
+    ]
+    assert (shown["of_distilled"], shown["of_no_teacher"]) == (name, control)
+    assert control in titles
+    assert (line.stage, line.model, line.loss) == leading(overview(frame), 1)[0]
+    assert name in words(calibration_curve(frame).figure)
+
+
+def test_names_cannot_harm_a_figure() -> None:
+    nasty = ("<b>&\"'", "$\\frac{$", "two\nlines\x07", "שלום עולם", "x" * 300, "rest")
+    picture = confusion_matrices({"teacher": np.array(example_counts())}, nasty)
+    ElementTree.fromstring(picture.render("svg"))
+    assert picture.figure.get_figheight() < 7
+    assert overflow(picture) < 0.01
+    takes = [recording(ring(8), gesture, gesture, names=nasty) for gesture in range(5)]
+    ElementTree.fromstring(rms_map(takes).render("svg"))
+
+
+def test_no_effect_has_no_sign() -> None:
+    frame = example_results()
+    same = frame[frame["stage"] == "distill"].assign(model="twin")
+    picture = hypothesis_heatmap(pd.concat([frame, same]), k=1)
+    assert "0.00" in words(picture.figure)
+    assert not {"−0.00", "+0.00"} & set(words(picture.figure))
 
 
 def test_confusion_shares_are_of_the_gesture_performed() -> None:
@@ -257,8 +308,8 @@ def test_the_catalogue_draws_from_a_run_folder(tmp_path: Path) -> None:
     np.testing.assert_allclose(history["value"], 3 * [1, 1 / 2, 1 / 3])
     drawn = {picture.name: picture for picture in draw("confusion", run)}
     assert set(drawn) == {"confusion-k1", "confusion-k4"}
-    assert "student, distilled\nlog-power" in words(drawn["confusion-k1"].figure)
-    assert "student, distilled log-power most often" in drawn["confusion-k1"].alt
+    assert "student, distilled, pre-trained\nlog-power" in words(drawn["confusion-k1"].figure)
+    assert "student, distilled, pre-trained log-power most often" in drawn["confusion-k1"].alt
     assert [picture.name for picture in draw("training-curves", folder)] == ["training-curves"]
     assert set(FIGURES) >= {"accuracy-cost", "paired-slopes", "rms-map"}
     with pytest.raises(DataError, match="unknown figure 'heatmap': did you mean hypothesis-"):

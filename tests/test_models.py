@@ -1,8 +1,7 @@
 """Every model of the catalogue, on every geometry, through the same tests."""
 
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,19 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from myodistill.config import Training
 from myodistill.datasets.recording import SignalSpec, grid, ring
-from myodistill.distillation.cache import Output
 from myodistill.errors import DataError, ModelError
 from myodistill.models import catalogue, weights
-from myodistill.models.base import GestureModel, split_network
+from myodistill.models.base import GestureModel
 from myodistill.models.catalogue import build, entry, models, register
 from myodistill.models.layers import parameters
 from myodistill.models.logpower import LogPowers
 from myodistill.models.verification import GEOMETRIES
-from myodistill.training.batches import Batches, Order, Rows
-from myodistill.training.loop import train
-from myodistill.training.tasks import DistillationTask
 
 EVERY = models()
 TINY = SignalSpec(ring(4), 24, 200.0, ("rest", "fist", "point"))
@@ -200,140 +194,6 @@ def test_a_module_of_ones_own_can_be_registered(own_model: str) -> None:
     assert build(own_model, TINY)(generated(TINY, 2)[0]).shape == (2, 3)
     with pytest.raises(ModelError, match="'MyModel' is registered already"):
         register("MyModel", "teacher")(lambda spec: nn.Identity())
-
-
-@pytest.fixture
-def registered() -> Iterator[Callable[..., str]]:
-    """Registers a build function under a name of its own for one test."""
-    before = dict(catalogue._ENTRIES)
-
-    def add(build_it: Callable[[SignalSpec], object], name: str = "odd") -> str:
-        register(name, "student")(build_it)  # type: ignore[arg-type]
-        return name
-
-    yield add
-    catalogue._ENTRIES.clear()
-    catalogue._ENTRIES.update(before)
-
-
-@pytest.mark.parametrize(
-    ("build_it", "message"),
-    [
-        (lambda spec: nn.Linear(7, 2), "channels and 24 samples, got RuntimeError: mat1 and mat2"),
-        (lambda spec: nn.Flatten(), r"logits of shape \(2, 3\) for 2 windows, got \(2, 96\)"),
-        (lambda spec: 5, "got TypeError: a int in the place of a module"),
-        (lambda spec: 1 / 0, "got ZeroDivisionError: division by zero"),
-        (lambda spec: OwnModel(spec, told=9), r"features of shape \(2, 9\) .*, got \(2, 4\)"),
-    ],
-)
-def test_a_module_that_does_not_fit_is_refused_in_one_line(
-    registered: Callable[..., str], build_it: Callable[[SignalSpec], object], message: str
-) -> None:
-    with pytest.raises(ModelError, match=message) as caught:
-        build(registered(build_it), TINY)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["", "a/b", "..", "a\\b", "a\nb", " a", "x" * 300 + "/"])
-def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
-    with pytest.raises(ModelError, match="model: expected a name of letters") as caught:
-        register(name, "student")(lambda spec: nn.Identity())
-    assert len(str(caught.value)) < 250
-    assert "\n" not in str(caught.value)
-
-
-class OwnModel(GestureModel):
-    """Trains what it calls ``front``, uses a layer twice, and decides before its last layer."""
-
-    def __init__(self, spec: SignalSpec, told: int = 4) -> None:
-        super().__init__()
-        self.num_features = told
-        self.front = nn.Linear(spec.channels * spec.samples, 4)
-        self.decide = nn.Linear(4, spec.classes)
-        self.twice = nn.Linear(4, 4)
-
-    def forward_features(self, windows: Tensor) -> Tensor:
-        features: Tensor = self.twice(self.twice(self.front(windows.flatten(1))).relu())
-        return features
-
-    def forward_head(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.decide(features)
-        return logits
-
-
-class OwnFront(GestureModel):
-    """Power through a fixed front with weights of its own."""
-
-    num_features = 4
-
-    def __init__(self, spec: SignalSpec) -> None:
-        super().__init__()
-        self.filters = nn.Sequential(nn.Conv1d(spec.channels, 4, 5), nn.Dropout(0.9))
-        self.front = nn.Linear(4, 4)
-        self.decide = nn.Linear(4, spec.classes)
-
-    @property
-    def fixed_front(self) -> nn.Module:
-        return self.filters
-
-    def after_front(self, seen: Tensor) -> Tensor:
-        features: Tensor = self.front(seen.square().mean(dim=2).add(1e-6).log())
-        return features
-
-    def forward_head(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.decide(features)
-        return logits
-
-
-def plain(spec: SignalSpec) -> nn.Module:
-    """No contract at all; its parts have names that mean something elsewhere."""
-    inside = nn.Linear(spec.channels * spec.samples, 4)
-    return nn.Sequential(OrderedDict(flat=nn.Flatten(), front=inside, head=nn.Linear(4, 3)))
-
-
-@pytest.mark.parametrize("build_it", [OwnModel, plain])
-def test_every_weight_of_ones_own_model_is_trained(
-    registered: Callable[..., str], build_it: Callable[[SignalSpec], nn.Module]
-) -> None:
-    network = build(registered(build_it), TINY, seed=0)
-    front, trained = split_network(network)
-    assert front is None
-    assert moved(network, trained, generated(TINY)[0]) == set(network.state_dict())
-
-
-def test_a_declared_front_is_computed_once_and_not_trained(
-    registered: Callable[..., str],
-) -> None:
-    network = build(registered(OwnFront), TINY, seed=0).eval()
-    front, trained = split_network(network)
-    assert front is network.get_submodule("filters")
-    windows = generated(TINY)[0]
-    torch.testing.assert_close(trained(front(windows)), network(windows))
-    expected = {name for name in network.state_dict() if not name.startswith("filters.")}
-    assert moved(network, trained, front(windows).detach()) == expected
-
-
-def moved(network: nn.Module, trained: nn.Module, inputs: Tensor) -> set[str]:
-    """Names of the weights that training changes, under a loss over features."""
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    labels = torch.arange(len(inputs)) % TINY.classes
-
-    def answers(places: Tensor, view: int) -> Output:
-        return Output(functional.one_hot(labels[places], 3).float(), inputs.flatten(1)[places, :5])
-
-    compares = isinstance(network, GestureModel)
-    task = DistillationTask(
-        trained, loss="hint" if compares else "soft-target", temperature=2.0, features=5
-    )
-    batches = Batches(Rows(inputs), labels, 3, Order(16), answers=answers)
-    train(task, batches, Training(num_epochs=2, batch_size=16, learning_rate=1e-2))
-    after = network.state_dict()
-    return {name for name in before if not torch.equal(before[name], after[name])}
-
-
-def test_features_that_nobody_declared_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"loss hint: .*Sequential has none; make it a .*Gesture"):
-        DistillationTask(plain(TINY), loss="hint", temperature=2.0, features=5)
 
 
 @pytest.mark.parametrize("name", by_size(600_000))

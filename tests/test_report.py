@@ -228,6 +228,34 @@ def test_text_from_files_is_never_markup(tmp_path: Path) -> None:
     assert len(read(report(folder)).all("script")) == 1
 
 
+def test_what_guesses_is_named_under_the_table(tmp_path: Path, page: Page) -> None:
+    assert "at K=1: its balanced accuracy" not in prose(page)
+    frame = quick()
+    frame.loc[frame["stage"] == "scratch", "balanced_accuracy"] = 1 / 6
+    text = prose(read(report(write_run(tmp_path, frame))))
+    assert "student, no teacher · log-power guesses at K=1: its balanced accuracy of 16.7 %" in text
+    assert "not above chance, 16.7 %" in text
+
+
+def test_nasty_names_and_missing_numbers_make_a_right_report(tmp_path: Path) -> None:
+    frame = quick().assign(
+        subject=lambda f: f["subject"].replace({"Ann": "<i>&\"'\nשלום</i>", "Ben": "B" * 300}),
+        calibration_error=float("nan"),
+        seconds=float("nan"),
+    )
+    folder = write_run(tmp_path, frame)
+    counts = json.loads((folder / "confusion.json").read_text())
+    counts["gestures"][:2] = ["</svg><script>1</script>", "$\\frac{&"]
+    for one in counts["counts"]:
+        one["windows"][3] = [0] * 6  # never tested
+    (folder / "confusion.json").write_text(json.dumps(counts))
+    page = read(report(folder))
+    assert len(page.all("script")) == 1
+    assert not page.all("i")
+    assert "nan" not in re.findall(r"[a-z]+", prose(page).lower())
+    assert any("Confusion matrices" in (image["alt"] or "") for image in page.all("img"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -95,8 +95,15 @@ def test_a_run_leaves_every_stage_and_one_table(settings: Settings) -> None:
     students = at_one[at_one.model == "log-power-10k"]
     assert students.parameters.nunique() == 1
     assert (settings.out / "splits" / "fold-1.json").exists()
-    counts = json.loads((settings.out / "confusion.json").read_text())["full"]["1"]
-    assert np.sum(counts) == table[(table.stage == "full") & (table.k == 1)].windows.sum()
+    counts = {
+        (one["stage"], one["model"], one["k"]): one["windows"]
+        for one in json.loads((settings.out / "confusion.json").read_text())["counts"]
+    }
+    assert set(counts) == set(table[["stage", "model", "k"]].itertuples(index=False, name=None))
+    assert (
+        np.sum(counts["full", "log-power-10k", 1])
+        == table[(table.stage == "full") & (table.k == 1)].windows.sum()
+    )
 
 
 def test_what_is_valid_is_not_done_again_and_what_is_not_is(settings: Settings) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from io import StringIO
 
 import numpy as np
 import pandas as pd
 import pytest
 from evaluation_tables import example_results
+from rich.console import Console
 from scipy import stats
 
 from myodistill.errors import DataError
 from myodistill.evaluation.power import detectable, power_note, smallest_p
-from myodistill.evaluation.protocol import require_one_protocol, subject_scores
-from myodistill.evaluation.results import interval
+from myodistill.evaluation.protocol import at_chance, require_one_protocol, subject_scores
+from myodistill.evaluation.results import interval, render
 from myodistill.evaluation.statistics import (
     cohens_d,
     compare,
@@ -107,6 +109,38 @@ def test_friedman_is_scipys_and_the_critical_difference_is_demsars() -> None:
     assert told_apart == (found.ranks["a"] - found.ranks.iloc[0] > found.critical_difference)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_no_p_value_is_above_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = pd.DataFrame(np.round(rng.normal(50, 1, (3, 12)), 1))
+    scores[11] = scores[10]
+    found = compare(scores)
+    for name in ("wilcoxon", "wilcoxon_holm", "permutation", "permutation_holm"):
+        assert found[name].between(0, 1).all(), name
+    every = friedman(scores)
+    assert 0 <= every.p <= 1
+    assert every.pairs.to_numpy().min() >= 0
+    assert every.pairs.to_numpy().max() <= 1
+
+
+def test_at_chance_is_no_better_than_guessing() -> None:
+    frame = example_results()
+    assert len(at_chance(frame, 6)) == 0
+    stuck = (frame["stage"] == "distill") & (frame["k"] == 4)
+    frame.loc[stuck, "balanced_accuracy"] = 1 / 6 + 0.01
+    found = at_chance(frame, 6)
+    assert found[["stage", "k"]].to_numpy().tolist() == [["distill", 4]]
+    assert found["chance"].iloc[0] == pytest.approx(1 / 6)
+    assert found["balanced_accuracy"].iloc[0] == pytest.approx(1 / 6 + 0.01)
+    few = frame[stuck].assign(windows=20, balanced_accuracy=0.22)
+    assert len(at_chance(few[few["subject"] == "Ann"], 6)) == 1, "twenty windows say little"
+    out = StringIO()
+    Console(file=out, width=160).print(render(frame, at_chance=found))
+    lines = out.getvalue().splitlines()
+    assert [line.split()[1] for line in lines if "*" in line and "│" in line] == ["student,"]
+    assert "no better than guessing" in out.getvalue()
+
+
 SUBJECTS, METHODS, HEATMAPS = 20, 7, 800
 PAIRS = [(i, j) for i in range(METHODS) for j in range(i)]
 
@@ -167,6 +201,14 @@ def test_power_says_what_so_few_people_can_show() -> None:
     eight = compare(subject_scores(example_results(subjects=8), 1))
     assert "after Holm" in power_note(eight)
     assert not eight["significant"].any()
+    six = power_note(compare(subject_scores(example_results(subjects=6), 1)))
+    assert "correction is 0.656" in six
+    crowd = pd.concat(
+        [example_results(subjects=6).assign(model=lambda f, n=n: f["model"] + n) for n in "ab"]
+    )
+    assert "correction is 1, whatever the scores are: no single" in power_note(
+        compare(subject_scores(crowd, 1))
+    )
     enough = compare(subject_scores(example_results(), 1))
     assert "missed more often than one time in five" in power_note(enough)
 
@@ -195,6 +237,8 @@ def _changed(**columns: object) -> pd.DataFrame:
         (_changed(fold=3), "expected one protocol, .* fold"),
         (_changed(accuracy=float("nan")), "1 of 864 have none"),
         (_changed(accuracy=81.0), "a share from 0 to 1, got 81"),
+        (_changed(subject=None), "expected 'subject' in every row, 1 of 864 have none"),
+        (_changed(parameters=float("nan")), "expected 'parameters' in every row"),
         (_changed(stage="magic"), "unknown stage 'magic'"),
         (pd.concat([example_results(), example_results().iloc[:1]]), "got .* twice"),
         (example_results().iloc[:-1], "expected 3 seeds of"),

@@ -16,11 +16,12 @@ from rich.console import Console
 from myodistill import cli_deploy
 from myodistill.cli_data import data
 from myodistill.config import Settings, make_settings, read_yaml
+from myodistill.datasets.catalogue import open_dataset
 from myodistill.deploy import targets
 from myodistill.errors import MyoDistillError
 from myodistill.evaluation import results
 from myodistill.evaluation.figures import draw
-from myodistill.evaluation.protocol import STUDENTS, require_one_protocol
+from myodistill.evaluation.protocol import STUDENTS, at_chance, require_one_protocol
 from myodistill.evaluation.report import report
 from myodistill.models import verification
 from myodistill.training import tuning
@@ -298,5 +299,7 @@ app.command("deploy-report")(cli_deploy.deploy_report)
 
 
 def _show(table: pd.DataFrame, settings: Settings) -> None:
-    console.print(results.render(table))
+    gestures = len(open_dataset(settings.dataset).facts.gestures)
+    stuck = at_chance(table, gestures) if len(table) else None
+    console.print(results.render(table, at_chance=stuck))
     typer.echo(f"results: {settings.out / 'results.parquet'}")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pandas as pd
 
 from myodistill.evaluation.protocol import CLASSICAL, STUDENTS, method_name
 from myodistill.evaluation.results import METHOD, STAGES, named
-from myodistill.evaluation.run import Run
+from myodistill.evaluation.run import Method, Run
 
 ALONE = {"distill": "scratch", "full": "transfer"}
 """The stage that differs from a distilled one by the teacher only."""
+
+RIVALS = {
+    "teacher": "the best teacher",
+    "classical": "the best classical method",
+    "control": "the same student without a teacher",
+}
+"""Whom the best student is compared with, and how they are called in prose."""
 
 GLOSSARY = {
     "floor": "a classical method on hand-made features, fitted to the person's own repetitions; "
@@ -139,20 +147,17 @@ class Headline:
 def headline(overview: pd.DataFrame, k: int, comparisons: pd.DataFrame | None) -> Headline | None:
     """Put the best student at one K into words; None where no student was scored on everybody.
 
-    Methods that were not scored on every subject are left out: their means are of other people.
-
     Args:
         overview: What :func:`myodistill.evaluation.results.summary` returned.
         k: Calibration repetitions.
         comparisons: What :func:`myodistill.evaluation.statistics.compare` returned for this K,
             None where the methods cannot be compared.
     """
-    everybody = overview["subjects"].max()
-    mine = overview[(overview["k"] == k) & (overview["subjects"] == everybody)]
-    students = mine[mine["stage"].isin(STUDENTS)]
-    if len(students) == 0:
+    found = cast(overview, k)
+    best = found.get("student")
+    if best is None:
         return None
-    best = students.sort_values("mean", kind="stable").iloc[-1]
+    mine = overview[(overview["k"] == k) & (overview["subjects"] == best["subjects"])]
     several = int(best["subjects"]) > 1
     return Headline(
         k=k,
@@ -163,45 +168,65 @@ def headline(overview: pd.DataFrame, k: int, comparisons: pd.DataFrame | None) -
         low=float(best["low"]) if several else None,
         high=float(best["high"]) if several else None,
         parameters=int(best["parameters"]),
-        candidates=len(students),
+        candidates=int(mine["stage"].isin(STUDENTS).sum()),
         versus=tuple(
-            _versus(what, best, other, comparisons) for what, other in _rivals(mine, best)
+            _versus(what, best, found[role], comparisons)
+            for role, what in RIVALS.items()
+            if role in found
         ),
     )
 
 
-def leading(overview: pd.DataFrame, k: int) -> list[tuple[str, str, str]]:
-    """Return the methods that a figure of few lines shows at one K.
+def cast(
+    overview: pd.DataFrame,
+    k: int,
+    *,
+    distilled: bool = False,
+    teacher: str | None = None,
+    student: str | None = None,
+) -> dict[str, pd.Series]:
+    """Return whom headlines, tables and figures speak of at one K: the best in each role.
 
-    The best student, then what its headline compares it with; where no student was scored the
-    best teacher and the best classical method.
+    Methods that were not scored on every subject are left out: their means are of other people.
 
     Args:
-        overview: As in :func:`headline`.
+        overview: What :func:`myodistill.evaluation.results.summary` returned.
         k: Calibration repetitions.
+        distilled: Leave students without a teacher out, even where one of them is the best.
+        teacher: Name of the only teacher that counts.
+        student: Name of the only student that counts.
+
+    Returns:
+        Rows of ``overview`` under ``student``, ``teacher``, ``classical`` and ``control`` (the same
+        student without a teacher), as far as they were scored.
     """
     mine = overview[(overview["k"] == k) & (overview["subjects"] == overview["subjects"].max())]
-    students = mine[mine["stage"].isin(STUDENTS)]
-    best = students.sort_values("mean", kind="stable").tail(1)
-    rows = [row for _, row in best.iterrows()]
-    rows += [row for _, row in _rivals(mine, rows[0] if rows else None)]
-    return [(str(row["stage"]), str(row["model"]), str(row["loss"])) for row in rows]
+
+    def best(stages: Collection[object], model: object) -> pd.DataFrame:
+        group = mine[mine["stage"].isin(stages)]
+        if model is not None:
+            group = group[group["model"] == model]
+        last: pd.DataFrame = group.sort_values("mean", kind="stable").tail(1)
+        return last
+
+    found = {
+        "student": best(tuple(ALONE) if distilled else STUDENTS, student),
+        "teacher": best(("finetune", "pretrain"), teacher),
+        "classical": best(CLASSICAL, None),
+    }
+    for row in found["student"].itertuples():
+        found["control"] = best([ALONE.get(str(row.stage))], row.model)
+    return {role: rows.iloc[0] for role, rows in found.items() if len(rows)}
 
 
-def _rivals(mine: pd.DataFrame, best: pd.Series | None) -> list[tuple[str, pd.Series]]:
-    """Return what the best student is measured by: the best of each kind that was scored."""
-    groups = [
-        ("the best teacher", mine[mine["stage"].isin(["finetune", "pretrain"])]),
-        ("the best classical method", mine[mine["stage"].isin(CLASSICAL)]),
-    ]
-    if best is not None:
-        alone = (mine["stage"] == ALONE.get(best["stage"])) & (mine["model"] == best["model"])
-        groups.append(("the same student without a teacher", mine[alone]))
-    return [
-        (what, group.sort_values("mean", kind="stable").iloc[-1])
-        for what, group in groups
-        if len(group)
-    ]
+def leading(overview: pd.DataFrame, k: int) -> list[Method]:
+    """Return the methods of :func:`cast` at one K, the student first."""
+    return [method_of(row) for row in cast(overview, k).values()]
+
+
+def method_of(row: pd.Series) -> Method:
+    """Return stage, model and loss of a row."""
+    return str(row["stage"]), str(row["model"]), str(row["loss"])
 
 
 def _versus(

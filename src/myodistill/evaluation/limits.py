@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from myodistill.evaluation.headline import Headline
+from myodistill.evaluation.protocol import at_chance, method_name
+from myodistill.evaluation.results import METHOD, named
 from myodistill.evaluation.run import Run
 
 
@@ -25,15 +27,36 @@ def warnings(run: Run) -> list[str]:
             f"The splits are of {', '.join(other)}, the results of {frame['dataset'].iloc[0]}: "
             f"they do not belong together."
         )
-    for stage, by_k in run.confusion.items():
-        if not (frame["stage"] == stage).any():
-            found.append(f"There are confusion counts of '{stage}', which was never scored.")
-        elif by_k and not set(by_k) <= set(frame["k"]):
-            found.append(f"There are confusion counts of '{stage}' at a K that was never scored.")
+    for method, by_k in run.confusion.items():
+        scored = set(frame.loc[(frame[METHOD] == list(method)).all(axis=1), "k"])
+        if not set(by_k) <= scored:
+            ks = ", ".join(str(k) for k in sorted(set(by_k) - scored))
+            found.append(
+                f"There are confusion counts of {method[0]} {named(*method[1:])} at K={ks}, which "
+                f"was never scored."
+            )
     if not (frame["stage"] == "floor").any():
         found.append(
             "No classical floor was scored: whether any network here beats a linear method is "
             "not known."
+        )
+    return found
+
+
+def chance_notes(run: Run) -> list[str]:
+    """Say which methods did no better than guessing; nothing where gestures are not known."""
+    gestures = run.gestures or (run.facts.gestures if run.facts else ())
+    if len(gestures) < 2:
+        return []
+    chance = f"{100 / len(gestures):.1f} %"
+    found = []
+    for method, group in at_chance(run.results, len(gestures)).groupby(METHOD, sort=False):
+        ks = ", ".join(str(k) for k in group["k"])
+        scores = ", ".join(f"{100 * score:.1f}" for score in group["balanced_accuracy"])
+        found.append(
+            f"{method_name(*method)} guesses at K={ks}: its balanced accuracy of {scores} % is not "
+            f"above chance, {chance}. What guesses has learned nothing, and a difference from it "
+            f"means little; a network may need more epochs or another learning rate."
         )
     return found
 

@@ -13,7 +13,7 @@ from myodistill.evaluation.statistics import ALPHA
 
 def smallest_p(subjects: int) -> float:
     """Return the smallest p-value that a two-sided signed-rank test can give."""
-    return 2.0 ** (1 - subjects)
+    return min(1.0, 2.0 ** (1 - subjects))
 
 
 def detectable(subjects: int, spread: float, *, alpha: float = ALPHA, power: float = 0.8) -> float:
@@ -59,9 +59,11 @@ def power_note(comparisons: pd.DataFrame) -> str:
         )
     if least * pairs > ALPHA:
         needed = math.ceil(1 + math.log2(pairs / ALPHA))
+        corrected = least * pairs
+        smallest = f"is {corrected:.3g}" if corrected < 1 else "is 1, whatever the scores are"
         return (
             f"With {n} subjects and {pairs} comparisons the smallest p-value after Holm's "
-            f"correction is {least * pairs:.3g}: no single difference can become significant, "
+            f"correction {smallest}: no single difference can become significant, "
             f"however large it is. Compare fewer methods or score at least {needed} subjects."
         )
     d = comparisons["cohens_d"].to_numpy(dtype=float)

@@ -29,7 +29,8 @@ def require_one_protocol(frame: pd.DataFrame, metric: str = "accuracy") -> None:
 
     Raises:
         DataError: The table is empty, mixes datasets or test windows, scores something twice,
-            misses a seed of some subject, or holds a score that is no share from 0 to 1.
+            misses a seed of some subject or what tells rows apart, or holds a score that is no
+            share from 0 to 1.
     """
     if metric not in METRICS:
         raise DataError(unknown_name("metric", metric, METRICS))
@@ -38,6 +39,12 @@ def require_one_protocol(frame: pd.DataFrame, metric: str = "accuracy") -> None:
             "results: expected at least one score, the table is empty; nothing can be computed, "
             "let the run finish a subject first"
         )
+    for name in (*_IDENTITY, "dataset", "fold", "windows", "parameters"):
+        if (absent := int(frame[name].isna().sum())) > 0:
+            raise DataError(
+                f"results: expected '{name}' in every row, {absent} of {len(frame)} have none; "
+                f"nothing can be said of these, score them again"
+            )
     datasets = sorted(frame["dataset"].unique())
     if len(datasets) > 1:
         raise DataError(
@@ -174,6 +181,35 @@ def overview(frame: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
         low=means["low"].where(means["subjects"] > 1),
         high=means["high"].where(means["subjects"] > 1),
     )
+
+
+def at_chance(frame: pd.DataFrame, gestures: int) -> pd.DataFrame:
+    """Return the methods that tell gestures apart no better than guessing does.
+
+    These are whose balanced accuracy, mean over subjects, is above one in ``gestures`` by less than
+    a twentieth of what is left to one, or by less than three standard deviations of guessing as
+    many windows (which overlap, hence the twentieth).
+
+    Args:
+        frame: A results table.
+        gestures: How many there are to choose from, at least 2.
+
+    Returns:
+        A row for each method and K: its columns, ``k``, ``balanced_accuracy`` and ``chance``.
+    """
+    chance = 1 / gestures
+    keys = [*METHOD, "k"]
+    people = frame.groupby([*keys, "subject"], sort=False, as_index=False).agg(
+        balanced_accuracy=("balanced_accuracy", "mean"), windows=("windows", "first")
+    )
+    found = people.groupby(keys, sort=False, as_index=False).agg(
+        balanced_accuracy=("balanced_accuracy", "mean"), windows=("windows", "sum")
+    )
+    guessing = np.sqrt(chance * (1 - chance) / found["windows"].clip(lower=1))
+    margin = np.maximum(0.05 * (1 - chance), 3 * guessing)
+    stuck = found[found["balanced_accuracy"] <= chance + margin]
+    table: pd.DataFrame = stuck.drop(columns="windows").assign(chance=chance)
+    return table.reset_index(drop=True)
 
 
 def usual_k(frame: pd.DataFrame) -> int:

@@ -20,19 +20,21 @@ def environment() -> Environment:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     engine.filters |= {
-        "number": _number,
-        "signed": _signed,
+        "number": number,
+        "signed": signed,
         "p": _p,
         "p_in_words": lambda p: _p(p) if p < 0.001 else f"= {_p(p)}",
     }
     return engine
 
 
-def _number(value: float, digits: int = 1) -> str:
-    return f"{value:.{digits}f}".replace("-", "−")
+def number(value: float, digits: int = 1) -> str:
+    """Write a number with a true minus; what rounds to nought has no sign."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
-def _signed(value: float, digits: int = 1) -> str:
+def signed(value: float, digits: int = 1) -> str:
+    """Write a number with its sign; what rounds to nought has none."""
     if math.isinf(value):
         return "+∞" if value > 0 else "−∞"
     text = f"{value:+.{digits}f}".replace("-", "−")

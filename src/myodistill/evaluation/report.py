@@ -20,7 +20,7 @@ from myodistill.evaluation import device
 from myodistill.evaluation.figures import FIGURES
 from myodistill.evaluation.figures.canvas import Picture
 from myodistill.evaluation.headline import GLOSSARY, headline, lead, leading, title
-from myodistill.evaluation.limits import limits, warnings
+from myodistill.evaluation.limits import chance_notes, limits, warnings
 from myodistill.evaluation.power import power_note
 from myodistill.evaluation.protocol import (
     METRICS,
@@ -99,6 +99,7 @@ def _context(run: Run) -> dict[str, Any]:
         "contents": _CONTENTS,
         "glossary": [(STAGES[s], GLOSSARY[s]) for s in STAGES if (frame["stage"] == s).any()],
         "warnings": warnings(run),
+        "at_chance": chance_notes(run),
         "headlines": headlines,
         "metric": METRICS["accuracy"],
         "people": people,
@@ -243,7 +244,7 @@ def _models(run: Run) -> list[dict[str, Any]]:
             "stages": "; ".join(STAGES[stage] for stage in STAGES if stage in set(group["stage"])),
             "parameters": int(group["parameters"].max()),
             "flops": run.flops.get(str(model), 0),
-            "seconds": float(group["seconds"].median()),
+            "seconds": "" if group["seconds"].isna().any() else float(group["seconds"].median()),
         }
         for model, group in run.results.groupby("model", sort=False)
     ]

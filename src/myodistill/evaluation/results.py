@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from rich.markup import escape
 from rich.table import Table
 
 from myodistill.errors import DataError
@@ -174,8 +175,16 @@ def folder(stage: str, model: str, loss: str) -> str:
     return "-".join((stage, *named(model, loss).split(", ")))
 
 
-def render(frame: pd.DataFrame, metric: str = "accuracy") -> Table:
-    """Lay the summary out for a terminal: a row per method, a column per K."""
+def render(
+    frame: pd.DataFrame, metric: str = "accuracy", *, at_chance: pd.DataFrame | None = None
+) -> Table:
+    """Lay the summary out for a terminal: a row per method, a column per K.
+
+    Args:
+        frame: A results table.
+        metric: Of its scores.
+        at_chance: Methods to mark, see :func:`myodistill.evaluation.protocol.at_chance`.
+    """
     ks, rows = _cells(frame, metric, "{mean:.1f} ± {half:.1f}")
     shown = Table(
         title=f"{frame['dataset'].iloc[0]}: {metric.replace('_', ' ')} in %, mean of "
@@ -186,8 +195,13 @@ def render(frame: pd.DataFrame, metric: str = "accuracy") -> Table:
     shown.add_column("parameters", justify="right", no_wrap=True)
     for k in ks:
         shown.add_column(f"K={k}", justify="right", no_wrap=True)
-    for row in rows:
-        shown.add_row(*row)
+    stuck = set() if at_chance is None else {*at_chance[[*METHOD, "k"]].itertuples(index=False)}
+    methods = frame[METHOD].drop_duplicates().itertuples(index=False)
+    for method, row in zip(methods, rows, strict=True):
+        marks = ["", "", "", *("*" if (*method, k) in stuck else "" for k in ks)]
+        shown.add_row(*(escape(cell) + mark for cell, mark in zip(row, marks, strict=True)))
+    if stuck:
+        shown.caption = "* no better than guessing: nothing was learned"
     return shown
 
 

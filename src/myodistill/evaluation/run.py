@@ -30,6 +30,9 @@ Method = tuple[str, str, str]
 Answers = tuple[NDArray[np.integer], NDArray[np.floating]]
 """Labels ``(window,)`` and probabilities ``(window, gesture)`` of one person."""
 
+Confusion = dict[Method, dict[int, NDArray[np.int64]]]
+Counts = tuple[tuple[str, ...], Confusion]
+
 
 @dataclass(frozen=True)
 class Run:
@@ -40,8 +43,7 @@ class Run:
         results: The results table.
         settings: Its settings, nested.
         splits: Its folds, in order.
-        confusion: Counts ``(gesture performed, decided)`` by stage and K.
-        methods: Name of the model that the counts of a stage and K are of.
+        confusion: Counts ``(gesture performed, decided)`` by method and K.
         gestures: Names that belong to the counts.
         environment: Versions, machine, command.
         flops: Operations for one window by model.
@@ -55,8 +57,7 @@ class Run:
     results: pd.DataFrame = field(repr=False)
     settings: dict[str, Any] = field(default_factory=dict)
     splits: tuple[Split, ...] = ()
-    confusion: dict[str, dict[int, NDArray[np.int64]]] = field(default_factory=dict)
-    methods: dict[str, dict[int, str]] = field(default_factory=dict)
+    confusion: Confusion = field(default_factory=dict)
     gestures: tuple[str, ...] = ()
     environment: dict[str, Any] = field(default_factory=dict)
     flops: dict[str, int] = field(default_factory=dict)
@@ -181,9 +182,10 @@ def read_run(folder: Path) -> Run:
 
     table = results.read(folder / "results.parquet")
     settings: dict[str, Any] = optional("settings.json", "settings of the run", dict, {})
-    counts: dict[str, Any] = optional("confusion.json", "counts of confusions", dict, {})
-    gestures = tuple(str(name) for name in counts.pop("gestures", ()))
-    methods: dict[str, dict[str, str]] = counts.pop("methods", {})
+    nothing: Counts = ((), {})
+    gestures, confusion = optional("confusion.json", "counts of confusions", _counts, nothing)
+    if gestures and not confusion:
+        absent.append("confusion.json (of this version: run again to have confusions shown)")
     splits = []
     for path in sorted((folder / "splits").glob("fold-*.json"), key=lambda p: (len(p.name), p)):
         try:
@@ -197,14 +199,7 @@ def read_run(folder: Path) -> Run:
         results=table,
         settings=settings,
         splits=tuple(splits),
-        confusion={
-            stage: {int(k): np.asarray(matrix, dtype=np.int64) for k, matrix in by_k.items()}
-            for stage, by_k in counts.items()
-        },
-        methods={
-            stage: {int(k): str(model) for k, model in by_k.items()}
-            for stage, by_k in methods.items()
-        },
+        confusion=confusion,
         gestures=gestures,
         environment=optional("environment.json", "versions, machine and command", dict, {}),
         flops=optional(
@@ -220,6 +215,15 @@ def read_run(folder: Path) -> Run:
         sessions=_part(folder / "sessions.parquet", "scores of each test session", absent),
         absent=tuple(absent),
     )
+
+
+def _counts(content: dict[str, Any]) -> Counts:
+    """Gestures, and counts by method and K."""
+    found: Confusion = {}
+    for one in content.get("counts", ()):
+        method = (str(one["stage"]), str(one["model"]), str(one["loss"]))
+        found.setdefault(method, {})[int(one["k"])] = np.asarray(one["windows"], dtype=np.int64)
+    return tuple(str(name) for name in content["gestures"]), found
 
 
 def _part(path: Path, purpose: str, absent: list[str]) -> pd.DataFrame | None:

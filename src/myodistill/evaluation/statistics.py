@@ -244,7 +244,7 @@ def friedman(scores: pd.DataFrame, *, alpha: float = ALPHA) -> Friedman:
     flat = (np.ptp(values, axis=1) == 0).all()
     statistic, p = (0.0, 1.0) if flat else map(float, stats.friedmanchisquare(*values.T))
     studentized = stats.studentized_range.ppf(1 - alpha, methods, np.inf) / math.sqrt(2)
-    pairs = posthoc_nemenyi_friedman(values)
+    pairs = posthoc_nemenyi_friedman(values).clip(0.0, 1.0)  # its approximation overshoots
     pairs.index = pairs.columns = scores.columns
     return Friedman(
         statistic=statistic,

@@ -78,7 +78,8 @@ def score_table(
         for cell in group.to_dict("records"):
             if cell["subjects"] < 2:
                 cell["low"] = cell["high"] = None
-            cells[cell["k"]] = cell | {"best": cell["mean"] == best.get(cell["k"])}
+            if not pd.isna(cell["mean"]):
+                cells[cell["k"]] = cell | {"best": cell["mean"] == best.get(cell["k"])}
         rows.append(
             {
                 "stage": stage,

@@ -99,10 +99,7 @@ class Record:
         results.write(table, out / "results.parquet")
         for name, part in parts.items():
             results.write(part, out / f"{name}.parquet")
-        # Counts are of the first method of a stage, which an earlier run has scored.
-        counts, counted = self._confusion(rows), self._earlier("confusion.json")
-        methods = counts["methods"] | counted.get("methods", {})
-        self._write("confusion.json", counts | counted | {"methods": methods})
+        self._write("confusion.json", self._confusion(rows))
         self._write("models.json", self._earlier("models.json") | self._models())
         return table
 
@@ -124,28 +121,23 @@ class Record:
         write_text(self._settings.out / name, json.dumps(content, indent=1))
 
     def _confusion(self, rows: Iterable[Row]) -> dict[str, Any]:
-        """Return the counts of each stage and K, summed over subjects and seeds.
-
-        Of several methods of a stage the first, whose name stands under ``methods``: of the
-        teachers the whole group.
-        """
-        counts: dict[str, dict[str, Any]] = {}
-        first: dict[tuple[str, str], list[str]] = {}
-        for row in rows:
-            stage, k = row["result"]["stage"], str(row["result"]["k"])
-            method = [row["result"][name] for name in METHOD]
-            if first.setdefault((stage, k), method) != method:
-                continue
-            by_k = counts.setdefault(stage, {})
-            by_k[k] = by_k.get(k, 0) + np.array(row["confusion"])
-        content: dict[str, Any] = {
-            stage: {k: table.tolist() for k, table in by_k.items()}
-            for stage, by_k in counts.items()
+        """Return the counts of each method and K, summed over subjects and seeds."""
+        counts: dict[tuple[Any, ...], Any] = {
+            tuple(one[name] for name in (*METHOD, "k")): one["windows"]
+            for one in self._earlier("confusion.json").get("counts", ())
         }
-        methods: dict[str, dict[str, str]] = {}
-        for (stage, k), (_, model, loss) in first.items():
-            methods.setdefault(stage, {})[k] = results.named(model, loss)
-        return content | {"methods": methods, "gestures": list(self._dataset.facts.gestures)}
+        fresh: dict[tuple[Any, ...], Any] = {}
+        for row in rows:
+            key = tuple(row["result"][name] for name in (*METHOD, "k"))
+            fresh[key] = fresh.get(key, 0) + np.array(row["confusion"])
+        counts |= {key: table.tolist() for key, table in fresh.items()}
+        return {
+            "gestures": list(self._dataset.facts.gestures),
+            "counts": [
+                dict(zip((*METHOD, "k"), key, strict=True)) | {"windows": table}
+                for key, table in counts.items()
+            ],
+        }
 
     def _models(self) -> dict[str, Any]:
         """Return the operations that each network spends on one window."""

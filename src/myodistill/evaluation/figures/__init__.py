@@ -14,12 +14,13 @@ from myodistill.evaluation.figures.electrodes import rms_map
 from myodistill.evaluation.figures.people import calibration_curve, paired_slopes
 from myodistill.evaluation.figures.significance import critical_difference, hypothesis_heatmap
 from myodistill.evaluation.figures.training import training_curves
-from myodistill.evaluation.headline import leading
+from myodistill.evaluation.headline import cast, leading, method_of
 from myodistill.evaluation.protocol import overview, require_one_protocol
-from myodistill.evaluation.results import STAGES
+from myodistill.evaluation.results import STAGES, named
 from myodistill.evaluation.run import Answers, Method, Run, read_run
 
-_MATRICES = ("finetune", "scratch", "distill", "full", "transfer", "pretrain", "floor", "baseline")
+_ROLES = ("teacher", "control", "student", "classical")
+"""In the order of a row of matrices, of which three fit a page."""
 
 
 def _curve(run: Run) -> list[Picture]:
@@ -35,17 +36,23 @@ def _confusion(run: Run) -> list[Picture]:
         raise DataError(
             "confusion matrices: expected confusion.json in the run folder, there is none"
         )
-    pictures = []
-    for k in sorted({k for by_k in run.confusion.values() for k in by_k}):
-        stages = [stage for stage in _MATRICES if k in run.confusion.get(stage, {})][:3]
-        counts = {_title(run, stage, k): run.confusion[stage][k] for stage in stages}
-        pictures.append(confusion_matrices(counts, run.gestures, k=k))
+    means, pictures = overview(run.results), []
+    for k in sorted({k for by_k in run.confusion.values() for k in by_k} & set(means["k"])):
+        people = cast(means, k)
+        shown = [method_of(people[role]) for role in _ROLES if role in people]
+        counts = {_title(m): run.confusion[m][k] for m in shown if k in run.confusion.get(m, {})}
+        if counts:
+            pictures.append(confusion_matrices(dict([*counts.items()][:3]), run.gestures, k=k))
+    if not pictures:
+        raise DataError(
+            "confusion matrices: expected counts of the methods that were scored, confusion.json "
+            "has none of them; run again"
+        )
     return pictures
 
 
-def _title(run: Run, stage: str, k: int) -> str:
-    model = run.methods.get(stage, {}).get(k)
-    return f"{STAGES[stage]}\n{model}" if model else STAGES[stage]
+def _title(method: Method) -> str:
+    return f"{STAGES[method[0]]}\n{named(*method[1:])}"
 
 
 def _answers(run: Run, k: int) -> dict[Method, list[Answers]]:

@@ -45,6 +45,7 @@ STYLE: Any = {
     "axes.titlelocation": "left",
     "axes.axisbelow": True,
     "text.color": INK,
+    "text.parse_math": False,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
     "xtick.labelcolor": INK,
@@ -135,6 +136,13 @@ class Picture:
     def csv(self) -> str:
         """Return the data as comma-separated text."""
         return self.data.to_csv(index=False)
+
+
+def fitting(name: str, most: int = 28) -> str:
+    """Return a name as it is drawn: in one line, without control characters, cut if it is long."""
+    shown = "".join(c if c.isprintable() else " " for c in name)
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 
 def inches(texts: Sequence[str], size: float) -> list[float]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from myodistill.errors import DataError
-from myodistill.evaluation.figures.canvas import COLUMN, INK, PAGE, Picture, drawn
+from myodistill.evaluation.figures.canvas import COLUMN, INK, PAGE, Picture, drawn, fitting
 
 _NUMBERS_FIT = 12
 _NAMES_FIT = 18
@@ -33,7 +33,7 @@ def confusion_matrices(
     if not counts:
         raise DataError("confusion matrices: expected counts of at least one method, got none")
     matrices = {title: np.asarray(matrix) for title, matrix in counts.items()}
-    n = len(gestures)
+    n, names = len(gestures), [fitting(name) for name in gestures]
     spoken = {title: title.replace("\n", " ") for title in matrices}
     for title, matrix in matrices.items():
         if matrix.shape != (n, n) or matrix.min() < 0:
@@ -47,7 +47,7 @@ def confusion_matrices(
                 f"performed, got {(matrix.sum(axis=1) > 0).sum()}; nothing could be confused"
             )
     named = n <= _NAMES_FIT
-    longest = max(len(name) for name in gestures) if named else 3
+    longest = max(len(name) for name in names) if named else 3
     single = len(matrices) == 1
     wide = COLUMN if single and n <= 12 else PAGE
     side = (wide - (0.25 if n <= _NUMBERS_FIT else 0.75) - 0.055 * longest) / max(len(matrices), 1)
@@ -60,8 +60,8 @@ def confusion_matrices(
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         axes.set_title(title)
         if named:
-            axes.set_xticks(range(n), gestures, rotation=90)
-            axes.set_yticks(range(n), gestures)
+            axes.set_xticks(range(n), names, rotation=90)
+            axes.set_yticks(range(n), names)
         else:
             axes.set_xticks(range(0, n, 5))
             axes.set_yticks(range(0, n, 5))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from myodistill.datasets.recording import Recording
 from myodistill.errors import DataError
-from myodistill.evaluation.figures.canvas import FAINT, PAGE, RULE, Picture, drawn
+from myodistill.evaluation.figures.canvas import FAINT, PAGE, RULE, Picture, drawn, fitting
 from myodistill.signals.filters import apply, design
 
 
@@ -92,7 +92,7 @@ def rms_map(recordings: Sequence[Recording], band: tuple[float, float] | None = 
     image = None
     for axes, gesture in zip(panels, shown, strict=False):
         values = rms[gesture][layout.positions()]
-        axes.set_title(first.gestures[gesture], loc="center", fontsize=7, pad=3)
+        axes.set_title(fitting(first.gestures[gesture], 18), loc="center", fontsize=7, pad=3)
         if isinstance(axes, PolarAxes):
             _petals(axes, values[0], top)
         else:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from myodistill.errors import DataError
 from myodistill.evaluation.figures.canvas import COLUMN, INK, MARKS, PAGE, Picture, drawn
+from myodistill.evaluation.headline import ALONE, cast, leading, method_of
 from myodistill.evaluation.protocol import (
     METRICS,
     method_name,
@@ -21,6 +22,7 @@ from myodistill.evaluation.protocol import (
 from myodistill.evaluation.results import METHOD, interval
 
 _LINES_FIT = 9
+_STEPS, _COLUMNS = ("teacher", "control", "student"), ("teacher", "no_teacher", "distilled")
 
 
 @drawn
@@ -55,9 +57,10 @@ def calibration_curve(
     ]
     methods = len(groups)
     if methods > _LINES_FIT:
-        groups = [
-            max((g for g in groups if g[1] == s), key=_mean) for s in {g[1]: 0 for g in groups}
-        ]
+        kept = {method_name(*method) for k in ks for method in leading(means, k)}
+        kinds = {g[1] for g in groups} - {g[1] for g in groups if g[0] in kept}
+        kept |= {max((g for g in groups if g[1] == s), key=_mean)[0] for s in kinds}
+        groups = [g for g in groups if g[0] in kept]
     groups.sort(key=lambda entry: tuple(-entry[2][["k", "mean"]].iloc[-1]))
     used: dict[str, int] = {}
     for place, (name, stage, group) in enumerate(groups):
@@ -103,7 +106,8 @@ def calibration_curve(
             else "One subject, so there are no intervals."
         )
         + (
-            f" Of {methods} methods the best of each kind is drawn, the data hold all."
+            f" Of {methods} methods those of the headlines and the best of any other kind are "
+            f"drawn; the data hold all."
             if len(groups) < methods
             else ""
         ),
@@ -122,35 +126,36 @@ def paired_slopes(
 
     Args:
         frame: A results table.
-        teacher: Name of the model; the best one if not given.
-        student: Name of the model; the one that is best distilled if not given.
+        teacher: Name of the model; the best one of each K if not given.
+        student: Name of the model; the best distilled one of each K if not given.
         metric: One of the scores of the table.
 
     Raises:
-        DataError: The table is bad, or there is no K at which teacher, undistilled and distilled
-            student were all scored.
+        DataError: The table is bad or of one subject, or there is no K at which teacher,
+            undistilled and distilled student were all scored.
     """
     require_one_protocol(frame, metric)
+    require_same_people(frame)
     means = overview(frame, metric)
     if frame["subject"].nunique() < 2:
         raise DataError(
             "paired slopes: expected at least 2 subjects to see whom distillation helps, got 1"
         )
-    teacher, _ = _best(means, "finetune", "a teacher", teacher)
-    student, loss = _best(means, "distill", "a distilled student", student)
-    steps = [("finetune", teacher, ""), ("scratch", student, ""), ("distill", student, loss)]
-    names = [method_name(*step) for step in steps]
-    mine = frame[_any_of(frame, steps)]
-    scored = mine.groupby("k")["stage"].nunique()
-    tables = {
-        k: subject_scores(mine, k, metric)[names]
-        for k in sorted(int(k) for k in scored.index[scored == len(steps)])
-    }
-    if not tables:
+    casts = {}
+    for k in sorted(int(k) for k in means["k"].unique()):
+        found = cast(means, k, distilled=True, teacher=teacher, student=student)
+        if set(_STEPS) <= set(found):
+            casts[k] = [method_of(found[role]) for role in _STEPS]
+    if not casts:
+        whom = f"a distilled student{f' {student!r}' if student else ''}"
         raise DataError(
-            f"paired slopes: expected a K with all of {', '.join(names)}, there is none; "
-            f"run the student with and without a teacher"
+            f"paired slopes: expected a K with {whom}, the same student without a teacher and a "
+            f"teacher{f' {teacher!r}' if teacher else ''}, there is none"
         )
+    tables = {
+        k: subject_scores(frame, k, metric)[[method_name(*method) for method in methods]]
+        for k, methods in casts.items()
+    }
     figure = Figure(figsize=(COLUMN if len(tables) == 1 else PAGE, 2.6), layout="constrained")
     panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
     rows, said = [], []
@@ -185,37 +190,31 @@ def paired_slopes(
         axes.set_xticks(range(3), [f"{n}\n{m:.1f} %" for n, m in zip(places, middle, strict=True)])
         axes.set_title(f"K={k}: {(gain > 0).sum()} of {len(gain)} gain")
         said.append(f"at K={k} {(gain > 0).sum()} of {len(gain)} subjects gain")
-        rows.append(scores.set_axis(["teacher", "no_teacher", "distilled"], axis=1).assign(k=k))
+        named = {f"of_{role}": str(name) for role, name in zip(_COLUMNS, scores, strict=True)}
+        rows.append(scores.set_axis([*_COLUMNS], axis=1).assign(k=k, **named))
     panels[0].set_ylabel(f"{METRICS[metric]} (%)")
+    drawn_at: dict[str, list[str]] = {}
+    for k, scores in tables.items():
+        drawn_at.setdefault(" – ".join(map(str, scores)), []).append(str(k))
+    who = "; ".join(f"K={', '.join(ks)}: {names}" for names, ks in drawn_at.items())
+    beaten = [str(k) for k in tables if cast(means, k)["student"]["stage"] not in ALONE]
     return Picture(
         "paired-slopes",
         "Whom distillation helps",
         figure,
         pd.concat(rows).reset_index(),
-        f"A line for each subject from teacher {teacher} to student {student} without a teacher to "
-        f"the same student distilled; {', '.join(said)} by distillation.",
-        f"Teacher {teacher}, student {student}. Thin lines are subjects, dashed where distillation "
-        f"lost; the thick line is their mean with its 95 % interval.",
+        f"A line for each subject from the teacher to a student without a teacher to the same "
+        f"student distilled; {', '.join(said)} by distillation.",
+        f"From left to right: {who}. Thin lines are subjects, dashed where distillation lost; the "
+        f"thick line is their mean with its 95 % interval."
+        + (
+            f" At K={', '.join(beaten)} the best student is one without a teacher; the best "
+            f"distilled one is drawn."
+            if beaten and student is None
+            else ""
+        ),
     )
 
 
 def _mean(group: tuple[str, str, pd.DataFrame]) -> float:
     return float(group[2]["mean"].mean())
-
-
-def _any_of(frame: pd.DataFrame, steps: list[tuple[str, str, str]]) -> pd.Series[bool]:
-    methods = frame[METHOD].itertuples(index=False, name=None)
-    return pd.Series([method in steps for method in methods], index=frame.index)
-
-
-def _best(means: pd.DataFrame, stage: str, what: str, model: str | None) -> tuple[str, str]:
-    """Return the model of a stage, or the best one, and the loss that it did best with."""
-    mine = means[means["stage"] == stage]
-    if len(mine) == 0:
-        raise DataError(f"paired slopes: expected {what}, the results have none")
-    if model is not None:
-        mine = mine[mine["model"] == model]
-        if len(mine) == 0:
-            raise DataError(f"paired slopes: expected {what} '{model}', the results have none")
-    over_k = mine.groupby(["model", "loss"])["mean"].mean().nlargest(1).reset_index()
-    return str(over_k["model"].iloc[0]), str(over_k["loss"].iloc[0])

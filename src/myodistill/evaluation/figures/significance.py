@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 
 from myodistill.evaluation.figures.canvas import FAINT, INK, PAGE, Picture, drawn, inches
 from myodistill.evaluation.protocol import subject_scores, usual_k
+from myodistill.evaluation.rendering import signed
 from myodistill.evaluation.statistics import compare, friedman
 
 _DIVERGING = LinearSegmentedColormap.from_list(
@@ -57,7 +58,7 @@ def hypothesis_heatmap(
         if row.significant:
             square.set(edgecolor=INK, linewidth=1.1)
         if n <= _NUMBERS_FIT:
-            text = f"{effect:+.2f}".replace("-", "−")
+            text = signed(effect, 2)
             axes.text(
                 left,
                 down,
