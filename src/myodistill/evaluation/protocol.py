@@ -218,19 +218,3 @@ def usual_k(frame: pd.DataFrame) -> int:
         raise DataError("results: expected at least one score, the table is empty")
     ks = sorted(int(k) for k in frame["k"].unique())
     return next((k for k in ks if k > 0), ks[0])
-
-
-def at_chance(frame: pd.DataFrame, gestures: int) -> pd.DataFrame:
-    """Return the rows of a results table that are no better than guessing.
-
-    Their balanced accuracy is above one in ``gestures`` by less than two standard deviations of
-    guesses over as many windows. Windows overlap, so that more rows may be no better than chance.
-
-    Args:
-        frame: A results table.
-        gestures: How many there are to tell apart.
-    """
-    chance = 1 / gestures
-    noise = np.sqrt(chance * (1 - chance) / frame["windows"].clip(lower=1))
-    lost: pd.DataFrame = frame[frame["balanced_accuracy"] <= chance + 2 * noise]
-    return lost

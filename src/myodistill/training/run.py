@@ -81,18 +81,14 @@ def execute(
 def _warn_of_chance(table: pd.DataFrame, gestures: int) -> None:
     """Say in one line which networks are no better than chance."""
     networks = table[~table["stage"].isin(CLASSICAL_STAGES)]
-    if len(lost := at_chance(networks, gestures)):
-        row = lost.iloc[0]
+    for row in at_chance(networks, gestures).to_dict("records") if len(networks) else ():
         _log.warning(
-            "warning: %d of %d scores of networks are no better than chance (%.1f %%), first "
-            "%s of %s at K=%d, seed %d; look at the learning rates",
-            len(lost),
-            len(networks),
-            100 / gestures,
+            "warning: %s at K=%d is no better than chance (balanced accuracy %.1f %%, guessing "
+            "%.1f %%); look at the learning rates",
             method_name(row["stage"], row["model"], row["loss"]),
-            row["subject"],
             row["k"],
-            row["seed"],
+            100 * row["balanced_accuracy"],
+            100 * row["chance"],
         )
 
 
