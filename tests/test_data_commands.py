@@ -20,7 +20,7 @@ from myodistill.cli_data import data as app
 from myodistill.datasets.arrays import read_arrays
 from myodistill.datasets.bids import read_tsv
 from myodistill.datasets.catalogue import open_dataset
-from myodistill.datasets.described import Description, read_description
+from myodistill.datasets.description import Description, read_description
 from myodistill.datasets.foreign import read_edf, read_mat, read_numbers, read_wfdb
 from myodistill.datasets.inspect import draft
 from myodistill.datasets.threedc import ThreeDC
@@ -66,6 +66,27 @@ def test_inspect_shows_and_draws(data: Path) -> None:
         run("inspect", "3dc", "--gesture", "wave")
     with pytest.raises(DataError, match="did you mean 3dc"):
         run("inspect", "3dd")
+
+
+def test_inspect_prints_any_words_and_opens_a_store(data: Path) -> None:
+    from test_loaders import write_described
+
+    path = write_described(data, ".npz")
+    path.write_text(path.read_text() + "title: '[/x] :smile: [red]mine'\n")
+    assert "[/x] :smile: [red]mine: 2 people" in run("inspect", str(path))
+    store = run("prepare", str(path), "--out", "p", "--raw").split(":")[0]
+    assert "[/x] :smile: [red]mine: 2 people" in run("inspect", store)
+    with pytest.raises(DataError, match="unknown dataset"):
+        run("inspect", "x" * 5000)
+    with pytest.raises(DataError, match=r"only: expected a regular expression, got '\['"):
+        run("fetch", "3dc", "--only", "[")
+
+
+def test_the_draft_quotes_what_yaml_would_read_otherwise(tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", **{"no": np.arange(900) % 2, "a: b": np.zeros((900, 4))})
+    values = yaml.safe_load(draft(tmp_path / "w.npz"))
+    assert (values["signal"], values["labels"]) == ("a: b", "no")
+    Description.model_validate(values)
 
 
 def test_prepare_command(data: Path) -> None:

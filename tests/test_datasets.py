@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from conftest import write_myo, write_threedc
 
 from myodistill.datasets.catalogue import open_dataset
 from myodistill.datasets.recording import Annotation, Electrodes, Recording, grid, ring
+from myodistill.datasets.threedc import ThreeDC
 from myodistill.datasets.trees import natural
 from myodistill.errors import DataError
 
@@ -178,8 +180,42 @@ def test_electrodes_hold_each_channel_once() -> None:
         Electrodes("ring", 1, 0)
 
 
+@pytest.mark.parametrize(
+    "name", ["../x", "/x", "a/b", "..", "", "x" * 101, "a\nb", "\ud800", "é" * 101]
+)
+def test_recordings_bear_names_that_can_be_folders(name: str) -> None:
+    signal = np.random.default_rng(0).standard_normal((10, 2)).astype(np.float32)
+    one = Recording("s", "a", signal, 1000.0, ring(2), ("x", "y"), ())
+    for change in ({"subject": name}, {"session": name}):
+        with pytest.raises(DataError, match=r"expected a name of 1 to 100") as caught:
+            replace(one, **change)
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "../x"}, "dataset: expected a name"),
+        ({"test_sessions": ("train",)}, "never calibrate"),
+        ({"test_sessions": ("test", "test")}, "scored once each"),
+        ({"test_sessions": ("Train",)}, "differ in more than case"),
+        ({"sampling_rate": float("nan")}, "expected a rate in Hz"),
+        ({"passband": (20.0, 501.0)}, "Nyquist frequency, 500 Hz"),
+        ({"passband": (400.0, 20.0)}, "0 < low < high"),
+        ({"step": 0}, "at least 1 sample, step"),
+        ({"gestures": ("a", "a")}, "names of their own"),
+    ],
+)
+def test_facts_that_no_run_can_use(change: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        replace(ThreeDC.facts, **change)
+
+
 def test_natural_order() -> None:
     assert sorted(["Male10", "Male2", "Female1"], key=natural) == ["Female1", "Male2", "Male10"]
+    # Digits that are no numbers, more of them than int() takes, and one number written twice.
+    for names in (["²", "2", "x³"], ["9" * 5000, "1"], ["1", "01", "١"], ["", "a", "a1", "a1b2"]):
+        assert sorted(names, key=natural) == sorted({*names}, key=natural)
 
 
 @pytest.mark.real

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_loaders import fits_the_protocol, write_described
 
+from myodistill.config import Settings
 from myodistill.datasets.catalogue import facts_of, open_dataset
 from myodistill.datasets.dataset import Facts
 from myodistill.datasets.description import read_description
+from myodistill.deploy.bundle import Bundle
+from myodistill.deploy.onnx import unit
 from myodistill.errors import DataError
+from myodistill.evaluation.figures import draw
+from myodistill.evaluation.run import read_run
+from myodistill.training.run import execute
 
 BASE: dict[str, Any] = {
     "files": "all.npz",
@@ -41,11 +48,15 @@ def described(folder: Path, **changes: object) -> str:
     return str(path)
 
 
+def every_recording(name: str) -> None:
+    dataset = open_dataset(name)
+    for subject in dataset.subjects():
+        dataset.recordings(subject)
+
+
 def refused(name: str) -> str:
     with pytest.raises(DataError) as caught:
-        dataset = open_dataset(name)
-        for subject in dataset.subjects():
-            dataset.recordings(subject)
+        every_recording(name)
     line = str(caught.value)
     assert "\n" not in line
     assert len(line) < 600
@@ -228,7 +239,7 @@ def test_every_key_is_checked(tmp_path: Path, changes: dict[str, object], messag
 
 def test_a_few_lines_of_yaml_do_not_stand_for_gigabytes(tmp_path: Path) -> None:
     lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
-    lines += [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi")]
+    lines += [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefghi")]
     (tmp_path / "mine.yaml").write_text("\n".join([*lines, "unit: *i", "files: [*i]"]))
     assert "mine.yaml: " in refused(str(tmp_path / "mine.yaml"))
 
@@ -247,11 +258,13 @@ def test_any_value_of_any_key_is_taken_or_one_line(
     folder = tmp_path_factory.mktemp("any")
     path = folder / "mine.yaml"
     path.write_text(yaml.safe_dump(BASE | {key: value}), encoding="utf-8")
+    line = ""
     try:
         read_description(path)
     except DataError as error:
-        assert "\n" not in str(error)
-        assert len(str(error)) < 400
+        line = str(error)
+    assert "\n" not in line
+    assert len(line) < 400
     shutil.rmtree(folder)
 
 
@@ -326,3 +339,31 @@ def test_the_catalogue_keeps_its_names(tmp_path: Path) -> None:
 def test_names_that_are_no_path(name: str) -> None:
     with pytest.raises(DataError, match="unknown dataset"):
         open_dataset(name)
+
+
+def test_a_run_on_a_dataset_of_ones_own_knows_its_unit_and_draws_it(tmp_path: Path) -> None:
+    # Two sessions in one file a person; the name is one of the catalogue's.
+    for subject in ("anna", "bert"):
+        for day in (1, 2):
+            x, y = layouts.noise(800, 4, day), np.tile(np.repeat([0, 1], 200), 2)
+            turn = np.repeat([1, 2], 400)
+            np.savez(tmp_path / f"{subject}-{day}.npz", x=x, y=y, turn=turn)
+    changes = {"files": "{subject}-{session}.npz", "subjects_of": "absent", "unit": "mV"}
+    path = Path(described(tmp_path, **changes)).rename(tmp_path / "3dc.yaml")
+    out, one = tmp_path / "run", {"num_epochs": 1}
+    execute(
+        Settings(
+            dataset=str(path), out=out, fold=(1,), k=(1,), student_model=("log-power-10k",),
+            pretrain=one, pretrain_student=one, finetune=one, distill=one,
+        )
+    )  # fmt: skip
+    run = read_run(out)
+    assert run.facts == open_dataset(str(path)).facts
+    (picture,) = draw("rms-map", run)
+    assert set(picture.data["unit"]) == {"mV"}
+    bundles = [Bundle.load(file.parent) for file in out.glob("fold-1/seed-*/*/k-1/*/record.json")]
+    assert bundles
+    assert {unit(bundle) for bundle in bundles} == {"mV"}
+    (out / "facts.json").write_text('{"name": 3}')
+    with pytest.raises(DataError, match="facts"):
+        draw("rms-map", read_run(out))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import struct
+import tracemalloc
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
+from myodistill.datasets.arrays import read_arrays
 from myodistill.datasets.catalogue import open_dataset
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Recording
@@ -348,6 +352,107 @@ def test_zip_bomb(tmp_path: Path) -> None:
         archive.writestr("bomb.dat", bytes(80 * 2**20))
     with pytest.raises(DataError, match=r"'bomb.dat' claims to unpack from \d+ to \d+ bytes"):
         list_files(path)
+
+
+def test_zip_with_a_link_or_an_unbounded_packing(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        link = zipfile.ZipInfo("a.csv")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(DataError, match=r"x\.zip: expected files, 'a\.csv' is a link"):
+        list_files(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.csv", "1,2")
+    with pytest.raises(DataError, match=r"'a\.csv' is packed in another way"):
+        list_files(path)
+
+
+def test_zip_member_that_is_longer_than_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.csv", bytes(30 * 2**20))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(struct.pack("<I", 30 * 2**20), struct.pack("<I", 100)))
+    (file,) = list_files(path)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"expected an intact 'a\.csv'"):
+        file.read()
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat", ".h5"])
+def test_small_file_that_unpacks_to_far_too_much(tmp_path: Path, suffix: str) -> None:
+    path, zeros = tmp_path / f"bomb{suffix}", np.zeros((2**20, 40))
+    if suffix == ".npz":
+        np.savez_compressed(path, x=zeros)
+    elif suffix == ".mat":
+        savemat(path, {"x": zeros}, do_compression=True)
+    else:
+        with h5py.File(path, "w") as archive:
+            archive.create_dataset("x", data=zeros, compression="gzip")
+    assert path.stat().st_size < 2 * 2**20
+    (file,) = list_files(tmp_path)
+    with pytest.raises(DataError, match=f"bomb{suffix}") as caught:
+        read_arrays(file)
+    assert "MemoryError" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_hdf5_chunk_that_inflates_to_more_than_its_size(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.h5"
+    with h5py.File(path, "w") as archive:
+        x = archive.create_dataset("x", (64,), "f8", chunks=(64,), compression="gzip")
+        x.id.write_direct_chunk((0,), zlib.compress(bytes(300 * 2**20)))
+    (file,) = list_files(tmp_path)
+    with pytest.raises(
+        DataError, match=r"bomb\.h5: expected an HDF5 file, got: \d+ bytes that unpack"
+    ):
+        read_arrays(file)
+
+
+def test_hdf5_whose_numbers_lie_in_another_file(tmp_path: Path) -> None:
+    (tmp_path / "secret.bin").write_bytes(bytes(range(64)))
+    with h5py.File(tmp_path / "x.h5", "w") as archive:
+        archive.create_dataset(
+            "x", (64,), "u1", external=[(str(tmp_path / "secret.bin"), 0, h5py.h5f.UNLIMITED)]
+        )
+    file = next(one for one in list_files(tmp_path) if one.name == "x.h5")
+    with pytest.raises(DataError, match=r"x\.h5: .*'x' whose numbers lie in another file"):
+        read_arrays(file)
+
+
+def test_labels_that_shrink_to_nothing_are_read(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", x=layouts.noise(1000, 4), y=np.zeros(2**21))
+    (file,) = list_files(tmp_path)
+    assert read_arrays(file)["y"].shape == (2**21,)
+
+
+def test_links_that_leave_the_folder_are_not_followed(tmp_path: Path) -> None:
+    root, other = tmp_path / "mine", tmp_path / "other"
+    root.mkdir()
+    path = write_described(root, ".npz")
+    shutil.copytree(root / "s1", other)
+    shutil.rmtree(root / "s1")
+    (root / "s1").symlink_to(other)
+    with pytest.raises(DataError, match=r"mine/s1: .*a link that leaves it"):
+        open_dataset(str(path))
+    (root / "s1").unlink()
+    (root / "s1").mkdir()
+    for file in other.iterdir():
+        (root / "s1" / file.name).symlink_to(file)
+    with pytest.raises(DataError, match=r"mine/s1/day1_r1\.npz: .*a link that leaves it"):
+        open_dataset(str(path)).recordings("1")
+    # Links within the folder, as git-annex makes them, are files like others.
+    other.rename(root / "objects")
+    for file in (root / "s1").iterdir():
+        file.unlink()
+        file.symlink_to(root / "objects" / file.name)
+    assert len(open_dataset(str(path)).recordings("1")) == 4
+    (root / "s3.zip").symlink_to(tmp_path / "elsewhere.zip")
+    with pytest.raises(DataError, match=r"s3\.zip: .*a link that leaves it"):
+        open_dataset(str(path))
 
 
 def test_flat_channel_is_refused_or_filled_in(data: Path) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import write_myo, write_threedc
 
@@ -13,7 +19,7 @@ from myodistill.datasets.quality import bad_channels, fill_in, neighbours
 from myodistill.datasets.recording import Annotation, Recording, grid, ring
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.datasets.threedc import ThreeDC
-from myodistill.errors import DataError
+from myodistill.errors import DataError, OutputError, SettingsError
 from myodistill.models.classical import in_band
 from myodistill.signals import store as stores
 from myodistill.signals.filters import apply, design
@@ -91,6 +97,139 @@ def test_interrupted_run_goes_on_and_nothing_half_written_is_used(
     assert done == ["Participant1", "Participant2", "died", "Participant3"]
     assert len(store.signal) == 3 * 88 * 100
     assert [p.name for p in (data / "out").iterdir()] == [store.folder.name]
+
+
+@pytest.mark.parametrize("room", [3000, 8 * 10**5])
+def test_full_disk_is_one_line_and_leaves_nothing_half_written(data: Path, room: int) -> None:
+    """With room for nothing, and for the people but not for all of them together."""
+    write_threedc(data, subjects=3, samples=200)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(OutputError, match="expected to write there") as caught:
+            prepare("3dc", data / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "None" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    (parts,) = (data / "out").iterdir()
+    assert [p.name for p in sorted(parts.iterdir())] == ([] if room < 10**5 else ["0", "1", "2"])
+    store = prepare("3dc", data / "out")
+    assert len(store.signal) == 3 * 88 * 200
+    assert [p.name for p in (data / "out").iterdir()] == [store.folder.name]
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from myodistill.signals import store
+real = store.{where}
+def dies(*arguments):
+    real(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+store.{where} = dies
+store.prepare("3dc", Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("where", ["_write_signal", "_assemble"])
+def test_killed_while_it_writes(data: Path, where: str) -> None:
+    write_threedc(data, subjects=2, samples=100)
+    command = [sys.executable, "-c", _KILLED.format(where=where), str(data / "out")]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == -9
+    (left,) = (data / "out").iterdir()
+    assert left.name.startswith(".")
+    store = prepare("3dc", data / "out")
+    assert [p.name for p in (data / "out").iterdir()] == [store.folder.name]
+
+
+def test_a_killed_process_is_one_line(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pool:
+        def __init__(self, *_: object, **__: object) -> None: ...
+        def __enter__(self) -> Pool:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def submit(self, *_: object) -> Future[None]:
+            future: Future[None] = Future()
+            future.set_exception(BrokenProcessPool("killed"))
+            return future
+
+    write_threedc(data, subjects=2, samples=100)
+    monkeypatch.setattr(stores, "ProcessPoolExecutor", Pool)
+    with pytest.raises(OutputError, match="fewer --processes"):
+        prepare("3dc", data / "out", processes=2)
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "message"),
+    [
+        ("recordings", {"subject": "../../x"}, "subject: expected a name"),
+        ("recordings", {"begin": 5}, "do not fill"),
+        ("recordings", {"end": "x"}, "recordings.parquet with columns"),
+        ("annotations", {"stop": 10**9}, "outside their recording"),
+        ("annotations", {"start": -1}, "outside their recording"),
+        ("annotations", {"recording": 10**6}, "annotations of no recording"),
+        ("annotations", {"subject": "Participant9"}, "subject of another recording"),
+        ("annotations", {"gesture": 0.5}, "annotations.parquet with columns"),
+    ],
+)
+def test_tables_of_a_store_are_checked(
+    data: Path, table: str, change: dict[str, object], message: str
+) -> None:
+    write_threedc(data, subjects=1, samples=100)
+    folder = prepare("3dc", data / "out").folder
+    values = pd.read_parquet(folder / f"{table}.parquet").assign(**change)
+    values.to_parquet(folder / f"{table}.parquet")
+    with pytest.raises(DataError, match=message) as caught:
+        open_dataset(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_of_a_million_million_rows_is_not_read(data: Path) -> None:
+    write_threedc(data, subjects=1, samples=100)
+    folder = prepare("3dc", data / "out").folder
+    path = folder / "annotations.parquet"
+    pd.DataFrame({"subject": ["a"] * (2 * 10**7)}, dtype="category").to_parquet(path)
+    assert path.stat().st_size < 10**6
+    with pytest.raises(DataError, match="of 20000000 rows"):
+        open_dataset(str(folder))
+
+
+def test_stores_that_differ_in_the_middle_are_told_apart(data: Path, tmp_path: Path) -> None:
+    write_threedc(data, subjects=1, samples=100)
+    folder = prepare("3dc", tmp_path / "raw").folder
+    first = open_dataset(str(folder)).identity()
+    path = folder / "annotations.parquet"
+    notes = pd.read_parquet(path)
+    notes.loc[len(notes) // 2, "gesture"] = 0
+    notes.to_parquet(path)
+    assert open_dataset(str(folder)).identity() != first
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sampling_rate": float("nan")},
+        {"sampling_rate": -1.0},
+        {"sampling_rate": 1e12},
+        {"passband": (400.0, 20.0)},
+        {"passband": (20.0, float("inf"))},
+        {"mains": float("nan")},
+    ],
+)
+def test_preparations_that_make_no_sense(wrong: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match="expected"):
+        Preparation(**wrong)
+
+
+def test_people_are_looked_up_before_anybody_is_prepared(data: Path) -> None:
+    write_threedc(data, subjects=2, samples=100)
+    with pytest.raises(DataError, match="unknown subject 'Participant3'"):
+        prepare("3dc", data / "out", subjects=["Participant1", "Participant3"])
+    assert not (data / "out").exists()
+    store = prepare("3dc", data / "out", subjects=["Participant1", "Participant1"])
+    assert len(store.recordings) == 88
 
 
 def test_processes_make_the_same_store(data: Path) -> None:

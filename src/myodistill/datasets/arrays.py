@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from myodistill.datasets.foreign import Array, guarded, read_hdf5, read_mat
-from myodistill.datasets.limits import check_member, require_sane
+from myodistill.datasets.limits import check_packing, require_sane
 from myodistill.datasets.trees import File
 from myodistill.errors import DataError, shown
 
@@ -32,7 +32,7 @@ def read_arrays(file: File) -> dict[str, Array]:
                 return {"": loaded}
             members = loaded.zip.infolist()
             for member in members:
-                check_member(file.place, member)
+                check_packing(file.place, member)
             require_sane(file.place, "it", len(content), sum(one.file_size for one in members))
             return {name: loaded[name] for name in loaded.files}
 

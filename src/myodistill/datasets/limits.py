@@ -105,15 +105,20 @@ def check_member(place: object, member: zipfile.ZipInfo) -> None:
         raise DataError(
             f"{place}: expected files, {said} is a link; pack what it points to instead"
         )
-    if member.compress_type not in _KINDS:
+    check_packing(place, member)
+
+
+def check_packing(place: object, member: zipfile.ZipInfo) -> None:
+    """Refuse a zip member that Python unpacks without an upper bound.
+
+    Raises:
+        DataError: It is neither stored nor deflated.
+    """
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataError(
-            f"{place}: expected members that are stored or deflated, {said} is packed in another "
-            f"way; unpack the archive into a folder"
+            f"{place}: expected members that are stored or deflated, {shown(member.filename)} is "
+            f"packed in another way; unpack the archive into a folder"
         )
-
-
-# Python's zipfile unpacks the other kinds without an upper bound.
-_KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

@@ -49,9 +49,9 @@ def read_store(folder: Path) -> StoreFiles:
             raise KeyError("facts")
         if signal.ndim != 2 or signal.dtype != np.float32:
             raise ValueError(f"signal.npy of shape {signal.shape} and {signal.dtype}")
-        _require_within(len(signal), recordings, annotations)
         plain_names("subject", recordings["subject"].unique())
         plain_names("session", recordings["session"].unique())
+        _require_within(len(signal), recordings, annotations)
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise DataError(
