@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from reprlib import Repr
 
 
 class MyoDistillError(Exception):
@@ -58,3 +59,41 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
     return f"unknown {kind} '{name}': {hint}"
+
+
+def shown(value: object, length: int = 80) -> str:
+    """Return a value as a message may echo it: its ``repr`` on one line, cut to ``length``.
+
+    Args:
+        value: Anything that came from a user or a file.
+        length: Most characters of the answer.
+    """
+    if isinstance(value, str | bytes):
+        value = value[: length + 1]
+    try:
+        text = repr(value) if isinstance(value, str | bytes) else _SHORT.repr(value)
+    except Exception:  # whatever a foreign __repr__ throws
+        text = f"a {type(value).__name__}"
+    return one_line(text, length)
+
+
+def one_line(text: str, length: int = 120) -> str:
+    """Return text, such as another library's complaint, on one line and cut to ``length``."""
+    head = " ".join(text[: 4 * length].split())
+    safe = "".join(char if char.isprintable() else "?" for char in head)
+    return safe if len(safe) <= length else f"{safe[: length - 3]}..."
+
+
+class _Short(Repr):
+    """``repr`` that does not go all the way through what is nested, long or huge."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict = 3, 8, 8, 8
+        self.maxstring = self.maxother = 90
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() <= 128 else f"a number of {x.bit_length()} bits"
+
+
+_SHORT = _Short()
