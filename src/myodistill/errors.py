@@ -6,9 +6,12 @@ keeps its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from reprlib import Repr
+from typing import NoReturn
 
 
 class MyoDistillError(Exception):
@@ -56,9 +59,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
         known: The names that exist.
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    near = get_close_matches(name[:80], names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return f"unknown {kind} '{name}': {hint}"
+    return f"unknown {kind} {shown(name)}: {one_line(hint, 260)}"
 
 
 def shown(value: object, length: int = 80) -> str:
@@ -97,3 +100,66 @@ class _Short(Repr):
 
 
 _SHORT = _Short()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a file should be, for the message if it is not.
+
+    Attributes:
+        expected: Noun phrase: ``"the settings of a run"``.
+        error: Raised if it is something else.
+        advice: What to do then, as ``"run again"``; may be empty.
+        named: What the file is called in the message, if not by its path.
+    """
+
+    expected: str
+    error: type[MyoDistillError] = DataError
+    advice: str = ""
+    named: str = ""
+
+    @contextmanager
+    def reading(self, place: object) -> Iterator[None]:
+        """Turn whatever a parser throws in the block into one line.
+
+        Args:
+            place: File, or name of the part of one.
+        """
+        try:
+            yield
+        except MyoDistillError:
+            raise
+        except OSError as error:
+            self.refuse(place, error.strerror or _reason(error), error)
+        except Exception as error:  # a parser may throw anything on bad bytes
+            self.refuse(place, _reason(error), error)
+
+    def refuse(self, place: object, reason: str, cause: Exception | None = None) -> NoReturn:
+        """Raise the error for ``place``.
+
+        Args:
+            place: File, or name of the part of one.
+            reason: What came instead.
+            cause: The parser's own error.
+        """
+        line = f"{_name(self.named or place)}: expected {self.expected}, got: "
+        line += one_line(reason, 240) + (f"; {self.advice}" if self.advice else "")
+        raise self.error(line) from cause
+
+
+def _name(place: object) -> str:
+    text = str(place)
+    return one_line(text if len(text) <= 160 else f"...{text[-157:]}", 160)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "too many levels within each other"
+    if isinstance(error, MemoryError):
+        return "more than the memory holds"
+    if isinstance(error, UnicodeDecodeError):
+        return f"bytes that are no text in UTF-8, at {error.start}"
+    if isinstance(error, UnicodeEncodeError):
+        return "half of a character"
+    text = str(error)[:2000].strip()
+    return text or f"what it cannot be read as ({type(error).__name__})"

@@ -17,17 +17,20 @@ import pandas as pd
 from myodistill import __version__
 from myodistill.config import Settings
 from myodistill.datasets.dataset import Dataset
-from myodistill.errors import SettingsError
+from myodistill.errors import SettingsError, Wanted, shown
 from myodistill.evaluation import results
 from myodistill.evaluation.protocol import require_one_protocol
-from myodistill.evaluation.results import METHOD, Result
+from myodistill.evaluation.results import METHOD, WHOSE, Result
 from myodistill.files import write_text
 from myodistill.models.classical import CLASSICAL
 from myodistill.models.complexity import complexity
+from myodistill.readers import read_json
 from myodistill.splits import Split
 from myodistill.training.work import Row
 
 _ROW = [*METHOD, "fold", "subject", "k", "seed"]
+_WHOSE = {**WHOSE, "fold": "integer"}
+_WANTED = Wanted("what an earlier run left", advice="remove the folder and run again")
 
 
 class Record:
@@ -54,10 +57,10 @@ class Record:
         out, settings = self._settings.out, json.loads(self._settings.model_dump_json())
         if self._add:
             earlier = self._earlier("settings.json")
-            if earlier["dataset"] != settings["dataset"]:
+            if earlier.get("dataset") != settings["dataset"]:
                 raise SettingsError(
                     f"out: expected a run on {settings['dataset']} in {out}, there is one on "
-                    f"{earlier['dataset']}; choose another folder with --out"
+                    f"{shown(earlier.get('dataset'))}; choose another folder with --out"
                 )
             names = [*earlier.get("baseline", ()), *settings["baseline"]]
             settings = earlier | {"baseline": list(dict.fromkeys(names))}
@@ -77,7 +80,8 @@ class Record:
             require_one_protocol(table)
             for name, part in parts.items():
                 if (out / f"{name}.parquet").is_file():
-                    parts[name] = _over(pd.read_parquet(out / f"{name}.parquet"), part)
+                    earlier = results.read_rows(out / f"{name}.parquet", _WANTED, _WHOSE)
+                    parts[name] = _over(earlier, part)
         results.write(table, out / "results.parquet")
         for name, part in parts.items():
             results.write(part, out / f"{name}.parquet")
@@ -96,7 +100,7 @@ class Record:
         path = self._settings.out / name
         if not self._add or not path.is_file():
             return {}
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return read_json(path, _WANTED)
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         write_text(self._settings.out / name, json.dumps(content, indent=1))
