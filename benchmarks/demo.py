@@ -11,14 +11,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from myodistill.config import make_settings, read_yaml
+from myodistill.config import make_settings, read_settings
 from myodistill.evaluation.results import markdown
 from myodistill.training.run import execute
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        values = read_yaml(Path(__file__).parents[1] / "examples" / "demo.yaml")
+        values = read_settings(Path(__file__).parents[1] / "examples" / "demo.yaml")
         begin = time.perf_counter()
         table = execute(make_settings({**values, "out": folder}))
         seconds = time.perf_counter() - begin

@@ -170,7 +170,7 @@ BAD = {
     ),
     "no number": (lambda f: f.assign(accuracy=float("nan")), "score (accuracy) in every row"),
     "twice": (lambda f: pd.concat([f, f.iloc[:1]]), "expected each score once"),
-    "old table": (lambda f: f.drop(columns="loss"), "there is no loss"),
+    "old table": (lambda f: f.drop(columns="loss"), "no column loss"),
 }
 
 
@@ -201,4 +201,4 @@ def test_one_subject_and_a_missing_method_say_what_cannot_be_drawn(
         path.unlink()
     for name in ("confidence", "abstention"):
         assert called(monkeypatch, "figure", name, str(run)) == 2
-        assert "is missing or damaged; a report over" in capsys.readouterr().err
+        assert "got: No such file or directory; a report over" in capsys.readouterr().err

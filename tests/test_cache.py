@@ -233,7 +233,7 @@ def test_batch_norm_takes_a_persons_statistics() -> None:
     ("change", "message"),
     [
         ({"loss": ["distt"]}, "unknown loss 'distt': did you mean dist"),
-        ({"views": 0}, "views: expected 1 or more, fresh or clean, got 0"),
+        ({"views": 0}, "views: expected 1 to 9999, fresh or clean, got 0"),
         ({"temp": 0}, "temp: expected greater than 0, got 0"),
         ({"alpha": 1.5}, "alpha: expected less than or equal to 1, got 1.5"),
         ({"loss": ["hint"], "augmentation": {"mixup": 0.3}}, "a loss over logits with"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from myodistill.config import Settings, make_settings, read_yaml
+from myodistill.config import Settings, make_settings, read_settings
 from myodistill.datasets import catalogue
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.errors import SettingsError
@@ -59,7 +59,7 @@ def test_both_get_the_same_budget_and_a_search_goes_on(
     assert [one.taught for one in found] == [True, False]
     assert all(one.accuracy >= one.usual > 0 for one in found)
     assert len(said) == 6
-    again = make_settings(read_yaml(found[0].path))
+    again = make_settings(read_settings(found[0].path))
     assert again == found[0].settings.model_copy(update={"out": again.out, "trials": again.trials})
     with sqlite3.connect(settings.out / "tune.db") as file:
         assert file.execute("select count(*) from trials").fetchone() == (6,)

@@ -15,15 +15,16 @@ from rich.console import Console
 
 from myodistill import cli_deploy
 from myodistill.cli_data import data
-from myodistill.config import Settings, make_settings, read_yaml
+from myodistill.config import Settings, make_settings, read_settings
 from myodistill.datasets.catalogue import open_dataset
 from myodistill.deploy import targets
-from myodistill.errors import MyoDistillError
+from myodistill.errors import MyoDistillError, SettingsError, Wanted, shown
 from myodistill.evaluation import results
 from myodistill.evaluation.figures import draw
 from myodistill.evaluation.protocol import STUDENTS, at_chance, require_one_protocol
 from myodistill.evaluation.report import report
 from myodistill.models import verification
+from myodistill.readers import read_json
 from myodistill.training import tuning
 from myodistill.training.run import execute
 from myodistill.training.study import carry_out, read_study
@@ -40,6 +41,8 @@ app.add_typer(evaluate, name="evaluate")
 app.add_typer(data, name="data")
 
 console = Console()
+
+_SETTINGS = Wanted("the settings of a run", SettingsError, "choose another folder with --out")
 
 _SECTIONS = tuple(
     name
@@ -86,7 +89,7 @@ def command(
 
     def register(function: Callable[[Settings], None]) -> Callable[[Settings], None]:
         def call(config: Path | None, **given: str | None) -> None:
-            values = read_yaml(config) if config is not None else {}
+            values = read_settings(config) if config is not None else {}
             if argument and config is None and given[places["out"]] is not None:
                 values = _of_run(Path(str(given[places["out"]])))
             for key, text in zip(options, given.values(), strict=True):
@@ -154,13 +157,15 @@ def _help(description: str | None, default: object, annotation: Any) -> str:
 def _of_run(folder: Path) -> dict[str, Any]:
     """Return the settings of a run, none if there is no run."""
     path = folder / "settings.json"
-    return read_yaml(path) | {"baseline": ()} if path.is_file() else {}
+    return read_json(path, _SETTINGS) | {"baseline": ()} if path.exists() else {}
 
 
 def _put(values: dict[str, Any], key: str, text: str) -> None:
     *path, last = key.split(".")
     for part in path:
         values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"{part}: expected options below it, got {shown(values)}")
     values[last] = text
 
 

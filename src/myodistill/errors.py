@@ -6,9 +6,12 @@ keeps its traceback.
 
 from __future__ import annotations
 
-import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
+from reprlib import Repr
+from typing import NoReturn
 
 
 class MyoDistillError(Exception):
@@ -51,19 +54,6 @@ class ToolError(MyoDistillError):
     """A program that is needed is not on this machine, or fails."""
 
 
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
-
-
-def shown(value: object) -> str:
-    """Return a value from outside as a message may quote it: one line, at most 80 characters.
-
-    Nested values are cut before they are written out, as a few lines of YAML can stand for
-    gigabytes.
-    """
-    return " ".join(_SHORT.repr(value).split())[:80]
-
-
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the line for an unknown name, with the nearest known names as a suggestion.
 
@@ -73,6 +63,107 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
         known: The names that exist.
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    near = get_close_matches(name[:80], names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return f"unknown {kind} {shown(name)}: {hint}"
+    return f"unknown {kind} {shown(name)}: {one_line(hint, 260)}"
+
+
+def shown(value: object, length: int = 80) -> str:
+    """Return a value as a message may echo it: its ``repr`` on one line, cut to ``length``.
+
+    Args:
+        value: Anything that came from a user or a file.
+        length: Most characters of the answer.
+    """
+    if isinstance(value, str | bytes):
+        value = value[: length + 1]
+    try:
+        text = repr(value) if isinstance(value, str | bytes) else _SHORT.repr(value)
+    except Exception:  # whatever a foreign __repr__ throws
+        text = f"a {type(value).__name__}"
+    return one_line(text, length)
+
+
+def one_line(text: str, length: int = 120) -> str:
+    """Return text, such as another library's complaint, on one line and cut to ``length``."""
+    head = " ".join(text[: 4 * length].split())
+    safe = "".join(char if char.isprintable() else "?" for char in head)
+    return safe if len(safe) <= length else f"{safe[: length - 3]}..."
+
+
+class _Short(Repr):
+    """``repr`` that does not go all the way through what is nested, long or huge."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict = 3, 8, 8, 8
+        self.maxstring = self.maxother = 90
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() <= 128 else f"a number of {x.bit_length()} bits"
+
+
+_SHORT = _Short()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a file should be, for the message if it is not.
+
+    Attributes:
+        expected: Noun phrase: ``"the settings of a run"``.
+        error: Raised if it is something else.
+        advice: What to do then, as ``"run again"``; may be empty.
+        named: What the file is called in the message, if not by its path.
+    """
+
+    expected: str
+    error: type[MyoDistillError] = DataError
+    advice: str = ""
+    named: str = ""
+
+    @contextmanager
+    def reading(self, place: object) -> Iterator[None]:
+        """Turn whatever a parser throws in the block into one line.
+
+        Args:
+            place: File, or name of the part of one.
+        """
+        try:
+            yield
+        except MyoDistillError:
+            raise
+        except OSError as error:
+            self.refuse(place, error.strerror or _reason(error), error)
+        except Exception as error:  # a parser may throw anything on bad bytes
+            self.refuse(place, _reason(error), error)
+
+    def refuse(self, place: object, reason: str, cause: Exception | None = None) -> NoReturn:
+        """Raise the error for ``place``.
+
+        Args:
+            place: File, or name of the part of one.
+            reason: What came instead.
+            cause: The parser's own error.
+        """
+        line = f"{_name(self.named or place)}: expected {self.expected}, got: "
+        line += one_line(reason, 240) + (f"; {self.advice}" if self.advice else "")
+        raise self.error(line) from cause
+
+
+def _name(place: object) -> str:
+    text = str(place)
+    return one_line(text if len(text) <= 160 else f"...{text[-157:]}", 160)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "too many levels within each other"
+    if isinstance(error, MemoryError):
+        return "more than the memory holds"
+    if isinstance(error, UnicodeDecodeError):
+        return f"bytes that are no text in UTF-8, at {error.start}"
+    if isinstance(error, UnicodeEncodeError):
+        return "half of a character"
+    text = str(error)[:2000].strip()
+    return text or f"what it cannot be read as ({type(error).__name__})"

@@ -7,15 +7,21 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Repetition
-from myodistill.errors import LeakageError, SettingsError
+from myodistill.errors import LeakageError, SettingsError, Wanted
+from myodistill.readers import read_json
 from myodistill.signals.windows import Indices, Windows
+from myodistill.validation import checked
 
 FOLDS = 5
+_WANTED = Wanted("a split", advice="remove it and run again")
+Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -37,14 +43,16 @@ class Split:
         SettingsError: No session is scored, or something is named twice.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")  # of a split that is read
+
     dataset: str
-    fold: int
-    folds: int
+    fold: Count
+    folds: Count
     pretraining: tuple[str, ...]
     heldout: tuple[str, ...]
     calibration_session: str
     test_sessions: tuple[str, ...]
-    repetitions: int
+    repetitions: Count
 
     def __post_init__(self) -> None:
         if not self.test_sessions:
@@ -85,11 +93,12 @@ class Split:
 
     @classmethod
     def load(cls, path: Path) -> Split:
-        """Read a split that was saved with :meth:`to_json`."""
-        values = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("pretraining", "heldout", "test_sessions"):
-            values[name] = tuple(values[name])
-        return cls(**values)
+        """Read a split that was saved with :meth:`to_json`.
+
+        Raises:
+            DataError: The file cannot be read or is no split.
+        """
+        return checked(TypeAdapter(cls), read_json(path, _WANTED), path, _WANTED)
 
     def calibration(self, subject: str, k: int) -> frozenset[Repetition]:
         """Return the first ``k`` repetitions of the calibration session.

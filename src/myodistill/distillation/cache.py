@@ -7,19 +7,22 @@ views; a file with another card is never used.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from myodistill.config import digest
-from myodistill.errors import CacheError
+from myodistill.errors import CacheError, Wanted, shown
 from myodistill.files import write_bytes
+from myodistill.readers import checksums, parse_json, read_tensors
+
+_WANTED = Wanted(
+    "teacher outputs", CacheError, "remove the file, or pass --refill true to compute it again"
+)
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def remember(
     if path is None:
         return TeacherOutputs(card, logits, features)
     tensors = {"logits": logits} | ({} if features is None else {"features": features})
-    header = {"card": json.dumps(asdict(card)), "sums": json.dumps(_sums(tensors))}
+    header = {"card": json.dumps(asdict(card)), "sums": json.dumps(checksums(tensors))}
     write_bytes(path, save(tensors, header))
     return read(path, card)
 
@@ -138,33 +141,19 @@ def read(path: Path, card: Card) -> TeacherOutputs:
     Raises:
         CacheError: It is damaged, or its card is another one; the line names the difference.
     """
-    advice = "remove it, or pass --refill true to compute it again"
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        found = json.loads(header["card"])
-        sums = json.loads(header["sums"])
-        logits = tensors["logits"]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise CacheError(
-            f"{path}: expected teacher outputs, the file is damaged ({reason}); {advice}"
-        ) from error
+    tensors, header = read_tensors(path, _WANTED)
+    found, sums = (parse_json(header.get(name, ""), path, _WANTED) for name in ("card", "sums"))
+    if not isinstance(found, dict) or "logits" not in tensors:
+        _WANTED.refuse(path, "a file without them")
     for name, wanted in json.loads(json.dumps(asdict(card))).items():
         if found.get(name) != wanted:
             raise CacheError(
-                f"{path}: expected outputs for {name} {wanted}, it was written for "
-                f"{found.get(name)}; {advice}"
+                f"{path}: expected outputs for {name} {shown(wanted)}, it was written for "
+                f"{shown(found.get(name))}; {_WANTED.advice}"
             )
     shape = (len(card.views), card.count, card.gestures)
-    if tuple(logits.shape) != shape or sums != _sums(tensors):
-        raise CacheError(
-            f"{path}: expected outputs of shape {shape} as they were written, the file was "
-            f"altered; {advice}"
-        )
-    return TeacherOutputs(card, logits, tensors.get("features"))
-
-
-def _sums(tensors: dict[str, Tensor]) -> dict[str, int]:
-    return {name: zlib.crc32(value.contiguous().numpy().data) for name, value in tensors.items()}
+    features = tensors.get("features")
+    fits = tensors["logits"].shape == shape and (features is not None) == card.features
+    if not fits or sums != checksums(tensors):
+        _WANTED.refuse(path, f"a file that was altered, expected the shape {shape}")
+    return TeacherOutputs(card, tensors["logits"], features)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,8 +13,9 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from myodistill.errors import DataError
+from myodistill.errors import Wanted, unknown_name
 from myodistill.files import write_bytes
+from myodistill.readers import read_parquet
 
 Stage = Literal[
     "floor", "baseline", "pretrain", "finetune", "scratch", "transfer", "distill", "full"
@@ -39,6 +40,9 @@ STAGES: dict[str, str] = {
 
 METHOD = ["stage", "model", "loss"]
 """The columns that tell one method from another."""
+
+WHOSE = {**dict.fromkeys((*METHOD, "subject"), "text"), "k": "integer", "seed": "integer"}
+"""The columns that say what a row of any table of a run is of, and what they hold."""
 
 
 @dataclass(frozen=True)
@@ -108,19 +112,26 @@ def read(path: Path) -> pd.DataFrame:
     """Read a table.
 
     Raises:
-        DataError: The file is missing, is no Parquet file, or lacks a column.
+        DataError: The file is missing, is no Parquet file, or lacks a column of a result.
     """
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: expected a results table, got: {reason}; run again") from error
-    absent = [name for name in _COLUMNS if name not in frame.columns]
-    if absent:
-        raise DataError(
-            f"{path}: expected the columns of a results table, there is no {', '.join(absent)}; "
-            f"it was written by something else or another version, run again"
-        )
+    return read_rows(path, _WANTED, _COLUMNS)
+
+
+def read_rows(path: Path, wanted: Wanted, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Read a table whose rows belong to methods.
+
+    Args:
+        path: Parquet file.
+        wanted: What it should be.
+        columns: As :func:`myodistill.readers.read_parquet`.
+
+    Raises:
+        DataError: It cannot be read, lacks a column, or names a stage that there is not.
+    """
+    frame = read_parquet(path, wanted, columns=columns)
+    odd = sorted(set(frame["stage"]) - set(STAGES))
+    if odd:
+        wanted.refuse(path, unknown_name("stage", odd[0], STAGES))
     return frame
 
 
@@ -231,4 +242,8 @@ def _cells(frame: pd.DataFrame, metric: str, form: str) -> tuple[list[int], list
     return ks, rows
 
 
-_COLUMNS = tuple(Result.__dataclass_fields__)
+_COLUMNS = {
+    name: {"int": "integer", "float": "number"}.get(str(field.type), "text")
+    for name, field in Result.__dataclass_fields__.items()
+}
+_WANTED = Wanted("a results table", advice="run again")

@@ -2,36 +2,63 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from myodistill.datasets.catalogue import facts_of, open_dataset
 from myodistill.datasets.dataset import Facts
 from myodistill.datasets.recording import Recording
 from myodistill.datasets.trees import natural
 from myodistill.deploy.rungs import Ladder
-from myodistill.errors import DataError
+from myodistill.errors import DataError, Wanted
 from myodistill.evaluation import results
-from myodistill.evaluation.results import STAGES
+from myodistill.evaluation.results import STAGES, WHOSE
+from myodistill.evaluation.wearing import FELT
+from myodistill.readers import read_json, read_npz
 from myodistill.splits import Split
+from myodistill.validation import checked
 
-T = TypeVar("T")
+Names = tuple[str, ...]
+Methods = dict[str, dict[int, str]]
+Confusions = dict[str, dict[int, NDArray[np.int64]]]
 Method = tuple[str, str, str]
 """Stage, model and loss, as in a results table."""
 Answers = tuple[NDArray[np.integer], NDArray[np.floating]]
 """Labels ``(window,)`` and probabilities ``(window, gesture)`` of one person."""
 
 Confusion = dict[Method, dict[int, NDArray[np.int64]]]
-Counts = tuple[tuple[str, ...], Confusion]
+
+Count = Annotated[int, Field(ge=0, lt=2**62)]
+_GESTURES = TypeAdapter(tuple[str, ...])
+_MODELS = TypeAdapter(dict[str, dict[Literal["flops"], Count]])
+_FELT = dict.fromkeys((*FELT, "threshold", "onsets", "transitions", "rest_minutes"), "number")
+EVENTS = {**WHOSE, "votes": "integer", **_FELT}
+"""Columns of ``events.parquet`` and what they hold."""
+SESSIONS = {**WHOSE, "session": "text", "accuracy": "number"}
+"""Columns of ``sessions.parquet`` and what they hold."""
+
+
+class _Counts(BaseModel):
+    """An entry of ``confusion.json``: one method at one K."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stage: str
+    model: str
+    loss: str
+    k: int
+    windows: list[list[Count]]
+
+
+_COUNTS = TypeAdapter(list[_Counts])
 
 
 @dataclass(frozen=True)
@@ -71,10 +98,9 @@ class Run:
         """What is known of the dataset: what the run left, else what the catalogue says."""
         path = self.folder / "facts.json"
         if path.is_file():
-            try:
-                return Facts.from_dict(json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError) as error:
-                raise DataError(f"{path}: expected facts, got: {str(error)[:120]}") from error
+            wanted = _damaged("facts of the dataset")
+            with wanted.reading(path):
+                return Facts.from_dict(read_json(path, wanted))
         return facts_of(str(self.results["dataset"].iloc[0])) if len(self.results) else None
 
     @cached_property
@@ -84,11 +110,11 @@ class Run:
         Raises:
             DataError: The dataset is not at hand, or the run names no split.
         """
-        if not self.splits:
+        if not any(split.heldout for split in self.splits):
             raise DataError(
                 "recordings: expected splits/fold-1.json to name a subject, there is none"
             )
-        split = self.splits[0]
+        split = next(split for split in self.splits if split.heldout)
         # One of your own is opened by its path, which the settings have; its name is not enough.
         name = str(self.settings.get("dataset", split.dataset))
         every = open_dataset(name).recordings(split.heldout[0])
@@ -166,91 +192,84 @@ def read_run(folder: Path) -> Run:
         DataError: The results are missing, or a file is damaged.
     """
     absent: list[str] = []
-
-    def optional(name: str, purpose: str, read: Callable[[Any], T], empty: T) -> T:
-        path = folder / name
-        if not path.is_file():
-            absent.append(f"{name} ({purpose})")
-            return empty
-        try:
-            return read(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(
-                f"{path}: expected {purpose}, got: {str(error)[:120]}; the file is damaged, "
-                f"remove it or run again"
-            ) from error
-
-    table = results.read(folder / "results.parquet")
-    settings: dict[str, Any] = optional("settings.json", "settings of the run", dict, {})
-    nothing: Counts = ((), {})
-    gestures, confusion = optional("confusion.json", "counts of confusions", _counts, nothing)
-    if gestures and not confusion:
-        absent.append("confusion.json (of this version: run again to have confusions shown)")
-    splits = []
-    for path in sorted((folder / "splits").glob("fold-*.json"), key=lambda p: (len(p.name), p)):
-        try:
-            splits.append(Split.load(path))
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path}: expected a split, got: {error}; run again") from error
+    splits = sorted((folder / "splits").glob("fold-*.json"), key=lambda p: (len(p.name), p))
     if not splits:
         absent.append("splits/fold-N.json (who was trained on and who was scored)")
+    table = results.read(folder / "results.parquet")
+    settings = _stated(folder / "settings.json", "settings of the run", absent)
+    counts = _stated(folder / "confusion.json", "counts of confusions", absent)
+    gestures, confusion = _confusions(folder / "confusion.json", counts)
+    models = _stated(folder / "models.json", "operations of each model", absent)
+    costs = checked(_MODELS, models, folder / "models.json", _damaged("operations of each model"))
+    felt, sessions = "delays, false activations, missed gestures", "scores of each test session"
     return Run(
         folder=folder,
         results=table,
         settings=settings,
-        splits=tuple(splits),
+        splits=tuple(Split.load(path) for path in splits),
         confusion=confusion,
         gestures=gestures,
-        environment=optional("environment.json", "versions, machine and command", dict, {}),
-        flops=optional(
-            "models.json",
-            "operations of each model",
-            lambda models: {name: int(entry["flops"]) for name, entry in models.items()},
-            {},
-        ),
+        environment=_stated(folder / "environment.json", "versions, machine and command", absent),
+        flops={name: cost["flops"] for name, cost in costs.items()},
+        events=_part(folder / "events.parquet", felt, EVENTS, absent),
+        sessions=_part(folder / "sessions.parquet", sessions, SESSIONS, absent),
         ladders=tuple(Ladder.read(path) for path in _ladders(folder)),
-        events=_part(
-            folder / "events.parquet", "delays, false activations, missed gestures", absent
-        ),
-        sessions=_part(folder / "sessions.parquet", "scores of each test session", absent),
         absent=tuple(absent),
     )
 
 
-def _counts(content: dict[str, Any]) -> Counts:
-    """Gestures, and counts by method and K."""
-    found: Confusion = {}
-    for one in content.get("counts", ()):
-        method = (str(one["stage"]), str(one["model"]), str(one["loss"]))
-        found.setdefault(method, {})[int(one["k"])] = np.asarray(one["windows"], dtype=np.int64)
-    return tuple(str(name) for name in content["gestures"]), found
+def _damaged(purpose: str) -> Wanted:
+    return Wanted(purpose, advice="the file is damaged, remove it or run again")
 
 
-def _part(path: Path, purpose: str, absent: list[str]) -> pd.DataFrame | None:
-    if not path.is_file():
+def _stated(path: Path, purpose: str, absent: list[str]) -> dict[str, Any]:
+    """Read a JSON file that need not be there."""
+    if not path.exists():
+        absent.append(f"{path.name} ({purpose})")
+        return {}
+    return read_json(path, _damaged(purpose))
+
+
+def _confusions(path: Path, content: dict[str, Any]) -> tuple[tuple[str, ...], Confusion]:
+    """Return gestures, and counts by method and K; every matrix must be one over the gestures."""
+    wanted = _damaged("counts of confusions")
+    gestures = checked(_GESTURES, content.get("gestures", []), path, wanted)
+    counts = checked(_COUNTS, content.get("counts", []), path, wanted)
+    shape = (len(gestures), len(gestures))
+    confusion: Confusion = {}
+    for one in counts:
+        if len(one.windows) != len(gestures) or any(len(r) != len(gestures) for r in one.windows):
+            wanted.refuse(path, f"counts at K = {one.k} that are no matrix of shape {shape}")
+        by_k = confusion.setdefault((one.stage, one.model, one.loss), {})
+        by_k[one.k] = np.array(one.windows, dtype=np.int64).reshape(shape)
+    return gestures, confusion
+
+
+def _part(
+    path: Path, purpose: str, columns: dict[str, str], absent: list[str]
+) -> pd.DataFrame | None:
+    if not path.exists():
         absent.append(f"{path.name} ({purpose})")
         return None
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: expected {purpose}, got: {str(error)[:120]}; the file is damaged, "
-            f"remove it or run again"
-        ) from error
+    return results.read_rows(path, _damaged(purpose), columns)
 
 
 def _answers(path: Path) -> Answers:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            probabilities = stored["probabilities"].astype(np.float64)
-            labels = stored["labels"].astype(np.intp)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"answers: expected the probabilities of each window beside every score, "
-            f"{path.name} is missing or damaged; a report over several runs has none, else run "
-            f"again"
-        ) from error
-    return labels, probabilities / probabilities.sum(axis=1, keepdims=True)  # kept in 16 bits
+    wanted = Wanted(
+        "the probabilities of each window beside every score",
+        advice="a report over several runs has none, else run again",
+        named=f"answers, {path.name}",  # a report tells no path
+    )
+    stored = read_npz(path, wanted, ("probabilities", "labels"))
+    labels, probabilities = stored["labels"], stored["probabilities"].astype(np.float64)
+    if labels.ndim != 1 or probabilities.ndim != 2 or len(labels) != len(probabilities):
+        wanted.refuse(path, f"shapes {labels.shape} and {probabilities.shape}")
+    totals = probabilities.sum(axis=1, keepdims=True)
+    if not (np.isfinite(probabilities).all() and (probabilities >= 0).all() and (totals > 0).all()):
+        wanted.refuse(path, "numbers that are no probabilities")
+    if labels.dtype.kind not in "iu" or not ((labels >= 0) & (labels < len(probabilities.T))).all():
+        wanted.refuse(path, "labels that are no gesture's number")
+    return labels.astype(np.intp), probabilities / totals  # kept in 16 bits
 
 
 def _ladders(folder: Path) -> list[Path]:

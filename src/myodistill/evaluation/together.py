@@ -11,16 +11,19 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from myodistill.errors import DataError
+from myodistill.errors import DataError, Wanted
 from myodistill.evaluation import results
 from myodistill.evaluation.protocol import overview, require_one_protocol
 from myodistill.evaluation.rendering import environment, template
 from myodistill.evaluation.results import METHOD
+from myodistill.evaluation.run import EVENTS, SESSIONS
 from myodistill.evaluation.tables import score_table
 from myodistill.evaluation.wearing import RULES
-from myodistill.files import write_text
+from myodistill.files import write_text, writing
+from myodistill.readers import read_json
 
 _SCORES = ["accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "windows"]
+_OF_RUN = Wanted("what a finished run leaves", advice="remove the run's folder and do it again")
 _PLACE = ["dataset", "fold", "subject", "k", "seed"]
 
 
@@ -80,20 +83,27 @@ def write_together(folder: Path, runs: Mapping[str, Path]) -> Path:
     clashing = _clashing(frames)
     flops: dict[str, Any] = {}
     for path in runs.values():
-        flops |= json.loads((path / "models.json").read_text(encoding="utf-8"))
+        flops |= read_json(path / "models.json", _OF_RUN)
     for model in table["model"].unique():
         bare = str(model).split(" (")[0]
         if bare in flops:
             flops[str(model)] = flops[bare]
     results.write(table, folder / "results.parquet")
-    for part, place in (("events", RULES), ("sessions", ["session"])):
-        own = {name: pd.read_parquet(path / f"{part}.parquet") for name, path in runs.items()}
+    for part, columns, place in (
+        ("events", EVENTS, RULES),
+        ("sessions", SESSIONS, ["session"]),
+    ):
+        own = {
+            name: results.read_rows(path / f"{part}.parquet", _OF_RUN, columns)
+            for name, path in runs.items()
+        }
         joined = _joined(own, clashing, ["subject", "k", "seed", *place])
         results.write(joined, folder / f"{part}.parquet")
     write_text(folder / "models.json", json.dumps(flops, indent=1))
     first = next(iter(runs.values()))
-    shutil.copytree(first / "splits", folder / "splits", dirs_exist_ok=True)
-    shutil.copy(first / "environment.json", folder / "environment.json")
+    with writing(folder):
+        shutil.copytree(first / "splits", folder / "splits", dirs_exist_ok=True)
+        shutil.copy(first / "environment.json", folder / "environment.json")
     return folder
 
 

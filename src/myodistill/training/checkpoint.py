@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from pydantic import ConfigDict, Field, TypeAdapter
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from myodistill.errors import ModelError
+from myodistill.errors import ModelError, Wanted
 from myodistill.files import write_bytes
+from myodistill.readers import checksums, parse_json, read_tensors
+from myodistill.validation import checked
 
 _SECONDS_BETWEEN = 1.0
+_WANTED = Wanted(
+    "a checkpoint of this network", ModelError, "remove the file to start this stage again"
+)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What stands beside the tensors; ``best_score`` is None before the first validation."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    epoch: Annotated[int, Field(ge=0)]
+    best_score: float | None
+    best_epoch: Annotated[int, Field(ge=-1)]
+    sums: dict[str, int]
 
 
 class Checkpoint:
@@ -51,9 +70,10 @@ class Checkpoint:
         tensors |= {f"best/{name}": value for name, value in best.items()}
         for index, values in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items()}
-        header = {"epoch": epoch, "best_score": self.best_score, "best_epoch": self.best_epoch}
         content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        write_bytes(self._path, save(content, {"state": json.dumps(header)}))
+        score = None if self.best_epoch < 0 else self.best_score
+        header = _Header(epoch, score, self.best_epoch, checksums(content))
+        write_bytes(self._path, save(content, {"state": json.dumps(asdict(header))}))
         self._written = time.monotonic()
 
     def remove(self) -> None:
@@ -72,25 +92,32 @@ class Checkpoint:
         """
         if self._path is None or not self._path.exists():
             return 0
-        try:
-            with safe_open(self._path, framework="pt") as file:
-                header = json.loads(file.metadata()["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors, metadata = read_tensors(self._path, _WANTED)
+        state = parse_json(metadata.get("state", ""), self._path, _WANTED)
+        header = checked(TypeAdapter(_Header), state, self._path, _WANTED)
+        if checksums(tensors) != header.sums:
+            _WANTED.refuse(self._path, "a file that was altered")
+        with _WANTED.reading(self._path):
+            kept = _under("best/", tensors)
+            _require_alike(kept, best)
             self._task.load_state_dict(_under("task/", tensors))
-            best.update(_under("best/", tensors))
-            moments: dict[int, dict[str, Tensor]] = {}
-            for name, value in _under("optimizer/", tensors).items():
-                index, key = name.split("/")
-                moments.setdefault(int(index), {})[key] = value
-            groups = self._optimizer.state_dict()["param_groups"]
-            self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-            raise ModelError(
-                f"{self._path}: expected a checkpoint of this network, it is damaged or belongs "
-                f"to another; remove it to start this stage again"
-            ) from error
-        self.best_score, self.best_epoch = header["best_score"], header["best_epoch"]
-        return int(header["epoch"])
+            self._optimizer.load_state_dict(self._moments(_under("optimizer/", tensors)))
+            best.update(kept)
+        self.best_epoch = header.best_epoch
+        self.best_score = float("-inf") if header.best_score is None else header.best_score
+        return header.epoch
+
+    def _moments(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
+        """Return the optimiser's state; its tensors must have the shapes of what they move."""
+        groups = self._optimizer.param_groups
+        moved = dict(enumerate(one for group in groups for one in group["params"]))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            index, key = name.split("/")
+            if value.ndim and value.shape != moved[int(index)].shape:
+                raise ValueError(f"{name} of shape {tuple(value.shape)}")
+            moments.setdefault(int(index), {})[key] = value
+        return {"state": moments, "param_groups": self._optimizer.state_dict()["param_groups"]}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -99,3 +126,9 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
+
+
+def _require_alike(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    shapes = [{name: value.shape for name, value in one.items()} for one in (found, wanted)]
+    if shapes[0] != shapes[1]:
+        raise ValueError("the weights of another network")

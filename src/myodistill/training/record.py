@@ -18,18 +18,21 @@ import pandas as pd
 from myodistill import __version__
 from myodistill.config import Settings
 from myodistill.datasets.dataset import Dataset
-from myodistill.errors import ModelError, SettingsError
+from myodistill.errors import ModelError, SettingsError, Wanted
 from myodistill.evaluation import results
 from myodistill.evaluation.protocol import require_one_protocol
-from myodistill.evaluation.results import METHOD
+from myodistill.evaluation.results import METHOD, WHOSE
 from myodistill.files import write_text
 from myodistill.models.classical import CLASSICAL
 from myodistill.models.complexity import complexity
+from myodistill.readers import read_json
 from myodistill.splits import Split
 from myodistill.training.work import Row
 
 _log = logging.getLogger(__name__)
 _ROW = [*METHOD, "fold", "subject", "k", "seed"]
+_WHOSE = {**WHOSE, "fold": "integer"}
+_WANTED = Wanted("what an earlier run left", advice="remove the folder and run again")
 
 
 class Record:
@@ -95,7 +98,8 @@ class Record:
             require_one_protocol(table)
             for name, part in parts.items():
                 if (out / f"{name}.parquet").is_file():
-                    parts[name] = _over(pd.read_parquet(out / f"{name}.parquet"), part)
+                    earlier = results.read_rows(out / f"{name}.parquet", _WANTED, _WHOSE)
+                    parts[name] = _over(earlier, part)
         results.write(table, out / "results.parquet")
         for name, part in parts.items():
             results.write(part, out / f"{name}.parquet")
@@ -115,7 +119,7 @@ class Record:
         path = self._settings.out / name
         if not self._add or not path.is_file():
             return {}
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return read_json(path, _WANTED)
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         write_text(self._settings.out / name, json.dumps(content, indent=1))

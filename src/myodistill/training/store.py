@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from myodistill.deploy.bundle import Bundle
-from myodistill.errors import BundleError
+from myodistill.errors import BundleError, DataError, Wanted
 from myodistill.files import new_folder, write_text
+from myodistill.readers import read_json
 from myodistill.training.loop import Where, require_finite
 
 _RECORD = "record.json"
+_WANTED = Wanted("what a finished stage left")
 
 
 class Store:
@@ -112,7 +114,6 @@ def _sum(key: str, value: dict[str, Any]) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return stored if isinstance(stored, dict) else {}
+        return read_json(path, _WANTED) if path.exists() else {}
+    except DataError:
+        return {}  # damaged since: made anew

@@ -24,7 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from myodistill.config import Settings, make_settings, read_yaml
+from myodistill.config import Settings, make_settings, read_settings
 from myodistill.errors import MyoDistillError, SettingsError, unknown_name
 from myodistill.evaluation.report import report
 from myodistill.evaluation.together import index, write_together
@@ -74,7 +74,7 @@ def read_study(path: Path, *, out: Path | None = None) -> Study:
     Raises:
         SettingsError: The file is no study, or a setting in it is wrong; the line says which run.
     """
-    values = read_yaml(path)
+    values = read_settings(path)
     try:
         file = _File.model_validate(values)
     except ValidationError as error:
