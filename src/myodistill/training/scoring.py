@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from myodistill.deploy.bundle import Bundle
+from myodistill.deploy.provenance import require_scorable
 from myodistill.evaluation.events import Take
 from myodistill.models.classical import CLASSICAL, FEATURES, FLOORS, as_cut, fit
 from myodistill.signals.features import Features
 from myodistill.signals.windows import Windows, running
-from myodistill.splits import require_unseen
 from myodistill.training.stages import Fold
 
 
@@ -66,11 +66,12 @@ class Scorer:
         """Decide the subject's test sessions by a bundle, or the mean opinion of several.
 
         Raises:
-            LeakageError: One of them has seen a test repetition.
+            LeakageError: One of them has seen a test repetition, or hides what it has seen.
+            BundleError: One of them is of another split.
         """
         test = self._fold.split.test(subject)
         for bundle in bundles:
-            require_unseen(test, bundle.seen, what=f"{bundle.origin['stage']} {bundle.model}")
+            require_scorable(bundle, self._fold.split, subject)
 
         def said(everywhere: bool) -> NDArray[np.float32]:
             opinions = [self._opinion(bundle, subject, everywhere) for bundle in bundles]

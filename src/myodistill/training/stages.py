@@ -312,6 +312,8 @@ class Fold:
         facts = self.dataset.facts
         origin = {
             "dataset": facts.name,
+            "opened": self.settings.dataset,
+            "identity": self.dataset.identity(),
             "licence": facts.licence,
             "fold": self.split.fold,
             "split": self.split.hash,
@@ -322,7 +324,16 @@ class Fold:
             "loss": loss,
         }
         preprocessing = person.preprocessing if person else None
-        return Bundle(model, self.spec, network.eval(), preprocessing, seen, origin)
+        return Bundle(
+            model,
+            self.spec,
+            network.eval(),
+            preprocessing,
+            seen,
+            origin,
+            unit=facts.unit,
+            step=facts.step,
+        )
 
 
 _STAGE: dict[tuple[bool, bool], Stage] = {
