@@ -303,7 +303,7 @@ def test_from_a_run_to_c_and_the_ladder_in_its_report(
 ) -> None:
     code, shown, _ = call(capsys, monkeypatch, "export", str(trained), "--to", "c-int8")
     assert (code, shown) == (0, f"c-int8: {trained / 'c-int8'}\n")
-    assert f'MD_UNIT "{tiny_people().facts.unit}"' in (trained / "c-int8" / "md.h").read_text()
+    assert r'MD_UNIT "\302\265V"' in (trained / "c-int8" / "md.h").read_text()  # µV in UTF-8
     monkeypatch.setattr(programs.shutil, "which", lambda _: None)  # no compiler: rungs say so
     code, shown, _ = call(capsys, monkeypatch, "deploy-report", str(trained))
     assert code == 0
@@ -325,6 +325,7 @@ def test_from_a_run_to_c_and_the_ladder_in_its_report(
         ({"k": None}, ["--to", "int8"], "expected a bundle that says its k"),
         ({"k": "1"}, ["--to", "int8"], "k: expected a whole number from 0, got '1'"),
         ({"seen": []}, ["--to", "c"], "pre-processing that saw"),
+        ({"unit": "mV"}, ["--to", "c"], "electrodes, rate, unit and gestures that it was trained"),
         ({}, ["--to", "c", "--reject-below", "2"], "threshold: expected a share from 0 to 1"),
         ({}, ["--to", "c", "--reject-below", "0.5", "--withhold", "0.1"], "got both"),
         ({"model": "tcn-10k"}, ["--to", "c"], "expected a complete bundle"),

@@ -391,8 +391,11 @@ def test_a_bundle_owns_to_all_that_its_stage_implies(fold: Fold, teachers: list[
     subject, facts = fold.split.heldout[0], fold.dataset.facts
     begun = fold.pretrain_student("log-power-10k", teachers, NOWHERE)
     tuned = [fold.finetune(teacher, subject, 1, NOWHERE) for teacher in teachers]
-    made = [fold.distill(Job("log-power-10k", s, t, subject, k), NOWHERE)
-            for s, t, k in ((None, (), 1), (begun, (), 0), (None, tuned, 1), (begun, tuned, 1))]  # fmt: skip
+    jobs = ((None, (), 1), (begun, (), 0), (None, tuned, 1), (begun, tuned, 1))
+    made = [
+        fold.distill(Job("log-power-10k", student, taught_by, subject, k), NOWHERE)
+        for student, taught_by, k in jobs
+    ]
     assert [b.origin["stage"] for b in made] == ["scratch", "transfer", "distill", "full"]
     for one in (*teachers, begun, *tuned, *made):
         implied = implied_seen(one, fold.split)
@@ -414,7 +417,7 @@ def test_a_bundle_that_hides_what_it_saw_is_not_scored(
     mine = frozenset(r for r in honest.seen if r.subject == subject)
     for seen in (frozenset[Repetition](), mine, honest.seen - mine):
         replace(honest, seen=seen, preprocessing=innocent).save(tmp_path / "b")
-        with pytest.raises(LeakageError, match="that owns to .*, as its stage and split imply"):
+        with pytest.raises(LeakageError, match=r"that owns to .*, as its stage and split imply"):
             scorer.evaluate([Bundle.load(tmp_path / "b")], subject)
     shown = replace(honest, seen=frozenset())
     shown.save(tmp_path / "c")

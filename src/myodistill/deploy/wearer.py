@@ -71,10 +71,11 @@ class Wearer:
                 f"{student.model}: expected the split {origin['split']} that it was trained on, "
                 f"the recordings at hand make {split.hash}; point MYODISTILL_DATA to the same ones"
             )
-        if found.facts.spec(student.spec.samples) != student.spec:
+        facts, spec = found.facts, student.spec
+        if (facts.spec(spec.samples), facts.unit) != (spec, student.unit):
             raise BundleError(
-                f"{student.model}: expected recordings with the electrodes, rate and gestures that "
-                f"it was trained on, {found.facts.name[:40]} has others; say by --dataset which"
+                f"{student.model}: expected recordings with the electrodes, rate, unit and gestures "
+                f"that it was trained on, {facts.name[:40]} has others; say by --dataset which"
             )
         require_scorable(student, split, origin["subject"])
         return cls(student, found, split, origin["subject"])

@@ -325,14 +325,7 @@ class Fold:
         }
         preprocessing = person.preprocessing if person else None
         return Bundle(
-            model,
-            self.spec,
-            network.eval(),
-            preprocessing,
-            seen,
-            origin,
-            unit=facts.unit,
-            step=facts.step,
+            model, self.spec, network.eval(), preprocessing, seen, origin, facts.unit, facts.step
         )
 
 
