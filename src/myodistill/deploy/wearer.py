@@ -74,8 +74,8 @@ class Wearer:
         facts, spec = found.facts, student.spec
         if (facts.spec(spec.samples), facts.unit) != (spec, student.unit):
             raise BundleError(
-                f"{student.model}: expected recordings with the electrodes, rate, unit and gestures "
-                f"that it was trained on, {facts.name[:40]} has others; say by --dataset which"
+                f"{student.model}: expected recordings with the electrodes, rate, unit and gestures"
+                f" that it was trained on, {facts.name[:40]} has others; say by --dataset which"
             )
         require_scorable(student, split, origin["subject"])
         return cls(student, found, split, origin["subject"])
