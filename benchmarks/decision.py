@@ -52,6 +52,8 @@ def main(python: str, source: str) -> None:
         fitted,
         training.seen(),
         {"dataset": "3dc"},
+        unit=facts.unit,
+        step=facts.step,
     )
     stream = np.concatenate([r.signal for r in recordings if r.session in facts.test_sessions])
     eight = quantise(student, training)

@@ -47,7 +47,7 @@ def main() -> None:
         wearer = Wearer.of(Bundle.load(folder))
         student, windows = wearer.student, wearer.scored
         require_unseen(windows.seen(), student.seen, what=student.model)
-        eight = quantise(student, wearer.calibration)
+        eight = quantise(student, wearer.ranges)
         if not place:
             print(f"{student.model}, {student.parameters:,} parameters; {size(wearer, eight)}")
         model = OnnxModel.load(eight.model.SerializeToString())

@@ -71,4 +71,4 @@ def bundle(
         loss.backward()
         optimiser.step()
     origin = {"dataset": "noise", "licence": "none needed", "split": "0" * 16, "stage": "scratch"}
-    return Bundle(model, spec, network.eval(), fitted, windows.seen(), origin)
+    return Bundle(model, spec, network.eval(), fitted, windows.seen(), origin, unit="mV", step=STEP)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from decoding import STEP, bundle, positions, recording
+from torch import nn
 
 from myodistill.deploy import generated
 from myodistill.deploy.bundle import Bundle
 from myodistill.deploy.cortex import build_cortex, emulate, footprint, lacking
 from myodistill.deploy.int8 import Quantised, operators, quantise, require_int8
 from myodistill.deploy.lowering import lower
-from myodistill.deploy.onnx import to_onnx
+from myodistill.deploy.onnx import to_onnx, write_onnx
 from myodistill.deploy.plain_c import to_c
 from myodistill.deploy.programs import Played, build_host, play
 from myodistill.errors import BundleError, DataError, ModelError, SettingsError, ToolError
@@ -92,12 +94,107 @@ def test_abstains_as_python_does(student: Bundle, tmp_path: Path) -> None:
     require_same(student, c, signal, STEP, VARIED)
 
 
+NAMES = (
+    ('"a\\', "é1??/ */*", "/*\n#error"),
+    ("fist??/", "a\\", "*/ #error /*"),
+    ("int", "a b", "a-b"),
+    ("a b", "a_b", "a b"),
+    ("??/", "%s%n", "\t\r\n"),
+    ("@defines@", "@model@", "*@defines@/"),
+    ("\u202e\u2066left", "手", "\x7f\x1b[31m1234"),
+)
+
+
 @needs_gcc
-def test_any_names(student: Bundle, tmp_path: Path) -> None:
-    names = ('"a\\', "é1??/ */*", "/*\n#error")
-    odd = replace(student, spec=replace(student.spec, gestures=names))
-    c = played(tmp_path / "c", odd, SIGNAL[:300])
-    assert len(c.samples) == 9
+@pytest.mark.parametrize("names", NAMES)
+def test_any_names(student: Bundle, tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Also where a name ends the comment's line, or the unit is odd, too."""
+    for place, gestures in enumerate((names, names[::-1])):
+        spec = replace(student.spec, gestures=gestures)
+        odd = replace(student, spec=spec, unit=names[1])
+        folder = tmp_path / f"c{place}"
+        to_c(odd, step=STEP).write(folder)
+        program = """
+#include <stdio.h>
+#include "md.h"
+int main(void)
+{
+    int g;
+    for (g = 0; g < MD_CLASSES; g++) {
+        fputs(md_gestures[g], stdout);
+        putchar(0);
+    }
+    fputs(MD_UNIT, stdout);
+    return 0;
+}
+"""
+        (folder / "names.c").write_text(program)
+        strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+        command = ["gcc", *strict, "names.c", "md.c", "-o", "names", "-lm"]
+        subprocess.run(command, cwd=folder, check=True)
+        shown = subprocess.run([str(folder / "names")], capture_output=True, check=True).stdout
+        assert shown.decode().split("\0") == [*gestures, names[1]]
+
+
+@needs_gcc
+@pytest.mark.parametrize("temperature", [0.4, 3.0])
+def test_the_temperature_is_in_every_form(
+    student: Bundle, tmp_path: Path, temperature: float
+) -> None:
+    warm = replace(student, origin={**student.origin, "temperature": temperature})
+    windows, mine = filtered(warm), filtered(student, recording(3, 4))
+    logits = warm.logits(windows)
+    assert np.allclose(logits, student.logits(windows) / temperature, atol=1e-5)
+    assert warm.preprocessing is not None
+    inputs = warm.preprocessing.map(windows).gather()
+    assert np.allclose(warm.infer(inputs), logits, atol=1e-4)
+    write_onnx(warm, tmp_path / "warm.onnx", windows)
+    single = OnnxModel.load(tmp_path / "warm.onnx")
+    assert np.abs(single.infer(inputs) - logits).max() < 1e-3
+    bits = quantise(warm, mine)
+    eight = OnnxModel.load(bits.model.SerializeToString())
+    step = np.abs(eight.infer(inputs) - logits).max() * temperature
+    assert step < 0.5  # as without a temperature
+    c = played(tmp_path / "c", warm)
+    assert np.abs(c.logits - logits).max() < 2e-3 / min(temperature, 1)
+    c8 = played(tmp_path / "c8", warm, quantised=bits)
+    assert np.abs(c8.logits - eight.infer(inputs)).max() < 0.1 / min(temperature, 1)
+    expected = np.exp(logits - logits.max(axis=1, keepdims=True))
+    confidence = (expected / expected.sum(axis=1, keepdims=True)).max(axis=1)
+    for model in (warm, single):
+        said = [d.confidence for d in Decoder(model).push(SIGNAL)]
+        assert np.allclose(said, confidence, atol=1e-3)
+
+
+def test_the_temperature_of_other_networks(tmp_path: Path) -> None:
+    for name in ("tcn-10k", "cnn-10k", "gru-10k"):
+        other = bundle(name, epochs=1)
+        warm = replace(other, origin={**other.origin, "temperature": 2.5})
+        assert write_onnx(warm, tmp_path / "x.onnx", filtered(warm, SIGNAL[:400])) < 1e-4
+    shifted = nn.Sequential(other.network, nn.Softplus())
+    with pytest.raises(ModelError, match="expected a network that ends with its linear layer"):
+        to_onnx(replace(warm, network=shifted))
+
+
+def test_int8_decides_at_rest_as_float_does_if_rest_is_in_its_ranges() -> None:
+    """A log power at rest lies far below those of gestures, and outside of their range."""
+
+    def rest(seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        scales = 10 ** rng.uniform(-1.5, 0.5, (20, 1, 6))
+        return (300 + rng.standard_normal((20, 300, 6)) * scales).reshape(-1, 6).astype(np.float32)
+
+    student, gestures = bundle(channels=6, gestures=6), recording(6, 6)
+    windows = filtered(student, rest(2))
+    assert student.preprocessing is not None
+    inputs, answers = student.preprocessing.map(windows).gather(), student.logits(windows).argmax(1)
+    equal = []
+    for calibration in (gestures, np.concatenate([rest(1), gestures])):
+        bits = quantise(student, filtered(student, calibration))
+        found = OnnxModel.load(bits.model.SerializeToString()).infer(inputs)
+        equal.append(np.mean(found.argmax(1) == answers))
+    assert equal[0] < 0.9
+    assert equal[1] > 0.98
 
 
 @needs_gcc

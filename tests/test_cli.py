@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ from conftest import write_threedc
 from myodistill import cli
 from myodistill.config import make_settings
 from myodistill.datasets import catalogue
+from myodistill.datasets.recording import Repetition
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.deploy import programs
+from myodistill.deploy.bundle import Bundle
+from myodistill.deploy.card import card_hash
+from myodistill.deploy.wearer import Wearer
 from myodistill.errors import SettingsError
 from myodistill.training.run import execute
 
@@ -30,8 +35,8 @@ QUICK = [
 ]
 
 
-def tiny_people() -> Synthetic:
-    return Synthetic(subjects=5, seconds=0.5, repetitions=2)
+def tiny_people(seed: int = 0) -> Synthetic:
+    return Synthetic(subjects=5, seconds=0.5, repetitions=2, seed=seed)
 
 
 @pytest.fixture
@@ -296,12 +301,11 @@ def test_from_a_run_to_c_and_the_ladder_in_its_report(
     monkeypatch: pytest.MonkeyPatch,
     trained: Path,
 ) -> None:
-    where = ["--dataset", "tiny"]  # its people call themselves otherwise
-    code, shown, _ = call(capsys, monkeypatch, "export", str(trained), "--to", "c-int8", *where)
+    code, shown, _ = call(capsys, monkeypatch, "export", str(trained), "--to", "c-int8")
     assert (code, shown) == (0, f"c-int8: {trained / 'c-int8'}\n")
-    assert (trained / "c-int8" / "md.h").exists()
+    assert r'MD_UNIT "\302\265V"' in (trained / "c-int8" / "md.h").read_text()  # µV in UTF-8
     monkeypatch.setattr(programs.shutil, "which", lambda _: None)  # no compiler: rungs say so
-    code, shown, _ = call(capsys, monkeypatch, "deploy-report", str(trained), *where)
+    code, shown, _ = call(capsys, monkeypatch, "deploy-report", str(trained))
     assert code == 0
     assert "gcc: expected it on this machine" in " ".join(shown.split())
     run = trained.parents[4]
@@ -314,11 +318,16 @@ def test_from_a_run_to_c_and_the_ladder_in_its_report(
     [
         ({}, ["--to", "onxx"], "unknown target 'onxx': did you mean onnx"),
         ({}, ["--to", "litert"], "target: LiteRT is not supported, as it needs"),
-        ({"format": 2}, ["--to", "c"], "expected bundle format 1, got 2; update myodistill"),
+        ({"format": 1}, ["--to", "c"], "expected bundle format 2, got 1; run again"),
         ({"origin": {}}, ["--to", "c"], "expected a student that has met its person"),
         ({"split": "0"}, ["--to", "c"], "expected the split 0 that it was trained on"),
         ({"fold": None}, ["--to", "int8"], "expected a bundle that says its fold"),
-        ({"k": "1"}, ["--to", "int8"], "expected a bundle that says its k"),
+        ({"k": None}, ["--to", "int8"], "expected a bundle that says its k"),
+        ({"k": "1"}, ["--to", "int8"], "k: expected a whole number from 0, got '1'"),
+        ({"seen": []}, ["--to", "c"], "pre-processing that saw"),
+        ({"unit": "mV"}, ["--to", "c"], "electrodes, rate, unit and gestures that it was trained"),
+        ({}, ["--to", "c", "--reject-below", "2"], "threshold: expected a share from 0 to 1"),
+        ({}, ["--to", "c", "--reject-below", "0.5", "--withhold", "0.1"], "got both"),
         ({"model": "tcn-10k"}, ["--to", "c"], "expected a complete bundle"),
     ],
 )
@@ -335,17 +344,67 @@ def test_a_bundle_that_cannot_leave_is_one_line(
     bundle, out = tmp_path / "bundle", tmp_path / "out"
     shutil.copytree(trained, bundle)
     card = json.loads((bundle / "bundle.json").read_text())
-    del card["card_sha256"]
     for key, value in change.items():
         place = card["origin"] if key in card["origin"] else card
         place[key] = value
         if value is None:
             del place[key]
+    card["card_sha256"] = card_hash(card)
     (bundle / "bundle.json").write_text(json.dumps(card))
     words = [*words, "--dataset", "tiny", "--out", str(out)]
     line = refused(capsys, monkeypatch, "export", str(bundle), *words)
     assert message in line
     assert not out.exists()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_unsure_decisions_are_withheld(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trained: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    words = ["export", str(trained), "--to", "c", "--out", str(tmp_path / "c")]
+    assert call(capsys, monkeypatch, *words)[2] == ""  # there is rest among the gestures
+    code, shown, _ = call(capsys, monkeypatch, *words, "--withhold", "0.2")
+    assert code == 0
+    assert "confident are withheld" in shown
+    header = (tmp_path / "c" / "md.h").read_text()
+    assert 0.1 < float(header.partition("MD_THRESHOLD ")[2].split("f")[0]) < 1
+    call(capsys, monkeypatch, *words, "--reject-below", "0.75")
+    assert "#define MD_THRESHOLD 0.75f\n" in (tmp_path / "c" / "md.h").read_text()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_bundle_asks_where_its_recordings_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trained: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    words = ["export", str(trained), "--to", "c", "--out", str(tmp_path / "c")]
+    monkeypatch.setitem(catalogue.DATASETS, "tiny", partial(tiny_people, seed=5))
+    line = refused(capsys, monkeypatch, *words)
+    assert "'tiny' has others or changed ones; say by --dataset which to take" in line
+    assert call(capsys, monkeypatch, *words, "--dataset", "tiny")[0] == 0
+    monkeypatch.delitem(catalogue.DATASETS, "tiny")
+    line = refused(capsys, monkeypatch, *words)
+    assert "expected the dataset 'tiny' that it was trained on, there is none here" in line
+
+
+def test_ranges_are_found_on_whole_calibration_recordings(trained: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(catalogue.DATASETS, "tiny", tiny_people)
+        wearer = Wearer.of(Bundle.load(trained))
+        every, known = wearer.ranges, wearer.calibration
+    between = every.take(np.flatnonzero(every.labels < 0))
+    assert len(between)
+    assert len(every) == len(known) + len(between)
+    assert every.seen() == known.seen() == wearer.split.calibration(wearer.subject, 1)
+    begins = np.cumsum([0, *(len(r.signal) for r in wearer.recordings)])
+    for begin, recording in zip(begins, wearer.recordings, strict=False):
+        for note in recording.annotations:
+            if Repetition(wearer.subject, recording.session, note.repetition) in known.seen():
+                continue
+            inside = every.starts + every.samples > begin + note.start
+            inside &= every.starts < begin + note.stop
+            assert not inside.any()
 
 
 @pytest.mark.usefixtures("tiny")

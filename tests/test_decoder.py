@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from myodistill.deploy.bundle import Bundle
+from myodistill.deploy.onnx import to_onnx
 from myodistill.errors import BundleError, DataError, SettingsError
 from myodistill.evaluation import events
 from myodistill.realtime.decoder import Decision, Decoder
 from myodistill.realtime.rule import REJECTED, Chooser, Rule
+from myodistill.realtime.runtime import OnnxModel
 from myodistill.signals.filters import apply
+from myodistill.signals.preprocessing import Stream
 
 
 @pytest.fixture(scope="module")
@@ -103,16 +107,15 @@ def test_refuses_another_number_of_channels(student: Bundle) -> None:
     for wrong in (SIGNAL[:, :3], SIGNAL[0]):
         with pytest.raises(DataError, match=r"4 channels\), got \("):
             decoder.push(wrong)
-    with pytest.raises(DataError, match="expected numbers"):
-        decoder.push([["a"] * 4])
     assert decoder.push(SIGNAL[:0]) == []
 
 
 def test_refuses_what_it_cannot_run(student: Bundle) -> None:
     with pytest.raises(BundleError, match="person's pre-processing"):
         Decoder(replace(student, preprocessing=None), step=STEP)
-    with pytest.raises(SettingsError, match="step"):
-        Decoder(student, step=0)
+    for step in (0, 2.5, True):
+        with pytest.raises(SettingsError, match="step: expected at least 1 sample"):
+            Decoder(student, step=step)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="votes"):
         Rule(votes=0)
     with pytest.raises(SettingsError, match="threshold"):
@@ -132,3 +135,70 @@ def test_rule() -> None:
     assert answers(Rule(hold=3), [0, 1, 1, 1, 2, 2]) == [0, 0, 0, 1, 1, 1]
     assert answers(Rule(smoothing=3), [0, 0, 1, 1]) == [0, 0, 0, 1]
     assert answers(Rule(threshold=0.95), [0, 1]) == [REJECTED, REJECTED]
+
+
+NO_NUMBERS: dict[str, Callable[[np.ndarray], Any]] = {
+    "an integer without end": lambda x: [[10**400] * x.shape[-1]],
+    "complex": lambda x: x.astype(complex),
+    "masked": lambda x: np.ma.masked_greater(x, 0),
+    "objects": lambda x: x.astype(object),
+    "truth": lambda x: x > 0,
+    "text": lambda x: x.astype(str),
+    "bytes": lambda x: x.astype("S8"),
+    "ragged": lambda x: [[1.0], [1.0, 2.0]],
+    "one dimension": lambda x: x.ravel(),
+    "no dimension": lambda x: 3.0,
+    "empty": lambda x: [],
+    "another channel count": lambda x: x[..., :3, :3],
+}
+
+
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+def test_what_is_no_sample_is_one_line(student: Bundle, kind: str) -> None:
+    model = OnnxModel.load(to_onnx(student).SerializeToString())
+    assert student.preprocessing is not None
+    decoder = Decoder(student, step=STEP)
+    chunk, windows = SIGNAL[:200], SIGNAL[:100].T[None].copy()
+    calls: list[tuple[Callable[[Any], Any], np.ndarray]] = [
+        (decoder.push, chunk),
+        (Stream(student.preprocessing).push, chunk),
+        (model.infer, windows),
+        (student.infer, windows),
+    ]
+    for call, sound in calls:
+        with pytest.raises(DataError) as caught:
+            call(NO_NUMBERS[kind](sound))
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 240
+    whole = Decoder(student, step=STEP).push(SIGNAL)
+    assert decoder.push(SIGNAL) == whole  # nothing of the refused chunk was taken
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300, np.iinfo(np.int64).min])
+def test_what_no_amplifier_gives_is_never_decided_on(student: Bundle, value: float) -> None:
+    signal = SIGNAL[:300].astype(np.float64)
+    signal[150, 2] = value
+    decisions = Decoder(student, step=STEP).push(signal)
+    assert {d.gesture == REJECTED for d in decisions if 150 < d.sample <= 250} == {True}
+    assert student.preprocessing is not None
+    if abs(value) < 1e30:
+        return
+    model = OnnxModel.load(to_onnx(student).SerializeToString())
+    stream = Stream(student.preprocessing)
+    before = Stream(student.preprocessing).push(SIGNAL[:100])
+    with pytest.raises(DataError, match="pre-processing: expected finite samples"):
+        stream.push(signal)
+    assert np.array_equal(stream.push(SIGNAL[:100]), before)
+    for infer in (model.infer, student.infer):
+        with pytest.raises(DataError, match="expected finite samples"):
+            infer(signal[100:200].T[None])
+    assert model.infer(np.zeros((0, 4, 100))).shape == student.infer(np.zeros((0, 4, 100))).shape
+
+
+def test_a_model_brings_its_step_and_rule(student: Bundle) -> None:
+    ruled = replace(student, step=50, rule=Rule(threshold=0.9, votes=3))
+    expected = Decoder(student, step=50, rule=ruled.rule).push(SIGNAL)
+    assert Decoder(ruled).push(SIGNAL) == expected
+    model = OnnxModel.load(to_onnx(ruled).SerializeToString())
+    assert (model.step, model.rule) == (50, ruled.rule)
+    assert [d.gesture for d in Decoder(model).push(SIGNAL)] == [d.gesture for d in expected]

@@ -53,6 +53,7 @@ def test_same_decisions_on_real_recordings(real_data: Path) -> None:
     student = Bundle(
         "log-power-30k", facts.spec(), network.eval(), fitted, calibration.seen(),
         {"dataset": "3dc", "licence": facts.licence, "stage": "scratch"},
+        unit=facts.unit, step=facts.step,
     )  # fmt: skip
     scored = [r for r in recordings if r.session in facts.test_sessions]
     ladder = deploy_report(student, scored, calibration, step=facts.step)

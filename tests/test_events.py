@@ -17,6 +17,7 @@ from myodistill.evaluation.events import (
     events,
     majority,
     rest_of,
+    without_rest,
 )
 from myodistill.evaluation.metrics import calibration_error, confusion, reliability, score
 from myodistill.evaluation.wearing import event_table, not_counted
@@ -165,6 +166,31 @@ def test_without_rest_nothing_is_a_false_activation() -> None:
         "False activations cannot be computed: nobody rested in what was scored."
     ]
     assert rest_of(("fist", "rest")) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Rest",
+        "REST",
+        "rest ",
+        "No gesture",
+        "no_movement",
+        "No-Motion",
+        "Idle",
+        "relaxed",
+        "Neutral",
+    ],
+)
+def test_rest_by_any_of_its_names(name: str) -> None:
+    assert rest_of(("fist", name)) == 1
+    assert without_rest(("fist", name)) == ""
+
+
+@pytest.mark.parametrize("name", ["wrist", "arrest", "resting place", "", "no"])
+def test_what_is_not_rest_is_told(name: str) -> None:
+    assert rest_of(("fist", name)) is None
+    assert without_rest(("fist", name)).startswith("no rest among the gestures: between gestures")
 
 
 def test_abstention_by_hand() -> None:

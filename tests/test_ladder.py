@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from decoding import STEP, bundle, positions, recording
 from rich.console import Console
 
 from myodistill.datasets.recording import Annotation, Recording
-from myodistill.deploy import generated, programs
+from myodistill.deploy import climb, generated, programs
 from myodistill.deploy.bundle import Bundle
 from myodistill.deploy.ladder import deploy_report
 from myodistill.deploy.rungs import Ladder
-from myodistill.errors import DataError, LeakageError
+from myodistill.errors import DataError, LeakageError, ModelError, OutputError
+from myodistill.realtime.rule import Rule
 from myodistill.signals.filters import apply
 from myodistill.signals.windows import Windows
 
@@ -125,3 +130,32 @@ def test_a_damaged_ladder_is_one_line(content: str, reason: str, tmp_path: Path)
     with pytest.raises(DataError, match=rf"expected the ladder of a student, got: {reason}") as got:
         Ladder.read(tmp_path / "ladder.json")
     assert "\n" not in str(got.value)
+
+
+def test_says_that_there_is_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs.shutil, "which", lambda _: None)
+    student = bundle(epochs=1)
+    assert report(student, seeds=(5,)).notes()[0].startswith("no rest among the gestures")
+    resting = replace(student.spec, gestures=("Rest", "b", "c"))
+    assert report(replace(student, spec=resting), seeds=(5,)).cautions == ()
+    withheld = report(replace(student, rule=Rule(threshold=0.9)), seeds=(5,))
+    assert withheld.cautions == ()
+
+
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    student = bundle(epochs=1)
+    monkeypatch.setattr(climb, "play", full)
+    with pytest.raises(OutputError, match=r"temporary folder: .*; the disk is full") as caught:
+        report(student, seeds=(5,))
+    assert "\n" not in str(caught.value)
+
+
+def test_refuses_what_has_diverged() -> None:
+    student = bundle(epochs=0)
+    with torch.no_grad():
+        list(student.network.parameters())[-1][0] = np.nan
+    with pytest.raises(ModelError, match="log-power-10k: expected finite logits"):
+        report(student, seeds=(5,))

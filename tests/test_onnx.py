@@ -51,13 +51,13 @@ def test_same_logits_and_decisions(student: Bundle, exported: bytes) -> None:
 def test_metadata(student: Bundle, exported: bytes) -> None:
     model = OnnxModel.load(exported)
     assert (model.spec, model.origin) == (student.spec, student.origin)
-    assert model.unit == "as recorded"
+    assert (model.unit, model.step, model.rule) == ("mV", STEP, student.rule)
     ours, theirs = student.preprocessing, model.preprocessing
     assert ours is not None
     assert np.array_equal(ours.matrix, theirs.matrix)
     assert ours.seen == theirs.seen
-    threedc = replace(student, origin={**student.origin, "dataset": "3dc"})
-    assert export.unit(threedc) == "counts"
+    catalogued = replace(student, origin={**student.origin, "dataset": "3dc"})
+    assert export.metadata(catalogued)["unit"] == "mV"  # the bundle knows, no list does
 
 
 @pytest.mark.parametrize(("model", "rows"), [("tcn-10k", 1), ("log-power-30k", 8)])
@@ -116,7 +116,7 @@ def test_bad_input(student: Bundle, exported: bytes, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="expected an exported student"):
         OnnxModel.load(tmp_path / "absent.onnx")
     with pytest.raises(BundleError, match="update myodistill"):
-        OnnxModel.load(exported.replace(b"\n\x06format\x12\x011", b"\n\x06format\x12\x019"))
+        OnnxModel.load(exported.replace(b"\n\x06format\x12\x012", b"\n\x06format\x12\x019"))
 
 
 def test_refuses_what_onnx_cannot_say(tmp_path: Path) -> None:

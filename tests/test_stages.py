@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -10,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load, save
 
 from myodistill.config import Settings, make_settings
 from myodistill.datasets import catalogue
 from myodistill.datasets.recording import Repetition
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.deploy.bundle import Bundle
+from myodistill.deploy.card import card_hash
+from myodistill.deploy.provenance import implied_seen
 from myodistill.errors import BundleError, LeakageError, ModelError, SettingsError
 from myodistill.evaluation import results
 from myodistill.splits import make_split
@@ -304,22 +308,55 @@ def test_a_bundle_that_was_tampered_with_is_refused(
         change(tmp_path / "c")  # type: ignore[operator]
         return tmp_path / "c"
 
-    def edit(*, sealed: bool = False, **values: object) -> object:
+    def edit(*, sealed: bool = True, **values: object) -> object:
         def change(folder: Path) -> None:
             card = json.loads((folder / "bundle.json").read_text()) | values
+            card["card_sha256"] = card_hash(card)
             if not sealed:
                 del card["card_sha256"]
             (folder / "bundle.json").write_text(json.dumps(card))
 
         return change
 
+    def origin(**values: object) -> object:
+        return edit(origin=teachers[0].origin | values)
+
+    def poison(folder: Path) -> None:
+        state = load((folder / "weights.safetensors").read_bytes())
+        next(tensor for tensor in state.values() if tensor.is_floating_point()).view(-1)[0] = np.nan
+        content = save(state)
+        (folder / "weights.safetensors").write_bytes(content)
+        edit(weights_sha256=hashlib.sha256(content).hexdigest())(folder)  # type: ignore[operator]
+
+    def altered(folder: Path) -> None:
+        text = (folder / "bundle.json").read_text()
+        (folder / "bundle.json").write_text(text.replace('"fold": 1', '"fold": 2'))
+
     cases = {
         "altered or truncated": lambda f: (f / "weights.safetensors").write_bytes(b"x"),
         "expected a bundle": lambda f: (f / "weights.safetensors").unlink(),
-        "expected bundle format 1, got 99": edit(format=99),
-        "expected bundle format 1, got None": lambda f: (f / "bundle.json").write_text("[]"),
-        "expected bundle.json as it was written": edit(sealed=True, origin={}),
+        "expected bundle format 2, got 99": edit(format=99),
+        "expected bundle format 2, got 1; run again": edit(format=1),
+        "expected bundle format 2, got None": lambda f: (f / "bundle.json").write_text("[]"),
+        "expected bundle.json as it was written, it was altered": altered,
+        "expected bundle.json as it was written": edit(sealed=False),
+        "got: expected finite numbers, got NaN": edit(step=float("nan")),
+        "got: maximum recursion|got: .*recursion": lambda f: (f / "bundle.json").write_text(
+            "[" * 100_000
+        ),
         "unknown model": edit(model="nope"),
+        "model: expected a plain name": edit(model="../population"),
+        "weights of .* that are not finite; training diverged": poison,
+        "session: expected a plain name": edit(seen=[["Person1", "a/b", 0]]),
+        "subject: expected a plain name": origin(subject="../../etc"),
+        "k: expected a whole number from 0, got '1'": origin(k="1"),
+        "seed: expected a whole number from 0, got True": origin(seed=True),
+        "dataset: expected text": origin(dataset=["x"]),
+        "temperature: expected more than 0": origin(temperature=0),
+        "origin: expected no 'more'": origin(more=1),
+        "step: expected at least 1 sample, got 0": edit(step=0),
+        "unit: expected text": edit(unit=None),
+        "expected a complete bundle, got: no 'rule'": lambda f: drop(f, "rule"),
         "expected a complete bundle": edit(signal={}),
         r"pre-processing of \(1, 1\) for": edit(
             preprocessing={
@@ -331,6 +368,12 @@ def test_a_bundle_that_was_tampered_with_is_refused(
             }
         ),
     }
+
+    def drop(folder: Path, name: str) -> None:
+        card = json.loads((folder / "bundle.json").read_text())
+        del card[name]
+        (folder / "bundle.json").write_text(json.dumps(card | {"card_sha256": card_hash(card)}))
+
     for message, change in cases.items():
         with pytest.raises(BundleError, match=message) as caught:
             Bundle.load(tampered(change))
@@ -348,3 +391,48 @@ def test_students_calibrated_together_are_those_calibrated_alone(settings: Setti
     before = changed(stacked.out)
     assert execute(stacked).accuracy.equals(b.accuracy)
     assert changed(stacked.out) == before
+
+
+def test_a_bundle_owns_to_all_that_its_stage_implies(fold: Fold, teachers: list[Bundle]) -> None:
+    """Whatever the stages make does; and the units and steps of the dataset travel with it."""
+    subject, facts = fold.split.heldout[0], fold.dataset.facts
+    begun = fold.pretrain_student("log-power-10k", teachers, NOWHERE)
+    tuned = [fold.finetune(teacher, subject, 1, NOWHERE) for teacher in teachers]
+    jobs = ((None, (), 1), (begun, (), 0), (None, tuned, 1), (begun, tuned, 1))
+    made = [
+        fold.distill(Job("log-power-10k", student, taught_by, subject, k), NOWHERE)
+        for student, taught_by, k in jobs
+    ]
+    assert [b.origin["stage"] for b in made] == ["scratch", "transfer", "distill", "full"]
+    for one in (*teachers, begun, *tuned, *made):
+        implied = implied_seen(one, fold.split)
+        assert implied
+        assert implied <= one.seen
+        assert (one.unit, one.step) == (facts.unit, facts.step)
+        assert one.origin["identity"] == fold.dataset.identity()
+
+
+def test_a_bundle_that_hides_what_it_saw_is_not_scored(
+    fold: Fold, teachers: list[Bundle], tmp_path: Path
+) -> None:
+    """Its files fit each other: the hash was computed anew."""
+    subject, scorer = fold.split.heldout[0], Scorer(fold)
+    honest = fold.finetune(teachers[0], subject, 1, NOWHERE)
+    scorer.evaluate([honest], subject)
+    assert honest.preprocessing is not None
+    innocent = replace(honest.preprocessing, seen=frozenset())
+    mine = frozenset(r for r in honest.seen if r.subject == subject)
+    for seen in (frozenset[Repetition](), mine, honest.seen - mine):
+        replace(honest, seen=seen, preprocessing=innocent).save(tmp_path / "b")
+        with pytest.raises(LeakageError, match=r"that owns to .*, as its stage and split imply"):
+            scorer.evaluate([Bundle.load(tmp_path / "b")], subject)
+    shown = replace(honest, seen=frozenset())
+    shown.save(tmp_path / "c")
+    with pytest.raises(BundleError, match="pre-processing that saw"):
+        Bundle.load(tmp_path / "c")
+    for change in ({"stage": "nothing"}, {"subject": fold.split.pretraining[0]}, {"k": 9}):
+        other = replace(honest, origin=honest.origin | change)
+        with pytest.raises(BundleError, match="run again"):
+            scorer.evaluate([other], subject)
+    with pytest.raises(BundleError, match="expected a bundle of the split"):
+        scorer.evaluate([replace(honest, origin=honest.origin | {"split": "0" * 16})], subject)

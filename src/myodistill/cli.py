@@ -20,6 +20,7 @@ from myodistill.datasets.catalogue import open_dataset
 from myodistill.deploy import targets
 from myodistill.errors import MyoDistillError, SettingsError, Wanted, shown
 from myodistill.evaluation import results
+from myodistill.evaluation.events import without_rest
 from myodistill.evaluation.figures import draw
 from myodistill.evaluation.protocol import STUDENTS, at_chance, require_one_protocol
 from myodistill.evaluation.report import report
@@ -182,6 +183,8 @@ def run(settings: Settings) -> None:
     seed = settings.out / f"fold-{best.fold}" / f"seed-{best.seed}"
     method = Method("full", best.model, best.loss)
     typer.echo(f"report: {written}")
+    if caution := without_rest(open_dataset(settings.dataset).facts.gestures):
+        typer.echo(caution, err=True)
     typer.echo(
         f"student bundle of {best.subject}: {seed / best.subject / f'k-{best.k}' / method.folder}"
     )

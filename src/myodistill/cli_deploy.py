@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +12,11 @@ from rich.console import Console
 from myodistill.deploy.bundle import Bundle
 from myodistill.deploy.export import export as export_bundle
 from myodistill.deploy.ladder import deploy_report as climb
+from myodistill.deploy.rejection import rejection_threshold
 from myodistill.deploy.targets import TARGETS, require_target
 from myodistill.deploy.wearer import Wearer
+from myodistill.errors import SettingsError
+from myodistill.evaluation.events import without_rest
 
 BundleFolder = Annotated[Path, typer.Argument(help="folder of a person's student")]
 Where = Annotated[
@@ -25,14 +29,30 @@ def export(
     to: Annotated[str, typer.Option(help=", ".join(TARGETS))],
     out: Annotated[Path | None, typer.Option(help="file for ONNX, else folder")] = None,
     dataset: Where = None,
+    reject_below: Annotated[
+        float | None, typer.Option(help="withhold decisions less confident than this (0 to 1)")
+    ] = None,
+    withhold: Annotated[
+        float | None, typer.Option(help="or: withhold this share (0 to 1) of calibration windows")
+    ] = None,
 ) -> None:
     """Write a student for a target: ONNX, 8-bit ONNX, C99 sources, or ExecuTorch."""
     require_target(to)
+    if reject_below is not None and withhold is not None:
+        raise SettingsError("export: expected one of --reject-below and --withhold, got both")
     student = Bundle.load(bundle)
+    rule = student.rule if reject_below is None else replace(student.rule, threshold=reject_below)
     wearer = Wearer.of(student, dataset)
+    if withhold is not None:
+        threshold = rejection_threshold(student, wearer.calibration, withhold)
+        rule = replace(rule, threshold=threshold)
     place = out or bundle / ("decoder.onnx" if to == "onnx" else to)
-    export_bundle(student, to, place, calibration=wearer.calibration, step=wearer.step)
+    export_bundle(student, to, place, calibration=wearer.ranges, rule=rule)
     typer.echo(f"{to}: {place}")
+    if rule.threshold:
+        typer.echo(f"decisions less than {rule.threshold:.4g} confident are withheld")
+    elif caution := without_rest(student.spec.gestures):
+        typer.echo(caution, err=True)
 
 
 def deploy_report(
@@ -46,7 +66,7 @@ def deploy_report(
     """
     student = Bundle.load(bundle)
     wearer = Wearer.of(student, dataset)
-    ladder = climb(student, wearer.tests, wearer.calibration, step=wearer.step)
+    ladder = climb(student, wearer.tests, wearer.ranges)
     place = out or bundle / "ladder.json"
     ladder.write(place)
     Console(width=140).print(ladder.table())

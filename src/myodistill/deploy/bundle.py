@@ -14,21 +14,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from myodistill.datasets.recording import Electrodes, Repetition, Signal, SignalSpec
-from myodistill.errors import BundleError, ModelError
+from myodistill.datasets.recording import Repetition, SignalSpec
+from myodistill.deploy import card as cards
+from myodistill.deploy.card import CARD, FORMAT, WEIGHTS, reason
+from myodistill.errors import BundleError, MyoDistillError
 from myodistill.files import write_bytes, write_text
 from myodistill.models.catalogue import build
 from myodistill.models.predict import predict
+from myodistill.realtime.rule import EVERY_ANSWER, Rule, require_step
 from myodistill.signals.preprocessing import Preprocessing
+from myodistill.signals.samples import finite_windows
 from myodistill.signals.windows import Windows
-
-FORMAT = 1
-_CARD, _WEIGHTS = "bundle.json", "weights.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,11 @@ class Bundle:
         network: In evaluation mode.
         preprocessing: The person's own; None for a network that has no person yet.
         seen: The repetitions that it, its teacher and its pre-processing were fitted on.
-        origin: Provenance for people: dataset, licence, subject, fold, split hash, K, seed, stage.
+        origin: Provenance: dataset, how it was opened, licence, subject, fold, split hash, K, seed,
+            stage.
+        unit: Physical unit of the samples that it expects.
+        step: Samples from one decision to the next, by the protocol.
+        rule: How answers become decisions.
     """
 
     model: str
@@ -50,6 +55,9 @@ class Bundle:
     preprocessing: Preprocessing | None
     seen: frozenset[Repetition] = field(repr=False)
     origin: dict[str, Any]
+    unit: str
+    step: int
+    rule: Rule = EVERY_ANSWER
 
     @property
     def parameters(self) -> int:
@@ -67,20 +75,30 @@ class Bundle:
         return hashlib.sha256(self._weights()).hexdigest()[:16]
 
     def logits(self, windows: Windows) -> NDArray[np.float32]:
-        """Return the logits of filtered windows, shape ``(window, gesture)``.
+        """Return the calibrated logits of filtered windows, shape ``(window, gesture)``.
 
         Args:
             windows: Cut from signals that went through the pre-processing's filter, not its map.
         """
         if self.preprocessing is None:
             raise BundleError(f"{self.model}: expected a person's pre-processing, it has none yet")
-        return predict(self.network, self.preprocessing.map(windows)) / self.temperature
+        return self._calibrated(predict(self.network, self.preprocessing.map(windows)))
 
     @torch.no_grad()
-    def infer(self, windows: Signal) -> NDArray[np.float32]:
-        """Return the logits of pre-processed windows ``(window, channel, time)``."""
-        logits: NDArray[np.float32] = self.network(torch.from_numpy(windows)).numpy()
-        return logits
+    def infer(self, windows: ArrayLike) -> NDArray[np.float32]:
+        """Return the calibrated logits of pre-processed windows ``(window, channel, time)``.
+
+        Raises:
+            DataError: The windows have another shape, or are not finite real numbers.
+        """
+        read = finite_windows(windows, self.spec, what=self.model)
+        if not len(read):
+            return np.zeros((0, self.spec.classes), np.float32)
+        return self._calibrated(self.network(torch.from_numpy(read)).numpy())
+
+    def _calibrated(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Divide by the temperature; exported forms have it in their last layer."""
+        return logits / np.float32(self.temperature)
 
     def save(self, folder: Path) -> None:
         """Write the two files into ``folder``.
@@ -93,15 +111,18 @@ class Bundle:
             "format": FORMAT,
             "model": self.model,
             "signal": asdict(self.spec),
+            "unit": self.unit,
+            "step": self.step,
+            "rule": asdict(self.rule),
             "preprocessing": self.preprocessing.to_dict() if self.preprocessing else None,
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
             "parameters": self.parameters,
             "seen": [[r.subject, r.session, r.index] for r in sorted(self.seen)],
             "origin": self.origin,
         }
-        card["card_sha256"] = _card_hash(card)
-        write_bytes(folder / _WEIGHTS, weights)
-        write_text(folder / _CARD, json.dumps(card, indent=1, ensure_ascii=False))
+        card["card_sha256"] = cards.card_hash(card)
+        write_bytes(folder / WEIGHTS, weights)
+        write_text(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False))
 
     def _weights(self) -> bytes:
         state = self.network.state_dict()
@@ -112,58 +133,72 @@ class Bundle:
         """Read a bundle.
 
         Raises:
-            BundleError: A file is missing, damaged, does not match, or is from a newer version.
+            BundleError: A file is missing, damaged, does not match, or is from another version; or
+                a value is one that no run writes.
         """
+        card = cards.read_card(folder)
         try:
-            card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
-            weights = (folder / _WEIGHTS).read_bytes()
-        except (OSError, ValueError) as error:
+            weights = (folder / WEIGHTS).read_bytes()
+        except OSError as error:
             raise BundleError(
-                f"{folder}: expected a bundle ({_CARD} and {_WEIGHTS}), got: {error}; "
-                f"export it again"
+                f"{folder}: expected a bundle ({CARD} and {WEIGHTS}), got: {reason(error)}; "
+                f"run again"
             ) from error
-        version = card.get("format") if isinstance(card, dict) else None
-        if version != FORMAT:
-            raise BundleError(
-                f"{folder}: expected bundle format {FORMAT}, got {version}; "
-                f"update myodistill or export the bundle again"
-            )
-        found = _card_hash(card)
-        if card.get("card_sha256", found) != found:  # older ones have none
-            raise BundleError(
-                f"{folder}: expected {_CARD} as it was written, it was altered; "
-                f"export the bundle again"
-            )
         if hashlib.sha256(weights).hexdigest() != card.get("weights_sha256"):
             raise BundleError(
-                f"{folder}: expected the weights that {_CARD} names, the file was altered or "
-                f"truncated; export the bundle again"
+                f"{folder}: expected the weights that {CARD} names, the file was altered or "
+                f"truncated; run again"
             )
         try:
-            signal = dict(card["signal"])
-            electrodes = dict(signal["electrodes"])
-            electrodes["order"] = tuple(electrodes["order"])
-            signal["electrodes"] = Electrodes(**electrodes)
-            signal["gestures"] = tuple(signal["gestures"])
-            spec = SignalSpec(**signal)
-            network = build(card["model"], spec)
-            network.load_state_dict(load(weights))
-            stored = card["preprocessing"]
-            preprocessing = Preprocessing.from_dict(stored) if stored else None
-            if preprocessing and preprocessing.matrix.shape != (spec.channels, spec.channels):
-                raise ValueError(
-                    f"pre-processing of {preprocessing.matrix.shape} for {spec.channels} channels"
-                )
-            seen = frozenset(Repetition(*entry) for entry in card["seen"])
-        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise BundleError(f"{folder}: expected a complete bundle, got: {reason}") from error
-        except ModelError as error:
+            return cls._of(card, weights)
+        except MyoDistillError as error:
             raise BundleError(f"{folder}: {error}") from error
-        return cls(card["model"], spec, network.eval(), preprocessing, seen, card["origin"])
+        except (LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            said = f"no {error}" if isinstance(error, KeyError) else reason(error)
+            raise BundleError(f"{folder}: expected a complete bundle, got: {said}") from error
+
+    @classmethod
+    def _of(cls, card: dict[str, Any], weights: bytes) -> Bundle:
+        """Rebuild a bundle from what its files hold."""
+        spec = cards.signal_of(card["signal"])
+        state = load(weights)
+        for name, tensor in state.items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"weights of {name} that are not finite; training diverged")
+        network = build(cards.plain(card["model"], "model"), spec)
+        network.load_state_dict(state)
+        seen = cards.repetitions_of(card["seen"])
+        stored, preprocessing = card["preprocessing"], None
+        if stored is not None:
+            cards.repetitions_of(stored["seen"])
+            preprocessing = Preprocessing.from_dict(stored)
+            _require_fit(preprocessing, spec, seen)
+        return cls(
+            card["model"],
+            spec,
+            network.eval(),
+            preprocessing,
+            seen,
+            cards.provenance_of(card["origin"]),
+            unit=cards.text(card["unit"], "unit"),
+            step=require_step(card["step"]),
+            rule=Rule(**card["rule"]),
+        )
 
 
-def _card_hash(card: dict[str, Any]) -> str:
-    """SHA-256 of everything else in ``bundle.json``, however it is laid out."""
-    content = {key: value for key, value in card.items() if key != "card_sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _require_fit(
+    preprocessing: Preprocessing, spec: SignalSpec, seen: frozenset[Repetition]
+) -> None:
+    """Refuse a pre-processing that belongs to another bundle (``ValueError``)."""
+    matrix = preprocessing.matrix
+    if matrix.shape != (spec.channels, spec.channels):
+        raise ValueError(f"pre-processing of {matrix.shape} for {spec.channels} channels")
+    if not np.isfinite(matrix).all():
+        raise ValueError("pre-processing that is not finite")
+    if preprocessing.sampling_rate != spec.sampling_rate:
+        raise ValueError(
+            f"pre-processing at {preprocessing.sampling_rate:g} Hz for {spec.sampling_rate:g} Hz"
+        )
+    preprocessing.sections()
+    if lacking := preprocessing.seen - seen:
+        raise ValueError(f"pre-processing that saw {min(lacking)}, which the bundle denies")

@@ -7,7 +7,6 @@ network but also its filters, window and decision rule.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,11 +20,12 @@ from myodistill.datasets.recording import Recording, Repetition, Signal, SignalS
 from myodistill.deploy.bundle import Bundle
 from myodistill.deploy.cortex import build_cortex, emulate, footprint
 from myodistill.deploy.int8 import Quantised, quantise
-from myodistill.deploy.onnx import to_onnx
+from myodistill.deploy.onnx import require_finite_logits, to_onnx
 from myodistill.deploy.plain_c import Source, to_c
-from myodistill.deploy.programs import Played, build_host, play
+from myodistill.deploy.programs import Played, build_host, play, workshop
 from myodistill.deploy.rungs import MICROJOULES, Ladder, Rung
 from myodistill.errors import DataError, ModelError, ToolError
+from myodistill.evaluation.events import without_rest
 from myodistill.realtime.decoder import Decoder, Model
 from myodistill.realtime.rule import REJECTED, Rule
 from myodistill.realtime.runtime import OnnxModel
@@ -47,6 +47,7 @@ def climb(
               for a in r.annotations}  # fmt: skip
     require_unseen(scored, bundle.seen, what=bundle.model)
     require_unseen(scored, calibration.seen(), what="8-bit ranges")
+    require_finite_logits(bundle, calibration)
     signals = [recording.signal for recording in recordings]
     truth = [_labels(recording, bundle.spec, step) for recording in recordings]
     if not sum(int((labels >= 0).sum()) for labels in truth):
@@ -66,17 +67,19 @@ def climb(
         if proto is not None:
             size = sum(len(t.raw_data) for t in proto.graph.initializer)
             form.python(name, reference, OnnxModel.load(proto.SerializeToString()), size)
-    with tempfile.TemporaryDirectory() as folder:
-        form.c("float", "PyTorch", bundle, None, Path(folder) / "float", emulated)
+    with workshop() as folder:
+        form.c("float", "PyTorch", bundle, None, folder / "float", emulated)
         if quantised is not None:
-            form.c("int8", "ONNX int8", bundle, quantised, Path(folder) / "int8", emulated)
+            form.c("int8", "ONNX int8", bundle, quantised, folder / "int8", emulated)
         else:
             reason = form.rungs["ONNX int8"].reason
             for name in ("C int8", "C int8, Cortex-M4F"):
                 form.rungs[name] = Rung(name, "ONNX int8", reason=reason)
     rungs = tuple(form.rungs[name] for name in _ORDER)
     operators = quantised.operators if quantised else ()
-    return Ladder(bundle.model, bundle.origin, rungs, operators, os.getloadavg()[0])
+    load, caution = os.getloadavg()[0], without_rest(bundle.spec.gestures)
+    cautions = (caution,) if caution and not rule.threshold else ()
+    return Ladder(bundle.model, bundle.origin, rungs, operators, load, cautions)
 
 
 _ORDER = ("PyTorch", "ONNX", "ONNX int8", "C float", "C int8", "C float, Cortex-M4F",
@@ -198,6 +201,7 @@ class _Watched:
     def __init__(self, model: Model) -> None:
         self._model = model
         self.spec, self.preprocessing = model.spec, model.preprocessing
+        self.step, self.rule = model.step, model.rule
         self.logits = np.zeros(model.spec.classes, np.float32)
 
     def infer(self, windows: Signal) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ import torch
 
 from myodistill.deploy.bundle import Bundle
 from myodistill.deploy.installed import require
-from myodistill.deploy.onnx import TOLERANCE, folded, metadata, reason
+from myodistill.deploy.onnx import TOLERANCE, deployed, metadata, reason
 from myodistill.errors import ModelError
 from myodistill.files import new_folder, write_bytes, write_text
 from myodistill.models.recurrent import Recurrent
@@ -77,7 +77,7 @@ def to_executorch(bundle: Bundle) -> bytes:
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
-        network = folded(bundle.network)
+        network = deployed(bundle)
         for module in network.modules():  # it refuses buffers that are not part of the state
             module._non_persistent_buffers_set.clear()
         example = torch.randn(1, bundle.spec.channels, bundle.spec.samples)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from myodistill.deploy.bundle import Bundle
 from myodistill.deploy.installed import EXPORT, require
 from myodistill.deploy.lowering import can_lower
 from myodistill.deploy.targets import require_target
-from myodistill.errors import DataError, ModelError, SettingsError
+from myodistill.errors import DataError, ModelError
 from myodistill.files import write_bytes
-from myodistill.realtime.rule import Rule
+from myodistill.realtime.rule import Rule, require_step
 from myodistill.signals.windows import Windows
 
 
@@ -30,27 +31,35 @@ def export(
         to: One of :data:`~myodistill.deploy.targets.TARGETS`.
         out: File for ONNX, folder for C and ExecuTorch.
         calibration: Filtered windows of the person (not those that are scored): for the check
-            against PyTorch and for the ranges of 8-bit forms; C in float does without.
-        step: Samples from one decision to the next; only C has it built in.
-        rule: How answers become decisions; only C has it built in.
+            against PyTorch and for the ranges of 8-bit forms; C in float does without. Ranges
+            hold in operation only if rest is among the windows (``Wearer.ranges``).
+        step: Samples from one decision to the next; the bundle's own by default.
+        rule: How answers become decisions; the bundle's own by default.
 
     Raises:
         BundleError: The bundle has no person's pre-processing.
         DataError: Calibration windows are needed and missing.
-        ModelError: The target cannot run the model.
+        ModelError: The target cannot run the model, or the model has diverged.
         OutputError: It cannot be written.
-        SettingsError: The target is unknown, or C lacks a valid ``step``.
+        SettingsError: The target is unknown, or ``step`` is no whole number from 1.
         ToolError: What exports is not installed.
     """
     require_target(to)
-    if to in ("c", "c-int8") and step is None:
-        raise SettingsError("step: expected the samples from one decision to the next, got none")
     if to != "c" and (calibration is None or not len(calibration)):
         raise DataError(
             f"{to}: expected calibration windows, got none; give the person's calibration "
             f"repetitions"
         )
     require(*EXPORT)
+    bundle = replace(
+        bundle,
+        step=require_step(bundle.step if step is None else step),
+        rule=bundle.rule if rule is None else rule,
+    )
+    from myodistill.deploy.onnx import require_finite_logits
+
+    if calibration is not None and len(calibration):
+        require_finite_logits(bundle, calibration)
     if to == "executorch":
         from myodistill.deploy.executorch import write_executorch
 
@@ -66,8 +75,7 @@ def export(
         write_onnx(bundle, out, calibration)
         return
     if to == "c":
-        assert step is not None
-        to_c(bundle, step=step, rule=rule).write(out)
+        to_c(bundle).write(out)
         return
     if not can_lower(bundle.network):
         raise ModelError(
@@ -79,5 +87,4 @@ def export(
     if to == "int8":
         write_bytes(out, quantised.model.SerializeToString())
         return
-    assert step is not None
-    to_c(bundle, step=step, rule=rule, quantised=quantised).write(out)
+    to_c(bundle, quantised=quantised).write(out)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 from myodistill.deploy.bundle import Bundle
 from myodistill.deploy.onnx import to_onnx
-from myodistill.deploy.programs import run
+from myodistill.deploy.programs import run, workshop
 from myodistill.errors import ModelError, ToolError
 
 _GENERATOR = "emx_onnx_cgen"
@@ -50,8 +48,7 @@ def network_source(bundle: Bundle) -> NetworkSource:
         kept = [a for a in node.attribute if (a.name, a.s) != ("direction", b"forward")]
         del node.attribute[:]
         node.attribute.extend(kept)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with workshop() as folder:
         (folder / "network.onnx").write_bytes(model.SerializeToString())
         options = ["--large-weight-threshold", "0", "--large-temp-threshold", "0"]
         command = [sys.executable, "-m", _GENERATOR, "compile", "network.onnx", "network.c"]

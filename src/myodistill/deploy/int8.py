@@ -71,11 +71,12 @@ def quantise(bundle: Bundle, calibration: Windows) -> Quantised:
     Args:
         bundle: Of a student that has met its person.
         calibration: Filtered windows of the person, as for :meth:`Bundle.logits`; not those that
-            are scored.
+            are scored. Rest and the ways between gestures belong in (``Wearer.ranges``), else
+            their activations leave the ranges.
 
     Raises:
         DataError: There is no calibration window.
-        ModelError: It cannot be exported, or a layer would stay in float.
+        ModelError: It cannot be exported, has diverged, or a layer would stay in float.
     """
     if len(calibration) == 0:
         raise DataError(
@@ -170,6 +171,11 @@ def _ranges(
         for name, value in zip(names, values, strict=True):
             low, high = ranges[name]
             ranges[name] = min(low, float(np.min(value))), max(high, float(np.max(value)))
+    if not np.isfinite(list(ranges.values())).all():
+        raise ModelError(
+            f"{bundle.model}: expected finite activations for 8 bits, got others on the "
+            f"calibration windows, so training diverged; train it again"
+        )
     return ranges
 
 

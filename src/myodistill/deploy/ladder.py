@@ -8,7 +8,7 @@ from myodistill.datasets.recording import Recording
 from myodistill.deploy.bundle import Bundle
 from myodistill.deploy.installed import EXPORT, require
 from myodistill.deploy.rungs import Ladder
-from myodistill.realtime.rule import Rule
+from myodistill.realtime.rule import Rule, require_step
 from myodistill.signals.windows import Windows
 
 
@@ -17,7 +17,7 @@ def deploy_report(
     recordings: Sequence[Recording],
     calibration: Windows,
     *,
-    step: int,
+    step: int | None = None,
     rule: Rule | None = None,
     emulated: int = 200,
 ) -> Ladder:
@@ -27,17 +27,26 @@ def deploy_report(
         bundle: Of a student that has met its person.
         recordings: Raw, to score; repetitions that the bundle never saw.
         calibration: Filtered windows for the ranges of the 8-bit form; none of the scored ones.
-        step: Samples from one decision to the next.
-        rule: How answers become decisions.
+        step: Samples from one decision to the next; the bundle's own by default.
+        rule: How answers become decisions; the bundle's own by default.
         emulated: Least number of decisions to emulate on the Cortex-M4F; whole recordings.
 
     Raises:
         BundleError: The bundle has no person's pre-processing.
         DataError: There is no recording with a whole labelled window.
+        ModelError: The student has diverged.
+        OutputError: Temporary files cannot be written.
         LeakageError: A recording was seen in training or calibration.
         ToolError: What exports to ONNX is not installed.
     """
     require(*EXPORT)
     from myodistill.deploy.climb import climb
 
-    return climb(bundle, recordings, calibration, step=step, rule=rule or Rule(), emulated=emulated)
+    return climb(
+        bundle,
+        recordings,
+        calibration,
+        step=require_step(bundle.step if step is None else step),
+        rule=rule or bundle.rule,
+        emulated=emulated,
+    )

@@ -60,7 +60,8 @@ def lower(bundle: Bundle, network: nn.Module) -> Lowered:
 
     Args:
         bundle: Of a log-power student that has met its person.
-        network: Its network, batch normalisations folded (``deploy.onnx.folded``).
+        network: Its network, batch normalisations and temperature folded
+            (``deploy.onnx.deployed``).
 
     Raises:
         BundleError: The bundle has no person's pre-processing.

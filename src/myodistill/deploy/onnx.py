@@ -22,8 +22,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
-from myodistill.datasets.catalogue import facts_of
 from myodistill.deploy.bundle import Bundle
+from myodistill.deploy.card import require_labels
 from myodistill.errors import BundleError, ModelError
 from myodistill.files import write_bytes
 from myodistill.realtime.runtime import FORMAT, OnnxModel
@@ -50,7 +50,7 @@ def to_onnx(bundle: Bundle, *, single: bool = False) -> onnx.ModelProto:
     try:
         with quiet():
             program = torch.onnx.export(
-                folded(bundle.network),
+                deployed(bundle),
                 (example,),
                 dynamo=True,
                 verbose=False,
@@ -101,7 +101,51 @@ def compare(bundle: Bundle, model: OnnxModel, windows: Windows) -> float:
     return float(np.abs(model.infer(mapped.gather()) - bundle.logits(windows)).max())
 
 
-def folded(network: nn.Module) -> nn.Module:
+@torch.no_grad()
+def deployed(bundle: Bundle) -> nn.Module:
+    """Return a bundle's network for a device: the temperature is part of its last linear layer.
+
+    So are batch normalisations part of the linear layers before them.
+
+    Raises:
+        ModelError: Its last linear layer does not give its logits, or a weight is not finite.
+    """
+    for name, value in bundle.network.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise ModelError(
+                f"{bundle.model}: expected finite weights, {name} has others, so training "
+                f"diverged; train it again with a smaller learning rate"
+            )
+    network = _folded(bundle.network)
+    if bundle.temperature == 1:
+        return network
+    example = torch.randn(2, bundle.spec.channels, bundle.spec.samples)
+    expected = network(example) / bundle.temperature
+    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    for weights in linear[-1].parameters() if linear else ():
+        weights.div_(bundle.temperature)
+    if not torch.allclose(network(example), expected, rtol=1e-4, atol=1e-4):
+        raise ModelError(
+            f"{bundle.model}: expected a network that ends with its linear layer, as its "
+            f"temperature {bundle.temperature:g} goes in there; set the temperature to 1"
+        )
+    return network
+
+
+def require_finite_logits(bundle: Bundle, windows: Windows) -> None:
+    """Refuse a network that has diverged, on windows of the person that it is for.
+
+    Raises:
+        ModelError: A logit is not finite.
+    """
+    if not np.isfinite(bundle.logits(windows)).all():
+        raise ModelError(
+            f"{bundle.model}: expected finite logits, got others on the calibration windows, so "
+            f"training diverged; train it again with a smaller learning rate"
+        )
+
+
+def _folded(network: nn.Module) -> nn.Module:
     """Return a copy in which batch normalisations are part of the linear layers before them."""
     network = copy.deepcopy(network).cpu().eval()
     for module in network.modules():
@@ -119,7 +163,7 @@ def metadata(bundle: Bundle) -> dict[str, str]:
     """What an exported file says of itself.
 
     Raises:
-        BundleError: The bundle has no person's pre-processing.
+        BundleError: The bundle has no person's pre-processing, or a gesture no whole name.
     """
     if bundle.preprocessing is None:
         raise BundleError(
@@ -127,12 +171,18 @@ def metadata(bundle: Bundle) -> dict[str, str]:
             f"calibrate it for a person first"
         )
     spec, origin = bundle.spec, bundle.origin
+    try:
+        require_labels(spec.gestures)
+    except ValueError as error:
+        raise BundleError(f"{bundle.model}: {error}") from error
     return {
         "format": str(FORMAT),
         "model": bundle.model,
         "labels": json.dumps(spec.gestures, ensure_ascii=False),
         "sampling_rate": repr(spec.sampling_rate),
-        "unit": unit(bundle),
+        "unit": bundle.unit,
+        "step": str(bundle.step),
+        "rule": json.dumps(asdict(bundle.rule)),
         "channels": str(spec.channels),
         "samples": str(spec.samples),
         "electrodes": json.dumps(asdict(spec.electrodes)),
@@ -141,12 +191,6 @@ def metadata(bundle: Bundle) -> dict[str, str]:
         "licence": str(origin.get("licence", "")),
         "origin": json.dumps(origin, ensure_ascii=False),
     }
-
-
-def unit(bundle: Bundle) -> str:
-    """Physical unit of the samples that a bundle expects; that of its dataset."""
-    facts = facts_of(str(bundle.origin.get("dataset")))
-    return str(bundle.origin.get("unit") or getattr(facts, "unit", "as recorded"))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ emx-onnx-cgen.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -19,11 +20,11 @@ from myodistill.deploy.bundle import Bundle
 from myodistill.deploy.generated import network_source
 from myodistill.deploy.int8 import Quantised
 from myodistill.deploy.lowering import LINEAR, Lowered, can_lower, lower
-from myodistill.deploy.onnx import folded, unit
-from myodistill.errors import BundleError, ModelError, SettingsError
+from myodistill.deploy.onnx import deployed, metadata
+from myodistill.errors import ModelError
 from myodistill.files import new_folder, write_text
 from myodistill.realtime.decoder import LIMIT
-from myodistill.realtime.rule import Rule
+from myodistill.realtime.rule import Rule, require_step
 from myodistill.signals.preprocessing import Preprocessing
 
 _BLOCK = 32
@@ -58,31 +59,31 @@ class Source:
 
 
 def to_c(
-    bundle: Bundle, *, step: int, rule: Rule | None = None, quantised: Quantised | None = None
+    bundle: Bundle,
+    *,
+    step: int | None = None,
+    rule: Rule | None = None,
+    quantised: Quantised | None = None,
 ) -> Source:
     """Lower a bundle to C.
 
     Args:
         bundle: Of a student that has met its person.
-        step: Samples from one decision to the next.
-        rule: How answers become decisions.
+        step: Samples from one decision to the next; the bundle's own by default.
+        rule: How answers become decisions; the bundle's own by default.
         quantised: The same bundle in 8 bits, for linear layers in 8 bits; else all is in float.
 
     Raises:
         BundleError: The bundle has no person's pre-processing.
         ModelError: C cannot run the model.
-        SettingsError: ``step`` is less than 1.
+        SettingsError: ``step`` is no whole number from 1.
         ToolError: emx-onnx-cgen is needed and not installed.
     """
-    if step < 1:
-        raise SettingsError(f"step: expected at least 1 sample, got {step}")
-    if bundle.preprocessing is None:
-        raise BundleError(
-            f"{bundle.model}: expected a person's pre-processing, the bundle has none yet; "
-            f"calibrate it for a person first"
-        )
+    step = require_step(bundle.step if step is None else step)
+    metadata(bundle)
+    assert bundle.preprocessing is not None
     _require_no_constant(bundle.model, bundle.preprocessing.sections())
-    network, rule = folded(bundle.network), rule or Rule()
+    network, rule = deployed(bundle), rule or bundle.rule
     if can_lower(network):
         return _log_power(bundle, lower(bundle, network), step, rule, quantised)
     if quantised is not None:
@@ -156,16 +157,15 @@ def _source(
         "RAM_BYTES": str(ram),
         "TABLE_BYTES": str(table_bytes),
         "RATE_HZ": _number(bundle.spec.sampling_rate),
-        "UNIT": _quoted(unit(bundle)),
+        "UNIT": _quoted(bundle.unit),
         "THRESHOLD": _number(rule.threshold),
         "LIMIT": _number(LIMIT),
         **{name: str(value) for name, value in sizes.items()},
         **scalars,
     }
-    header = _static("md.h").replace("@model@", _about(bundle))
-    header = header.replace(
-        "@defines@", "".join(f"#define MD_{name} {value}\n" for name, value in defines.items())
-    )
+    lines = "".join(f"#define MD_{name} {value}\n" for name, value in defines.items())
+    parts = {"@model@": _about(bundle), "@defines@": lines}
+    header = re.sub("|".join(parts), lambda match: parts[match[0]], _static("md.h"))
     files = {"md.h": header, "md_model.h": _model(bundle, tables)}
     files |= {name: _static(name) for name in ("md.c", "md_host.c", "md_cortex.c", "md_cortex.ld")}
     return Source(files, ram, table_bytes, weights)
@@ -274,15 +274,21 @@ def _quoted(text: str) -> str:
 
 
 def _about(bundle: Bundle) -> str:
-    """Lines of a comment: which student this is."""
+    """Lines of a comment, which no name in them can end or continue: which student this is."""
     facts = [f"Model: {bundle.model}", f"gestures: {', '.join(bundle.spec.gestures)}"]
     facts += [
         f"{key}: {bundle.origin[key]}"
         for key in ("dataset", "licence", "split", "subject")
         if bundle.origin.get(key) is not None
     ]
-    lines = (" ".join(fact.split()) for fact in facts)
-    return "\n * ".join(line.replace("*/", "* /").replace("/*", "/ *") for line in lines)
+    lines = (_harmless(" ".join(fact.split())) for fact in facts)
+    return "\n * ".join(lines)
+
+
+def _harmless(text: str) -> str:
+    """Text for a comment: nothing invisible, no trigraph, no end and no beginning of a comment."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return re.sub(r"(?<=\?)(?=\?)|(?<=\*)(?=/)|(?<=/)(?=\*)", " ", shown)
 
 
 def _static(name: str) -> str:

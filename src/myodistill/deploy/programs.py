@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from myodistill.datasets.recording import Signal
 from myodistill.errors import ToolError
+from myodistill.files import writing
 
 _WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror")
 _WRONG = re.compile("rror|FAIL")
@@ -40,6 +43,17 @@ class Played:
     logits: NDArray[np.float32]
     seconds: NDArray[np.float64]
     abstained: int
+
+
+@contextmanager
+def workshop() -> Iterator[Path]:
+    """A folder to build in, gone at the end.
+
+    Raises:
+        OutputError: Temporary files cannot be written.
+    """
+    with writing(Path("temporary folder")), tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def run(command: list[str], *, folder: Path, timeout: float = 120) -> str:

@@ -78,6 +78,7 @@ class Ladder:
         operators: Name, kind and number type of every operator of the 8-bit form.
         load: Average number of processes that ran on this machine meanwhile: delays are longer
             beside others.
+        cautions: What its wearer has to know, a sentence each.
     """
 
     model: str
@@ -85,6 +86,7 @@ class Ladder:
     rungs: tuple[Rung, ...]
     operators: tuple[tuple[str, str, str], ...]
     load: float
+    cautions: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -138,7 +140,8 @@ class Ladder:
 
     def notes(self) -> list[str]:
         """What one has to know beside the numbers, a sentence each."""
-        notes = [f"{rung.name}: none, {rung.reason}" for rung in self.rungs if rung.reason]
+        notes = [*self.cautions]
+        notes += [f"{rung.name}: none, {rung.reason}" for rung in self.rungs if rung.reason]
         single = sorted({kind for _, kind, number in self.operators if number == "float32"})
         if single:
             notes.append(f"in 8 bits are the linear layers; in float stay {', '.join(single)}")

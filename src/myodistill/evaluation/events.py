@@ -8,6 +8,7 @@ and Englehart, Confidence-based rejection for improved pattern recognition myoel
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -23,12 +24,27 @@ from myodistill.evaluation.metrics import require_probabilities
 REJECTED = -1
 """The decision not to decide."""
 
-_RESTS = ("rest", "no motion", "neutral")
+RESTS = (
+    "rest", "resting", "at rest", "no gesture", "no motion", "no movement", "neutral", "idle",
+    "relax", "relaxed",
+)  # fmt: skip
+"""What rest is called, in letters of any case; words may be parted by more than a space."""
 
 
 def rest_of(gestures: Sequence[str]) -> int | None:
-    """Return the label of rest by its name, None where a dataset knows no rest."""
-    return next((label for label, name in enumerate(gestures) if name in _RESTS), None)
+    """Return the label of rest by its name (:data:`RESTS`), None where a dataset knows no rest."""
+    names = (" ".join(re.split(r"[\W_]+", name.casefold())).strip() for name in gestures)
+    return next((label for label, name in enumerate(names) if name in RESTS), None)
+
+
+def without_rest(gestures: Sequence[str]) -> str:
+    """Return what to know of a decoder of these gestures between gestures; empty if one is rest."""
+    if rest_of(gestures) is not None:
+        return ""
+    return (
+        "no rest among the gestures: between gestures the decoder will always name one; train with "
+        "rest as a gesture, or withhold unsure decisions (myodistill export --reject-below)"
+    )
 
 
 @dataclass(frozen=True)

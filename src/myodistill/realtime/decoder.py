@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from myodistill.datasets.recording import Signal, SignalSpec
-from myodistill.errors import BundleError, DataError, SettingsError
-from myodistill.realtime.rule import REJECTED, Chooser, Rule
+from myodistill.errors import BundleError, DataError
+from myodistill.realtime.rule import REJECTED, Chooser, Rule, require_step
 from myodistill.signals.preprocessing import Preprocessing, Stream
+from myodistill.signals.samples import real_numbers
 
 LIMIT = 1e15
 """Larger values, like those that are not finite, come from no amplifier."""
@@ -32,8 +33,19 @@ class Model(Protocol):
     def preprocessing(self) -> Preprocessing | None:
         """The person's own."""
 
+    @property
+    def step(self) -> int:
+        """Samples from one decision to the next."""
+
+    @property
+    def rule(self) -> Rule:
+        """How answers become decisions."""
+
     def infer(self, windows: Signal) -> NDArray[np.float32]:
-        """Pre-processed windows ``(window, channel, time)`` to logits ``(window, gesture)``."""
+        """Pre-processed windows ``(window, channel, time)`` to logits ``(window, gesture)``.
+
+        Divided by the person's temperature, so that confidence means what it says.
+        """
 
 
 @dataclass(frozen=True)
@@ -65,29 +77,27 @@ class Decoder:
 
     Args:
         model: A bundle with a person's pre-processing, or its exported form.
-        step: Samples from one decision to the next.
-        rule: How answers become decisions; by default each answer is one.
+        step: Samples from one decision to the next; the model's own by default.
+        rule: How answers become decisions; the model's own by default.
 
     Attributes:
         abstained: Windows without a decision because of samples or answers that are not finite.
 
     Raises:
         BundleError: The model has no person's pre-processing.
-        SettingsError: ``step`` is less than 1.
+        SettingsError: ``step`` is no whole number from 1.
     """
 
-    def __init__(self, model: Model, *, step: int, rule: Rule | None = None) -> None:
+    def __init__(self, model: Model, *, step: int | None = None, rule: Rule | None = None) -> None:
         if model.preprocessing is None:
             raise BundleError(
                 "decoder: expected a person's pre-processing, the bundle has none yet; "
                 "calibrate it for a person first"
             )
-        if step < 1:
-            raise SettingsError(f"step: expected at least 1 sample, got {step}")
         self.model = model
-        self.step = step
+        self.step = require_step(model.step if step is None else step)
         self.abstained = 0
-        self._rule = Chooser(rule or Rule())
+        self._rule = Chooser(rule or model.rule)
         self._stream = Stream(model.preprocessing)
         self._signal = np.zeros((0, model.spec.channels), np.float32)
         self._bad = np.zeros(0, bool)
@@ -106,13 +116,10 @@ class Decoder:
             The decisions that they complete, in order; often none.
 
         Raises:
-            DataError: The chunk has another number of channels, or holds no numbers.
+            DataError: The chunk has another number of channels, or holds other than real numbers;
+                nothing of it is taken.
         """
-        try:
-            with np.errstate(over="ignore"):  # what float32 cannot hold counts as not finite
-                chunk = np.array(samples, dtype=np.float32)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"decoder: expected numbers (time, channel), got: {error}") from error
+        chunk = real_numbers(samples, what="decoder")
         channels = self.model.spec.channels
         if chunk.ndim != 2 or chunk.shape[1] != channels:
             raise DataError(

@@ -35,9 +35,27 @@ class Rule:
         for name in ("smoothing", "votes", "hold"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 255:
-                raise SettingsError(f"{name}: expected a whole number from 1 to 255, got {value}")
-        if not 0 <= self.threshold <= 1:
-            raise SettingsError(f"threshold: expected a share from 0 to 1, got {self.threshold}")
+                got = str(value)[:40]
+                raise SettingsError(f"{name}: expected a whole number from 1 to 255, got {got}")
+        number = isinstance(self.threshold, float | int)
+        if not number or not 0 <= self.threshold <= 1:
+            got = str(self.threshold)[:40]
+            raise SettingsError(f"threshold: expected a share from 0 to 1, got {got}")
+
+
+EVERY_ANSWER = Rule()
+"""Each answer is a decision."""
+
+
+def require_step(step: object) -> int:
+    """Return the samples from one decision to the next.
+
+    Raises:
+        SettingsError: It is no whole number from 1.
+    """
+    if isinstance(step, bool) or not isinstance(step, int) or step < 1:
+        raise SettingsError(f"step: expected at least 1 sample, got {str(step)[:40]}")
+    return step
 
 
 class Chooser:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from myodistill.datasets.recording import Electrodes, Signal, SignalSpec
-from myodistill.errors import BundleError, ToolError
+from myodistill.datasets.recording import Electrodes, SignalSpec
+from myodistill.errors import BundleError, MyoDistillError, ToolError
+from myodistill.realtime.rule import Rule, require_step
 from myodistill.signals.preprocessing import Preprocessing
+from myodistill.signals.samples import finite_windows
 
 try:
     import onnxruntime
@@ -21,7 +23,7 @@ except ImportError as error:
         "onnxruntime: expected it to be installed, it is not; pip install 'myodistill[runtime]'"
     ) from error
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,16 @@ class OnnxModel:
         preprocessing: The person's own.
         origin: Provenance for people, as in the bundle.
         unit: Physical unit of the samples that it expects.
+        step: Samples from one decision to the next.
+        rule: How answers become decisions.
     """
 
     spec: SignalSpec
     preprocessing: Preprocessing
     origin: dict[str, Any]
     unit: str
+    step: int
+    rule: Rule
     _session: onnxruntime.InferenceSession = field(repr=False)
 
     @classmethod
@@ -73,16 +79,26 @@ class OnnxModel:
                 preprocessing=Preprocessing.from_dict(json.loads(stored["preprocessing"])),
                 origin=json.loads(stored["origin"]),
                 unit=stored["unit"],
+                step=require_step(int(stored["step"])),
+                rule=Rule(**json.loads(stored["rule"])),
                 _session=session,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, MyoDistillError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:120]
             raise BundleError(
-                f"{where}: expected complete metadata, got: {error}; export the bundle again"
+                f"{where}: expected complete metadata, got: {reason}; export the bundle again"
             ) from error
 
-    def infer(self, windows: Signal) -> NDArray[np.float32]:
-        """Return the logits of pre-processed windows ``(window, channel, time)``."""
-        (logits,) = self._session.run(None, {"windows": windows})
+    def infer(self, windows: ArrayLike) -> NDArray[np.float32]:
+        """Return the calibrated logits of pre-processed windows ``(window, channel, time)``.
+
+        Raises:
+            DataError: The windows have another shape, or are not finite real numbers.
+        """
+        read = finite_windows(windows, self.spec, what="exported student")
+        if not len(read):
+            return np.zeros((0, self.spec.classes), np.float32)
+        (logits,) = self._session.run(None, {"windows": read})
         return np.asarray(logits, dtype=np.float32)
 
 

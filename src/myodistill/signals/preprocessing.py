@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from myodistill.datasets.recording import Recording, Repetition, Signal
 from myodistill.errors import DataError
 from myodistill.signals.features import covariances, matrix_log
 from myodistill.signals.filters import CausalFilter, Sections, apply, design
+from myodistill.signals.samples import real_numbers, require_finite
 from myodistill.signals.windows import Windows, cut
 
 Matrix = NDArray[np.float32]
@@ -83,18 +84,20 @@ class Stream:
         self._filter = CausalFilter(preprocessing.sections())
         self._matrix = preprocessing.matrix
 
-    def push(self, chunk: Signal) -> Signal:
+    def push(self, chunk: ArrayLike) -> Signal:
         """Pre-process the next samples, ``(time, channel)`` to the same shape, float32.
 
         Raises:
-            DataError: The chunk has another number of channels.
+            DataError: The chunk has another number of channels, or holds what is not a finite
+                real number; the filter is as before.
         """
-        chunk = np.asarray(chunk)
+        chunk = real_numbers(chunk, what="pre-processing")
         if chunk.ndim != 2 or chunk.shape[1] != len(self._matrix):
             raise DataError(
                 f"pre-processing: expected chunks of shape (time, {len(self._matrix)}), "
                 f"got {chunk.shape}"
             )
+        require_finite(chunk, what="pre-processing")
         return map_channels(self._filter.push(chunk).astype(np.float32), self._matrix)
 
 

@@ -13,6 +13,7 @@ from scipy.special import softmax
 
 from myodistill.datasets.recording import Annotation, Recording, Repetition
 from myodistill.deploy.bundle import Bundle
+from myodistill.deploy.provenance import require_scorable
 from myodistill.evaluation.events import Take, rest_of
 from myodistill.models.classical import CLASSICAL, FEATURES, FLOORS, as_cut, fit
 from myodistill.signals.features import Features
@@ -85,8 +86,11 @@ class Scorer:
         """Decide the subject's test sessions by a bundle, or the mean opinion of several.
 
         Raises:
-            LeakageError: One of them has seen a test repetition.
+            LeakageError: One of them has seen a test repetition, or hides what it has seen.
+            BundleError: One of them is of another split.
         """
+        for bundle in bundles:
+            require_scorable(bundle, self._fold.split, subject)
         test = self._test(self._fold.material.people.filtered(subject), subject, _seen(bundles))
 
         def said(everywhere: bool) -> NDArray[np.float32]:

@@ -312,6 +312,8 @@ class Fold:
         facts = self.dataset.facts
         origin = {
             "dataset": facts.name,
+            "opened": self.settings.dataset,
+            "identity": self.dataset.identity(),
             "licence": facts.licence,
             "unit": facts.unit,
             "fold": self.split.fold,
@@ -323,7 +325,9 @@ class Fold:
             "loss": loss,
         }
         preprocessing = person.preprocessing if person else None
-        return Bundle(model, self.spec, network.eval(), preprocessing, seen, origin)
+        return Bundle(
+            model, self.spec, network.eval(), preprocessing, seen, origin, facts.unit, facts.step
+        )
 
 
 _SILENT = "look for silent or equal channels with 'myodistill data inspect'"
