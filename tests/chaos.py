@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -24,16 +22,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import people
 import yaml
-from safetensors import safe_open
+from remains import differences, hidden, snapshot, unreadable
 
 PYTHON = [sys.executable, "-c", "from myodistill.cli import main; main()"]
 SOURCE = str(Path(__file__).parents[1] / "src")
@@ -149,76 +145,6 @@ def _members(group: int) -> list[int]:
             state, _, its_group = entry.read_text().rpartition(")")[2].split()[:3]
             if int(its_group) == group and state != "Z":
                 found.append(int(entry.parent.name))
-    return found
-
-
-# What a command leaves
-
-
-_TIMED = re.compile(r"seconds|sha256|^median$|^p99$|^load$")
-"""Keys of what takes time, and of hashes over it; the hashed weights are compared themselves."""
-
-
-def snapshot(folder: Path) -> dict[str, str]:
-    """Hash every visible file below a folder, without the times that it holds."""
-    found = {}
-    for path in _visible(folder):
-        if "logs" in path.parts or path.suffix == ".db":  # TensorBoard and Optuna: times
-            continue
-        content = path.read_bytes()
-        if path.suffix == ".json":
-            content = json.dumps(_timeless(json.loads(content)), sort_keys=True).encode()
-        elif path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
-            content = frame.drop(columns="seconds", errors="ignore").to_csv().encode()
-        found[str(path.relative_to(folder))] = hashlib.sha256(content).hexdigest()
-    return found
-
-
-def _timeless(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _timeless(one) for key, one in value.items() if not _TIMED.search(key)}
-    return [_timeless(one) for one in value] if isinstance(value, list) else value
-
-
-def _visible(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and not _hidden(path)]
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def hidden(folder: Path) -> int:
-    """Count what killed writers have left under hidden names, folders by themselves."""
-    inside = [path.relative_to(folder) for path in folder.rglob(".*")]
-    return sum(not _hidden(path.parent) for path in inside)
-
-
-def differences(before: dict[str, str], after: dict[str, str]) -> list[str]:
-    """Name the files that are not the same in two snapshots."""
-    return sorted(
-        name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
-    )
-
-
-def unreadable(folder: Path) -> list[str]:
-    """Name the visible files that are no longer whole."""
-    read: dict[str, Callable[[Path], object]] = {
-        ".json": lambda path: json.loads(path.read_text()),
-        ".yaml": lambda path: yaml.safe_load(path.read_text()),
-        ".parquet": pd.read_parquet,
-        ".npy": np.load,
-        ".npz": lambda path: dict(np.load(path)),
-        ".safetensors": lambda path: safe_open(path, framework="np").__enter__().keys(),
-        ".html": lambda path: path.read_text().rindex("</html>"),
-    }
-    found = []
-    for path in _visible(folder):
-        try:
-            read.get(path.suffix, lambda _: None)(path)
-        except Exception as error:
-            found.append(f"{path.relative_to(folder)} ({type(error).__name__})")
     return found
 
 

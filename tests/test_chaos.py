@@ -10,6 +10,7 @@ import chaos
 import numpy as np
 import pandas as pd
 import pytest
+import remains
 
 
 @pytest.fixture
@@ -22,31 +23,31 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_times_are_no_difference(folder: Path) -> None:
-    before = chaos.snapshot(folder)
+    before = remains.snapshot(folder)
     (folder / "bundle.json").write_text(json.dumps({"origin": {"k": 1, "seconds": 2.0}}))
     pd.DataFrame({"accuracy": [0.5], "seconds": [2.0]}).to_parquet(folder / "results.parquet")
-    assert chaos.differences(before, chaos.snapshot(folder)) == []
+    assert remains.differences(before, remains.snapshot(folder)) == []
 
 
 @pytest.mark.parametrize("name", ["bundle.json", "weights.safetensors", "results.parquet", "new"])
 def test_everything_else_is(folder: Path, name: str) -> None:
-    before = chaos.snapshot(folder)
+    before = remains.snapshot(folder)
     if name == "results.parquet":
         pd.DataFrame({"accuracy": [np.nextafter(0.5, 1)]}).to_parquet(folder / name)
     else:
         (folder / name).write_text('{"origin": {"k": 2}}')
-    assert chaos.differences(before, chaos.snapshot(folder)) == [name]
+    assert remains.differences(before, remains.snapshot(folder)) == [name]
 
 
 def test_half_files_and_hidden_ones_are_found(folder: Path) -> None:
     (folder / "bundle.json").write_text('{"origin"')
     (folder / ".bundle.abc" / "deeper").mkdir(parents=True)
     (folder / ".bundle.abc" / "deeper" / ".weights.xyz").write_text("half")
-    assert [name.split()[0] for name in chaos.unreadable(folder)] == [
+    assert [name.split()[0] for name in remains.unreadable(folder)] == [
         "bundle.json",
         "weights.safetensors",
     ]
-    assert chaos.hidden(folder) == 1
+    assert remains.hidden(folder) == 1
 
 
 def test_a_worker_that_outlives_its_parent_is_an_orphan(
