@@ -10,7 +10,7 @@ import pytest
 from myodistill.config import Settings, make_settings, read_settings
 from myodistill.datasets import catalogue
 from myodistill.datasets.synthetic import Synthetic
-from myodistill.errors import SettingsError
+from myodistill.errors import OutputError, SettingsError
 from myodistill.splits import make_split, nested
 from myodistill.training import tuning
 from myodistill.training.tuning import tune
@@ -71,22 +71,106 @@ def test_both_get_the_same_budget_and_a_search_goes_on(
     assert tune(settings) == found
 
 
-def test_a_killed_search_goes_on(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = tuning._Bench.accuracy
-    calls = []
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_killed_search_goes_on_to_the_same_end(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    calls: list[dict[str, float]] = []
+    kills = [place]
 
-    def killed(self: tuning._Bench, tried: Settings, taught: bool) -> float:
-        calls.append(taught)
-        if len(calls) == 2:
+    def scored(self: tuning._Bench, tried: Settings, taught: bool) -> float:
+        calls.append(tried.distill.model_dump(include={"learning_rate", "label_smoothing"}))
+        if kills == [len(calls)]:
             raise KeyboardInterrupt
-        return honest(self, tried, taught)
+        return 1 - tried.distill.learning_rate
 
-    monkeypatch.setattr(tuning._Bench, "accuracy", killed)
+    monkeypatch.setattr(tuning._Bench, "accuracy", scored)
     with pytest.raises(KeyboardInterrupt):
         tune(settings)
+    kills.clear()
+    killed = calls.pop()
     found = tune(settings)
     assert [one.trials for one in found] == [3, 3]
-    assert len(calls) == 7  # the one that was killed is tried anew
+    assert found[0].usual == 1 - settings.distill.learning_rate
+    assert calls[place - 1] == killed  # it is tried anew
+    whole = tune(settings.model_copy(update={"out": settings.out.parent / "whole"}))
+    assert calls[6:] == calls[:6]
+    assert [one.accuracy for one in whole] == [one.accuracy for one in found]
+
+
+def constant(*_: object) -> float:
+    return 0.5
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"junk" * 1000, "expected the trials of a search, got: .*not a database.*; remove it"),
+        ("torn", "expected the trials of a search, got: .*malformed"),
+        ("folder", "expected the trials of a search, got: .*unable to open"),
+        ("others", "expected the trials of a search, got: those of other settings or data; rem"),
+    ],
+)
+def test_trials_that_are_no_help_are_one_line(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, content: bytes | str, message: str
+) -> None:
+    monkeypatch.setattr(tuning._Bench, "accuracy", constant)
+    path = settings.out / "tune.db"
+    settings.out.mkdir()
+    if content == "folder":
+        path.mkdir()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        tune(settings.model_copy(update={"trials": 1}))
+        before = path.read_bytes()
+        if content == "torn":
+            path.write_bytes(before[: len(before) // 2])
+    other = settings.model_copy(update={"temp": 4.0}) if content == "others" else settings
+    with pytest.raises(SettingsError, match=message) as caught:
+        tune(other)
+    assert str(caught.value).isprintable()
+    if content == "others":
+        assert path.read_bytes() == before
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_trials(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages: list[int] = []
+
+    def scored(*_: object) -> float:
+        with sqlite3.connect(settings.out / "tune.db") as file:
+            pages[:] = [file.execute("pragma page_count").fetchone()[0]]
+        return 0.5
+
+    def full(path: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(path)
+        if pages:
+            connection.execute(f"pragma max_page_count = {pages[0]}")
+        return connection
+
+    monkeypatch.setattr(tuning._Bench, "accuracy", scored)
+    monkeypatch.setattr(tuning, "_connect", full)
+    tune(settings)
+    with pytest.raises(
+        OutputError, match=r"tune\.db: expected to keep the trials there, got: .*full"
+    ):
+        tune(settings.model_copy(update={"trials": 300}))
+    pages.clear()
+    monkeypatch.setattr(tuning._Bench, "accuracy", constant)
+    found = tune(settings.model_copy(update={"trials": 5}))
+    assert found[0].trials >= 5
+
+
+def test_usual_settings_beyond_the_range_are_tried(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(tuning._Bench, "accuracy", constant)
+    distill = settings.distill.model_copy(update={"learning_rate": 0.1, "label_smoothing": 0.5})
+    found = tune(settings.model_copy(update={"alpha": 1.0, "temp": 50.0, "distill": distill}))
+    assert found[0].usual == 0.5
+    assert not [one for one in recwarn if "out of range" in str(one.message)]
 
 
 @pytest.mark.parametrize(

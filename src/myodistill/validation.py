@@ -21,7 +21,10 @@ def problem(error: ValidationError) -> tuple[str, str]:
         return key, "expected a value, got none"
     if first["type"] == "extra_forbidden":
         return key, UNKNOWN
-    said, got = one_line(first["msg"], 160), shown(first["input"])
+    got = shown(first["input"])
+    if first["type"] == "path_type":
+        return key, f"expected a path, got {got}"
+    said = one_line(first["msg"], 160)
     if not said.startswith("Input should be "):
         return key, f"{said[:1].lower()}{said[1:]}, got {got}"
     return key, f"expected {said.removeprefix('Input should be ')}, got {got}"

@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
+from myodistill.files import writing
+
 _SECONDS_BETWEEN_LINES = 10.0
+
+
+class _Curves:
+    """A TensorBoard log, written at once: its own writer has a thread that dies on a full disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
+        with writing(self._path):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = RecordWriter(self._path.open("xb"))
+        self._write(Event(file_version="brain.Event:2"))
+
+    def add(self, scores: dict[str, float], epoch: int) -> None:
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scores.items()]
+        self._write(Event(step=epoch, summary=Summary(value=values)))
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        with writing(self._path):
+            self._file.write(event.SerializeToString())
+            self._file.flush()
+
+    def close(self) -> None:
+        with suppress(OSError):  # everything was flushed, or has said why not
+            self._file.close()
 
 
 class Progress:
@@ -34,7 +65,7 @@ class Progress:
         self._bar = tqdm(
             total=epochs, initial=start, desc=title, unit="epoch", leave=False, disable=not shown
         )
-        self._writer = SummaryWriter(str(log)) if log is not None else None
+        self._curves = _Curves(log) if log is not None else None
 
     def __enter__(self) -> Self:
         return self
@@ -46,8 +77,8 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         self._bar.close()
-        if self._writer is not None:
-            self._writer.close()
+        if self._curves is not None:
+            self._curves.close()
 
     def advance(self, scores: dict[str, float]) -> None:
         """Report one more epoch with its scores."""
@@ -55,9 +86,8 @@ class Progress:
         text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
         self._bar.set_postfix_str(text, refresh=False)
         self._bar.update()
-        if self._writer is not None:
-            for name, value in scores.items():
-                self._writer.add_scalar(name, value, self._epoch)
+        if self._curves is not None:
+            self._curves.add(scores, self._epoch)
         now = time.monotonic()
         if self._lines and now - self._said > _SECONDS_BETWEEN_LINES:
             print(f"{self._title}: epoch {self._epoch}/{self._epochs}, {text}", file=sys.stderr)

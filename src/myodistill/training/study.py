@@ -7,6 +7,7 @@ own, which `myodistill run` with the same settings would leave as well.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,10 +26,13 @@ from rich.progress import (
 )
 
 from myodistill.config import Settings, make_settings, read_settings
-from myodistill.errors import MyoDistillError, SettingsError, unknown_name
+from myodistill.errors import MyoDistillError, SettingsError, shown, unknown_name
 from myodistill.evaluation.report import report
 from myodistill.evaluation.together import index, write_together
 from myodistill.training.run import execute, steps
+from myodistill.validation import UNKNOWN, problem
+
+_MOST_RUNS = 10_000
 
 
 class _File(BaseModel):
@@ -78,19 +82,19 @@ def read_study(path: Path, *, out: Path | None = None) -> Study:
     try:
         file = _File.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = str(first["loc"][0])
-        if first["type"] == "extra_forbidden":
+        key, reason = problem(error)
+        if reason == UNKNOWN:
             raise SettingsError(f"{path}: {unknown_name('key', key, _File.model_fields)}") from None
-        expected = first["msg"].removeprefix("Input should be ").lower()
-        raise SettingsError(f"{path}: {key}: expected {expected}") from None
+        raise SettingsError(f"{path}: {key}: {reason}") from None
     runs: dict[str, Settings] = {}
     folder = out or file.out
     for name, chosen in _combinations(file):
         if not name or name.startswith(".") or "/" in name:
-            raise SettingsError(f"{path}: expected a run's name to be a folder's, got '{name}'")
+            raise SettingsError(
+                f"{path}: expected a run's name to be a folder's, got {shown(name)}"
+            )
         if name in runs:
-            raise SettingsError(f"{path}: expected each run once, '{name}' comes twice")
+            raise SettingsError(f"{path}: expected each run once, {shown(name)} comes twice")
         if "out" in chosen:
             raise SettingsError(f"{path}, {name}: expected no 'out' in a run; the study has one")
         try:
@@ -165,7 +169,14 @@ def _combinations(file: _File) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name and the settings of every run."""
     for key, values in file.each.items():
         if not values:
-            raise SettingsError(f"each: expected at least one value of '{key}', got none")
+            raise SettingsError(f"each: expected at least one value of {shown(key)}, got none")
+        if key.count(".") > 1:
+            raise SettingsError(
+                f"each: expected an option, as distill.batch_size, got {shown(key)}"
+            )
+    count = math.prod(map(len, file.each.values())) * max(len(file.runs), 1)
+    if count > _MOST_RUNS:
+        raise SettingsError(f"each: expected at most {_MOST_RUNS} runs, got {shown(count)}")
     for name, changes in (file.runs or {"": {}}).items():
         for combination in itertools.product(*file.each.values()):
             chosen: dict[str, Any] = {}

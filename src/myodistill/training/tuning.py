@@ -8,7 +8,9 @@ Bias in error estimation when using cross-validation for model selection, BMC Bi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -21,9 +23,10 @@ from myodistill import __version__
 from myodistill.config import Settings, digest, make_settings
 from myodistill.datasets.catalogue import open_dataset
 from myodistill.deploy.bundle import Bundle
-from myodistill.errors import SettingsError, ToolError
-from myodistill.files import write_text
+from myodistill.errors import OutputError, SettingsError, ToolError, Wanted, one_line
+from myodistill.files import write_text, writing
 from myodistill.splits import make_split, nested
+from myodistill.training.batches import mix_seed
 from myodistill.training.examination import Tested, examine
 from myodistill.training.lock import alone
 from myodistill.training.loop import NOWHERE
@@ -67,9 +70,10 @@ def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) 
         say: Told each trial's outcome.
 
     Raises:
-        SettingsError: There is not exactly one fold, one student and one seed, or K is 0.
+        SettingsError: There is not exactly one fold, one student and one seed, K is 0, or the
+            folder holds the trials of other settings.
+        OutputError: Trials cannot be kept, or another process is at work in the folder.
         ToolError: Optuna is not installed.
-        OutputError: Another process is at work in the folder.
     """
     try:
         import optuna
@@ -89,9 +93,69 @@ def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) 
     dataset = open_dataset(settings.dataset)
     split = nested(make_split(dataset, settings.fold[0]))
     known = examine(dataset, [Tested(split, split.heldout, settings.k)])
-    with alone(settings.out):
+    with alone(settings.out), _keeping(settings.out / "tune.db"):
         bench = _Bench(Material(dataset, split, settings, known=known), settings)
-        return [_search(optuna, bench, settings, taught, say) for taught in (True, False)]
+        fixed = settings.model_dump(mode="json", exclude={"trials", "out", "processes", "threads"})
+        key = digest(fixed, bench.depends_on)
+        names = {taught: f"{_WHO[taught]}-{key}" for taught in (True, False)}
+        studies = _open(settings.out / "tune.db", names)
+        return [_search(studies[taught], bench, settings, taught, say) for taught in names]
+
+
+_WHO = {True: "distilled", False: "undistilled"}
+
+
+def _open(path: Path, names: dict[bool, str]) -> dict[bool, optuna.Study]:
+    """Open the trials of both searches, or begin them.
+
+    Raises:
+        SettingsError: The file is damaged, or holds the trials of other settings.
+    """
+    import optuna
+
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    wanted = Wanted(
+        "the trials of a search", SettingsError, "remove it, or choose another folder with --out"
+    )
+    with wanted.reading(path):
+        # Connected to by path, as an address would end at the first question mark.
+        storage = optuna.storages.RDBStorage(
+            "sqlite://", engine_kwargs={"creator": lambda: _connect(path)}
+        )
+        if set(optuna.study.get_all_study_names(storage)) - set(names.values()):
+            raise ValueError("those of other settings or data")
+        return {
+            taught: optuna.create_study(
+                storage=storage, study_name=name, direction="maximize", load_if_exists=True
+            )
+            for taught, name in names.items()
+        }
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=60)
+
+
+@contextmanager
+def _keeping(path: Path) -> Iterator[None]:
+    """Turn what the database says while trials are kept into one line.
+
+    Raises:
+        OutputError: It cannot be written or read.
+    """
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (OptunaError, SQLAlchemyError, sqlite3.Error) as error:
+        cause = error.__cause__ or error  # Optuna wraps what SQLite says
+        reason = one_line(str(getattr(cause, "orig", cause)))
+        raise OutputError(
+            f"{path}: expected to keep the trials there, got: {reason}; free some space and tune "
+            f"again (what is complete is kept)"
+        ) from error
 
 
 class _Bench:
@@ -133,37 +197,43 @@ class _Bench:
 
 
 def _search(
-    optuna: Any,
+    study: optuna.Study,
     bench: _Bench,
     settings: Settings,
     taught: bool,
     say: Callable[[str], None],
 ) -> Tuned:
-    who = "distilled" if taught else "undistilled"
-    fixed = settings.model_dump(mode="json", exclude={"trials", "out", "processes", "threads"})
-    study = optuna.create_study(
-        storage=f"sqlite:///{settings.out / 'tune.db'}",
-        study_name=f"{who}-{digest(fixed, bench.depends_on)}",
-        sampler=optuna.samplers.TPESampler(seed=settings.seed[0]),
-        direction="maximize",
-        load_if_exists=True,
-    )
-    done = _complete(study)
-    if not study.trials:
-        study.enqueue_trial(_usual(settings, taught))
+    import optuna
+
+    who, usual = _WHO[taught], _usual(settings, taught)
+    if not _tried(study, usual):
+        study.enqueue_trial(usual)
 
     def objective(trial: optuna.Trial) -> float:
         accuracy = bench.accuracy(_suggested(settings, trial, taught), taught)
         say(f"{who}, trial {_complete(study) + 1} of {settings.trials}: {accuracy:.2%}")
         return accuracy
 
-    study.optimize(objective, n_trials=max(settings.trials - done, 0))
+    for number in range(_complete(study), settings.trials):
+        # Seeded by what is complete: a search that was killed goes on as it would have.
+        seed = mix_seed(settings.seed[0], number) % 2**32
+        study.sampler = optuna.samplers.TPESampler(seed=seed)
+        study.optimize(objective, n_trials=1)
     best = _suggested(settings, optuna.trial.FixedTrial(study.best_params), taught)
     path = settings.out / f"{who}.yaml"
     values = best.model_dump(mode="json", exclude_unset=True, exclude={"out", "trials"})
     write_text(path, yaml.safe_dump(values, sort_keys=False))
-    first = next(t for t in study.trials if t.params == _usual(settings, taught))
-    return Tuned(taught, study.best_value, first.value, _complete(study), best, path)
+    first = next(t for t in study.trials if t.params == usual and t.value is not None)
+    return Tuned(taught, study.best_value, float(first.values[0]), _complete(study), best, path)
+
+
+def _tried(study: optuna.Study, params: dict[str, Any]) -> bool:
+    """Whether a trial with these parameters is complete, or waits to be done."""
+    return any(
+        (trial.state.name == "COMPLETE" and trial.params == params)
+        or (trial.state.name == "WAITING" and trial.system_attrs.get("fixed_params") == params)
+        for trial in study.trials
+    )
 
 
 def _complete(study: optuna.Study) -> int:
@@ -180,15 +250,25 @@ def _usual(settings: Settings, taught: bool) -> dict[str, Any]:
 
 
 def _suggested(settings: Settings, trial: Any, taught: bool) -> Settings:
-    """Return settings with what a trial chose in the place of the usual."""
+    """Return settings with what a trial chose in the place of the usual, which is in reach."""
+    usual = settings.distill
     values = settings.model_dump(exclude_unset=True)
     values["distill"] = settings.distill.model_dump() | {
-        "learning_rate": trial.suggest_float("learning_rate", 3e-4, 1e-2, log=True),
-        "label_smoothing": trial.suggest_float("label_smoothing", 0.0, 0.2),
+        "learning_rate": trial.suggest_float(
+            "learning_rate",
+            min(3e-4, usual.learning_rate),
+            max(1e-2, usual.learning_rate),
+            log=True,
+        ),
+        "label_smoothing": trial.suggest_float(
+            "label_smoothing", 0.0, max(0.2, usual.label_smoothing)
+        ),
     }
     if taught:
-        values["alpha"] = trial.suggest_float("alpha", 0.0, 0.9)
-        values["temp"] = trial.suggest_float("temp", 1.0, 20.0, log=True)
+        values["alpha"] = trial.suggest_float("alpha", 0.0, max(0.9, settings.alpha))
+        values["temp"] = trial.suggest_float(
+            "temp", min(1.0, settings.temp), max(20.0, settings.temp), log=True
+        )
         values["loss"] = [trial.suggest_categorical("loss", list(settings.loss))]
     return make_settings(values)
 
