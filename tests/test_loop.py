@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from myodistill.config import Augmentation, Training
 from myodistill.datasets.recording import Electrodes
 from myodistill.distillation.cache import Answers, Output
-from myodistill.errors import ModelError
+from myodistill.errors import ModelError, TrainingError
 from myodistill.signals.augmentation import Augmenter
+from myodistill.training import checkpoint
 from myodistill.training.batches import Batches, Joined, Order, Rows
 from myodistill.training.loop import Where, rate, train
 from myodistill.training.tasks import DistillationTask, Task
@@ -207,3 +208,26 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(ModelError, match="expected a checkpoint of this network"):
         learn(Training(num_epochs=1), Where(path))
+
+
+def test_a_loss_that_is_no_number_ends_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "_SECONDS_BETWEEN", 0.0)
+    where = Where(tmp_path / "run.safetensors", title="student of Anna")
+    learn(Training(num_epochs=2), where)
+    assert where.checkpoint is not None
+    assert where.checkpoint.exists()
+    with pytest.raises(TrainingError, match="student of Anna: expected a finite loss") as told:
+        learn(Training(num_epochs=9, learning_rate=1e30), where)
+    assert "(learning rate 1e+30)" in str(told.value)
+    assert "\n" not in str(told.value)
+    assert not where.checkpoint.exists()
+
+
+def test_a_weight_that_is_no_number_ends_training() -> None:
+    x, y = problem()
+    net = network()
+    net.register_buffer("unused", torch.tensor(torch.inf))
+    with pytest.raises(TrainingError, match=r"training: .* finite weights, got .* epoch 1 of 1"):
+        train(Task(net), batches_of(x, y, 20), Training(num_epochs=1))

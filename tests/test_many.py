@@ -13,6 +13,7 @@ from myodistill.config import Training
 from myodistill.datasets.recording import SignalSpec, grid, ring
 from myodistill.distillation.cache import Answers, Output
 from myodistill.distillation.losses import LOSSES
+from myodistill.errors import TrainingError
 from myodistill.models.catalogue import build
 from myodistill.models.logpower import LogPowers
 from myodistill.training.batches import Batches, Order, Rows
@@ -229,3 +230,11 @@ def test_bfloat16_runs_through_the_stack() -> None:
     tasks, batches = zip(*(in_single(number) for number in range(2)), strict=True)
     train_many(tasks, batches, SETTINGS, seeds=[0, 1], speed=Speed("bfloat16"))
     assert all(torch.isfinite(p).all() for task in tasks for p in task.parameters())
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_stack_that_diverges_ends(count: int) -> None:
+    tasks, batches = zip(*(in_single(number) for number in range(count)), strict=True)
+    hot = SETTINGS.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(TrainingError, match="two students: expected a finite loss"):
+        train_many(tasks, batches, hot, seeds=range(count), title="two students")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,15 @@ def test_the_guard_names_what_was_seen() -> None:
     require_unseen({Repetition("Anna", "test", 1)}, seen, what="teacher")
     with pytest.raises(LeakageError, match=r"the teacher never saw.*Anna/test/repetition 2"):
         require_unseen({Repetition("Anna", "test", 2)}, seen, what="teacher")
+
+
+def test_a_narrowed_split_is_blind_to_others_who_are_held_out(data: Path) -> None:
+    write_threedc(data, subjects=7, samples=5)
+    split = make_split(open_dataset("3dc"), 1)
+    anna, ben = split.heldout
+    without = replace(split, heldout=(anna,))
+    assert without.hash != split.hash
+    assert without.narrowed(anna).hash == split.narrowed(anna).hash
+    assert split.narrowed(anna).hash != split.narrowed(ben).hash
+    assert split.narrowed().heldout == ()
+    assert replace(split, fold=2).narrowed().hash != split.narrowed().hash

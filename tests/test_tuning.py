@@ -184,3 +184,18 @@ def test_usual_settings_beyond_the_range_are_tried(
 def test_what_cannot_be_tuned(settings: Settings, change: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         tune(settings.model_copy(update=change))
+
+
+def test_other_recordings_begin_another_search(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings.model_copy(update={"trials": 1})
+    calls = []
+    monkeypatch.setattr(tuning._Bench, "accuracy", lambda *_: calls.append(1) or 0.5)
+    tune(settings)
+    tune(settings)
+    assert len(calls) == 2
+    other = lambda: Synthetic(subjects=5, seconds=0.6, repetitions=2, seed=9)  # noqa: E731
+    monkeypatch.setitem(catalogue.DATASETS, "tiny", other)
+    tune(settings)
+    assert len(calls) == 4

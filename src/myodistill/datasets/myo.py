@@ -20,6 +20,8 @@ _PATTERN = re.compile(
     r"(PreTraining|Evaluation)Dataset/(\w+?\d+)/(training0|Test0|Test1)/classe_(\d+)\.dat$"
 )
 _COHORTS = {"PreTraining": "pretraining-", "Evaluation": "evaluation-"}
+_COPIES = ("pretraining-Female7", "pretraining-Female8", "pretraining-Female9")
+"""Byte by byte the three sessions of evaluation-Female0; who learned from them knows her tests."""
 
 
 class Myo(FilePerGesture):
@@ -60,8 +62,9 @@ class Myo(FilePerGesture):
         classes = len(self.facts.gestures)
         super().__init__(
             {
-                (f"{_COHORTS[cohort]}{person}", session, *divmod(int(index), classes)): file
+                (name, session, *divmod(int(index), classes)): file
                 for (cohort, person, session, index), file in found.items()
+                if (name := f"{_COHORTS[cohort]}{person}") not in _COPIES
             }
         )
 

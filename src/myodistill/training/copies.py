@@ -24,6 +24,9 @@ Hashes = NDArray[np.uint64]
 _SHARE = 0.5
 """Of the shorter stretch's fingerprints so many must be in the other, too."""
 
+_SHIFT = np.uint64(11)
+"""What is left of a hash is exact as a floating-point number."""
+
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -56,6 +59,9 @@ class Copies:
 
     def require_none(self) -> None:
         """Refuse a signal that stands under two repetitions.
+
+        A stretch within another shares all its fingerprints with it; half of them are asked for,
+        as ends may have been cut.
 
         Raises:
             LeakageError: There is one; the line names both places.
@@ -97,14 +103,15 @@ def _mixed(values: Hashes) -> Hashes:
 
 def _fingerprints(rows: Hashes, piece: int) -> Hashes:
     """Return the fingerprints of a stretch; none where the signal stands still."""
-    if len(rows) < piece:
+    moved = np.r_[0, np.cumsum(rows[1:] != rows[:-1])]
+    if len(rows) < 2 * piece or moved[-1] < piece // 2:
         return rows[:0]
     powers = np.cumprod(np.full(len(rows), _ODD))
-    inverse = np.uint64(pow(int(_ODD), -1, 2**64))
     sums = np.r_[np.uint64(0), np.cumsum(rows * powers)]
-    begins = np.cumprod(np.full(len(rows) - piece + 1, inverse))
-    hashes = _mixed((sums[piece:] - sums[:-piece]) * begins) >> np.uint64(11)  # exact as a float
-    moved = np.r_[0, np.cumsum(rows[1:] != rows[:-1])]
-    alive = moved[piece - 1 :] - moved[: len(hashes)] >= piece // 2
-    least = minimum_filter1d(hashes.astype(np.float64), piece, mode="nearest")
-    return np.unique(hashes[(hashes == least) & alive])
+    inverse = np.cumprod(np.full(len(rows) - piece + 1, pow(int(_ODD), -1, 2**64), np.uint64))
+    hashes = (_mixed((sums[piece:] - sums[:-piece]) * inverse) >> _SHIFT).astype(np.float64)
+    # A pause looks alike everywhere: what changes in fewer than half of its samples is no witness.
+    hashes[moved[piece - 1 :] - moved[: len(hashes)] < piece // 2] = np.inf
+    least = minimum_filter1d(hashes, piece, origin=-(piece // 2))[: len(hashes) - piece + 1]
+    whole = _mixed(sums[-1:] + np.uint64(len(rows))) >> _SHIFT
+    return np.append(np.unique(least[np.isfinite(least)]).astype(np.uint64), whole)
