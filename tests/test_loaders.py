@@ -423,6 +423,16 @@ def test_hdf5_whose_numbers_lie_in_another_file(tmp_path: Path) -> None:
         read_arrays(file)
 
 
+def test_old_matlab_file_is_not_taken_for_a_compressed_one(tmp_path: Path) -> None:
+    numbers = np.arange(90000, dtype="f8")[:, None]
+    savemat(tmp_path / "a.mat", {"emg": numbers}, format="4")
+    content = bytearray((tmp_path / "a.mat").read_bytes())
+    content[128:136] = struct.pack("<II", 15, 1000)  # the mark of a compressed element
+    (tmp_path / "a.mat").write_bytes(content)
+    (file,) = list_files(tmp_path)
+    assert read_arrays(file)["emg"].shape == (90000, 1)
+
+
 def test_labels_that_shrink_to_nothing_are_read(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", x=layouts.noise(1000, 4), y=np.zeros(2**21))
     (file,) = list_files(tmp_path)

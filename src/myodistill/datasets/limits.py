@@ -76,7 +76,9 @@ def check_deflated(parts: Iterable[bytes], packed: int) -> None:
 
 def mat_streams(content: bytes) -> Iterable[bytes]:
     """Give the compressed elements of a MATLAB file of version 5 to 7."""
-    order = ">" if content[126:128] == b"MI" else "<"
+    if 0 in content[:4]:  # version 4, by which SciPy tells it, compresses nothing
+        return
+    order = "<" if content[126:128] == b"IM" else ">"
     place = 128
     while place + 8 <= len(content):
         kind, size = struct.unpack_from(f"{order}II", content, place)
