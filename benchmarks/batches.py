@@ -24,7 +24,7 @@ from myodistill.signals.scratch import Filed
 from myodistill.signals.store import prepare
 from myodistill.signals.windows import Windows
 from myodistill.training.batches import Batches, Order
-from myodistill.training.people import Signals
+from myodistill.training.reading import Signals
 
 
 def rate(batches: object, enough: float = 3.0) -> float:
@@ -71,9 +71,9 @@ def compare(name: str, windows: Windows, size: int) -> None:
     each = windows.samples * windows.signal.shape[1] * 4
     print(
         f"{name}, batches of {size}: signals.gather {views / each:,.0f} windows/s, training loop "
-        f"{ours / each:,.0f}, from disk {on_disk / each:,.0f}, DataLoader "
-        f"{theirs / each:,.0f}; ratios {views / theirs:.1f} and {ours / theirs:.1f}; of the copy rate ({plain / 2**30:.1f} GiB/s) {views / plain:.0%} "
-        f"and {ours / plain:.0%}"
+        f"{ours / each:,.0f}, from disk {on_disk / each:,.0f}, DataLoader {theirs / each:,.0f}; "
+        f"ratios {views / theirs:.1f} and {ours / theirs:.1f}; of the copy rate "
+        f"({plain / 2**30:.1f} GiB/s) {views / plain:.0%} and {ours / plain:.0%}"
     )
 
 
