@@ -4,8 +4,8 @@
 
 People are noise in the shape of 3DC: 10 channels at 1000 Hz, 11 gestures held for 5 s, 4
 repetitions, 2 sessions, which is 17.6 MB of float32 a person. Each run is a process of its own that
-calibrates one held-out subject for each process. Fails where one takes more than 1.3 times the float32 bytes of the
-training people plus 500 MB.
+calibrates one held-out subject, or one for each of its processes. Fails where a process takes more
+than 1.3 times the float32 bytes of the training people plus 500 MB.
 """
 
 from __future__ import annotations
