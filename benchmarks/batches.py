@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from myodistill.datasets.recording import Repetition
 from myodistill.signals.gather import gather
 from myodistill.signals.preparation import Preparation
+from myodistill.signals.scratch import Filed
 from myodistill.signals.store import prepare
 from myodistill.signals.windows import Windows
 from myodistill.training.batches import Batches, Order
-from myodistill.training.people import Signals
+from myodistill.training.reading import Signals
 
 
 def rate(batches: object, enough: float = 3.0) -> float:
@@ -57,6 +59,10 @@ def compare(name: str, windows: Windows, size: int) -> None:
     cuts = Signals(signal, starts, windows.samples, None)
     own = Batches(cuts, torch.from_numpy(windows.labels), 11, Order(size))
     ours = rate(forever(lambda: own.epoch(0, 0)), 2.0)
+    with tempfile.TemporaryDirectory() as folder:
+        filed = Filed(Path(folder), [signal])
+        apart = Batches(replace(cuts, signal=filed), own.labels, 11, Order(size))
+        on_disk = rate(forever(lambda: apart.epoch(0, 0)), 2.0)
     views = rate(forever(lambda: gathered(windows, size)), 2.0)
     cut = TensorDataset(torch.from_numpy(np.ascontiguousarray(windows.gather())))
     loader = DataLoader(cut, batch_size=size, shuffle=True, num_workers=2)
@@ -65,9 +71,9 @@ def compare(name: str, windows: Windows, size: int) -> None:
     each = windows.samples * windows.signal.shape[1] * 4
     print(
         f"{name}, batches of {size}: signals.gather {views / each:,.0f} windows/s, training loop "
-        f"{ours / each:,.0f}, DataLoader {theirs / each:,.0f}; ratios {views / theirs:.1f} and "
-        f"{ours / theirs:.1f}; of the copy rate ({plain / 2**30:.1f} GiB/s) {views / plain:.0%} "
-        f"and {ours / plain:.0%}"
+        f"{ours / each:,.0f}, from disk {on_disk / each:,.0f}, DataLoader {theirs / each:,.0f}; "
+        f"ratios {views / theirs:.1f} and {ours / theirs:.1f}; of the copy rate "
+        f"({plain / 2**30:.1f} GiB/s) {views / plain:.0%} and {ours / plain:.0%}"
     )
 
 

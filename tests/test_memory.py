@@ -15,12 +15,16 @@ import torch
 
 from myodistill.config import make_settings
 from myodistill.datasets import catalogue
+from myodistill.datasets.stored import Stored
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.errors import CacheError, OutputError
 from myodistill.models.catalogue import build
+from myodistill.models.population import PopulationHead
 from myodistill.signals import scratch
 from myodistill.signals.gather import gather
+from myodistill.signals.preparation import Preparation
 from myodistill.signals.scratch import Filed, kept
+from myodistill.signals.store import prepare
 from myodistill.signals.windows import Windows
 from myodistill.splits import make_split
 from myodistill.training.material import Material
@@ -178,6 +182,28 @@ def test_rows_that_do_not_fit_on_the_disk_are_one_line(
     monkeypatch.setattr(scratch.tempfile, "TemporaryFile", lambda **_: full)
     with pytest.raises(OutputError, match="the disk is full, free some space"):
         Filed(tmp_path, [torch.zeros(10, 2)])
+
+
+def test_a_prepared_store_is_mapped_for_one_person_at_a_time(tmp_path: Path) -> None:
+    """One map for all would keep resident whatever was ever read of it."""
+    store = prepare("tiny", tmp_path, Preparation(), dataset=tiny())
+    stored = Stored(store.folder)
+    one, again = (stored.recordings("Person1")[0].signal for _ in range(2))
+    assert np.array_equal(one, again)
+    assert not np.shares_memory(one, again)
+
+
+def test_a_population_is_learned_from_more_rows_than_are_read_at_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(9000, 5, generator=generator)
+    labels, people = torch.arange(9000) % 3, torch.arange(9000) // 3000
+    head = PopulationHead(5, 3)
+    head.learn(rows, labels, people)
+    apart = [rows[(people == p) & (labels == g)] for g in range(3) for p in range(3)]
+    means = torch.stack([part.mean(0) for part in apart])
+    away = torch.cat([part - part.mean(0) for part in apart])
+    torch.testing.assert_close(head.means, means.view(3, 3, 5).mean(1))
+    torch.testing.assert_close(head.scatter, away.mT @ away / 9000)
 
 
 def test_a_run_removes_what_it_and_killed_ones_left(

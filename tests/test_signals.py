@@ -56,6 +56,14 @@ def test_chunks_give_the_same_samples_as_the_whole(
     assert np.array_equal(np.concatenate(chunks), fitted.apply(signal))
 
 
+def test_long_recordings_are_worked_on_in_parts() -> None:
+    signal, sections, matrix = noise(20000), design(RATE, (20.0, 450.0)), noise(4, seed=1)
+    whole = CausalFilter(sections).push(signal).astype(np.float32)
+    assert np.array_equal(apply(sections, signal), whole)
+    mapped = sum(whole[:, [c]] * matrix[:, c] for c in range(4))
+    assert np.array_equal(preprocessing.map_channels(whole, matrix), mapped)
+
+
 def test_filter_is_causal() -> None:
     signal = noise(200)
     later = signal.copy()
@@ -143,6 +151,15 @@ def test_running_windows_cover_whole_recordings_of_some_sessions() -> None:
     assert np.array_equal(found.gather()[0], takes[1].signal[:50].T)
     with pytest.raises(DataError, match="at least 50 samples in day2"):
         running(cuts, takes, sessions=("day2",), step=10)
+
+
+def test_trimmed_windows_are_the_same_over_less_signal() -> None:
+    windows = windows_of(noise(200), noise(150, seed=1), noise(300, seed=2))
+    some = windows.select(windows.repetitions[1:2])
+    trimmed = some.trimmed()
+    assert np.array_equal(trimmed.gather(), some.gather())
+    assert len(trimmed.signal) == 150
+    assert np.array_equal(np.concatenate(list(windows.batches())), windows.gather())
 
 
 def test_join_keeps_windows_and_owners() -> None:

@@ -159,8 +159,7 @@ class Batches:
     ) -> None:
         self.inputs = inputs
         self.device = inputs[torch.zeros(1, dtype=torch.long)].device
-        self.labels = labels.to(self.device)
-        self.classes = classes
+        self.targets = torch.nn.functional.one_hot(labels, classes).float().to(self.device)
         self.answers = answers
         self.mixing = augmenter if augmenter is not None and augmenter.settings.mixup else None
         self.views = views
@@ -190,8 +189,7 @@ class Batches:
             yield batch if self.mixing is None else self._mixed(batch, inputs, view)
 
     def _batch(self, inputs: Inputs, places: Tensor, view: int) -> Batch:
-        read, labels = inputs[places], self.labels[places.to(self.device)]
-        targets = torch.nn.functional.one_hot(labels, self.classes).float()
+        read, targets = inputs[places], self.targets[places.to(self.device)]
         if self.answers is None:
             return Batch(read, targets, places)
         said = self.answers(places, view)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
@@ -22,12 +22,12 @@ from myodistill.models.classical import in_band
 from myodistill.models.covariance import BandCovariances, LogCovariances
 from myodistill.models.orientation import Template, align, centred_means, orientations, template
 from myodistill.signals.augmentation import Augmenter
-from myodistill.signals.gather import gather
 from myodistill.signals.preprocessing import Preprocessing, recentring, scaling
 from myodistill.signals.scratch import Filed, kept
 from myodistill.signals.windows import Windows, at_once
 from myodistill.splits import Split
 from myodistill.training.batches import Inputs
+from myodistill.training.reading import Fronted, Signals, laid
 
 _GLANCE = 4
 """Every so many windows are looked at to find a person's orientation."""
@@ -201,69 +201,6 @@ class _Aligned:
             yield self.front.permuted(self.logarithms[places], turn), gestures
 
 
-@dataclass(frozen=True)
-class Signals:
-    """Windows cut from their signal when they are asked for, on the device that holds it.
-
-    Attributes:
-        signal: Shape ``(time, channel)``, in memory or on disk.
-        starts: First sample of each window.
-        samples: Length of a window.
-        augmenter: What makes views of the windows; None for none.
-        first: Number of the first window, which a view is drawn by.
-        view: Which view these are.
-    """
-
-    signal: Tensor | Filed
-    starts: Tensor
-    samples: int
-    augmenter: Augmenter | None
-    first: int = 0
-    view: int = 0
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def __getitem__(self, places: Tensor) -> Tensor:
-        places = places.to(self.starts.device)
-        starts, signal = self.starts[places], self.signal
-        if isinstance(signal, Filed):
-            windows = signal.gather(starts, self.samples)
-        else:
-            windows = gather(signal, starts, self.samples)
-        if self.augmenter is None or self.view == 0:
-            return windows
-        return self.augmenter(windows, places + self.first, self.view)
-
-    def augmented(self, view: int) -> Signals:
-        """Return the same windows in one of their views."""
-        return replace(self, view=view)
-
-
-class Fronted:
-    """Windows as the fixed front of a network turns them, computed once for each view.
-
-    Args:
-        compute: Number of a view to the front's output for every window.
-        view: Which view these are.
-    """
-
-    def __init__(self, compute: Callable[[int], Tensor | Filed], view: int = 0) -> None:
-        self._compute = compute
-        self._view = view
-
-    def __len__(self) -> int:
-        return len(self._compute(self._view))
-
-    def __getitem__(self, places: Tensor) -> Tensor:
-        rows = self._compute(self._view)
-        return rows[places.to(rows.device)]
-
-    def augmented(self, view: int) -> Fronted:
-        """Return the same windows in one of their views."""
-        return Fronted(self._compute, view)
-
-
 def front_key(front: nn.Module | None) -> str:
     """What tells fixed fronts apart: their kinds, settings and numbers, not whom they have met."""
     if front is None:
@@ -321,7 +258,7 @@ def inputs(
     @lru_cache(maxsize=views + 1)
     @torch.no_grad()
     def compute(view: int) -> Tensor | Filed:
-        return _laid(blocks(view), folder)
+        return laid(blocks(view), folder)
 
     return Fronted(compute)
 
@@ -344,15 +281,8 @@ def _signals(
             begin += len(windows.signal)
             yield torch.from_numpy(windows.signal).to(device)
 
-    signal = _laid(blocks(), folder)
+    signal = laid(blocks(), folder)
     return Signals(signal, torch.cat(starts).to(device), people[0].spec.samples, augmenter)
-
-
-def _laid(blocks: Iterable[Tensor], folder: Path | None) -> Tensor | Filed:
-    if folder is not None:
-        return Filed(folder, blocks)
-    parts = list(blocks)
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def recentre(network: nn.Module, person: Person) -> None:
