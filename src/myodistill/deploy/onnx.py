@@ -121,7 +121,7 @@ def deployed(bundle: Bundle) -> nn.Module:
         return network
     example = torch.randn(2, bundle.spec.channels, bundle.spec.samples)
     expected = network(example) / bundle.temperature
-    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
     for weights in linear[-1].parameters() if linear else ():
         weights.div_(bundle.temperature)
     if not torch.allclose(network(example), expected, rtol=1e-4, atol=1e-4):
