@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from myodistill import __version__
-from myodistill.config import Settings
+from myodistill.config import Settings, digest
 from myodistill.datasets.dataset import Dataset
 from myodistill.errors import SettingsError
 from myodistill.evaluation import results
@@ -25,6 +25,7 @@ from myodistill.files import write_text
 from myodistill.models.classical import CLASSICAL
 from myodistill.models.complexity import complexity
 from myodistill.splits import Split
+from myodistill.training.contents import Known, facts_digest
 from myodistill.training.work import Row
 
 _ROW = [*METHOD, "fold", "subject", "k", "seed"]
@@ -36,11 +37,14 @@ class Record:
     Args:
         settings: Of the run.
         dataset: That it is on.
+        known: Digests of the recordings of everybody who takes part.
         add: Keep what an earlier run left there and add to it; else begin anew.
     """
 
-    def __init__(self, settings: Settings, dataset: Dataset, *, add: bool) -> None:
+    def __init__(self, settings: Settings, dataset: Dataset, known: Known, *, add: bool) -> None:
         self._settings = settings
+        facts = facts_digest(dataset.facts)
+        self._recordings = {subject: digest(facts, of.whole) for subject, of in known}
         self._dataset = dataset
         needed = ("results.parquet", "settings.json", "confusion.json", "models.json")
         self._add = add and all((settings.out / name).is_file() for name in needed)
@@ -49,7 +53,7 @@ class Record:
         """Refuse what cannot be added to what is there.
 
         Raises:
-            SettingsError: Rows would be added to those of another dataset.
+            SettingsError: Rows would be added to those of another dataset, or of other recordings.
         """
         there = self._earlier("settings.json").get("dataset")
         if there not in (None, self._settings.dataset):
@@ -57,6 +61,13 @@ class Record:
                 f"out: expected a run on {self._settings.dataset} in {self._settings.out}, there "
                 f"is one on {there}; choose another folder with --out"
             )
+        before = self._earlier("recordings.json")
+        for subject, found in self._recordings.items():
+            if before.get(subject, found) != found:
+                raise SettingsError(
+                    f"out: expected the recordings that the run in {self._settings.out} is on, "
+                    f"those of {subject:.40} have changed; do that run again first"
+                )
 
     def finish(self, rows: Sequence[Row], splits: Sequence[Split]) -> pd.DataFrame:
         """Write what was scored and what describes it; return the results table.
@@ -80,6 +91,7 @@ class Record:
         environment = self._environment()
         if before := self._earlier("environment.json").get("command"):
             environment["command"] = f"{before}\n{environment['command']}"
+        self._write("recordings.json", self._earlier("recordings.json") | self._recordings)
         self._write("environment.json", environment)
         self._write("settings.json", self._described())
         return table
