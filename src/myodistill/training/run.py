@@ -45,8 +45,8 @@ def execute(
     Everything goes to ``settings.out``: a folder per fold and seed with a bundle per stage, and at
     the end ``results.parquet``, ``events.parquet``, ``confusion.json``, ``models.json``, and what
     describes them: ``splits/``, ``recordings.json``, ``environment.json`` and ``settings.json``. A
-    stage whose bundle is there and still fits its settings, data and teachers is not done again. Up to
-    ``"baseline"`` no teacher takes part, and rows are added to those that are there.
+    stage whose bundle is there and still fits its settings, data and teachers is not done again.
+    Up to ``"baseline"`` no teacher takes part, and rows are added to those that are there.
 
     Args:
         settings: Of the run.
