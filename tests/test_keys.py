@@ -16,6 +16,7 @@ from myodistill.config import Settings, make_settings
 from myodistill.datasets import catalogue
 from myodistill.datasets.recording import Recording, grid
 from myodistill.deploy.bundle import Bundle
+from myodistill.errors import SettingsError
 from myodistill.files import sha256_of
 from myodistill.training.run import execute
 
@@ -181,6 +182,22 @@ def test_a_bundle_says_where_it_is_from_now(settings: Settings, do: Do) -> None:
         before = times(settings.out)
         do(settings, Altered(licence="other terms", **{prose: "said better"}))
         assert times(settings.out) == before
+
+
+def test_no_baseline_joins_scores_of_other_recordings(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, do: Do
+) -> None:
+    do(settings, Altered())
+    beside = settings.model_copy(update={"baseline": ("lda-td-psd",)})
+    for dataset in (
+        Altered(changes={"Person2": in_session("test", one_sample)}),
+        Altered(passband=(30.0, 300.0)),
+    ):
+        monkeypatch.setitem(catalogue.DATASETS, "altered", lambda dataset=dataset: dataset)
+        with pytest.raises(SettingsError, match="those of Person2 have changed; do that run again"):
+            execute(beside, until="baseline")
+    monkeypatch.setitem(catalogue.DATASETS, "altered", Altered)
+    assert "baseline" in set(execute(beside, until="baseline").stage)
 
 
 def test_an_edited_score_is_computed_again(settings: Settings, do: Do) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from myodistill import __version__
-from myodistill.config import Settings
+from myodistill.config import Settings, digest
 from myodistill.datasets.dataset import Dataset
 from myodistill.errors import ModelError, SettingsError, Wanted
 from myodistill.evaluation import results
@@ -27,6 +27,7 @@ from myodistill.models.classical import CLASSICAL
 from myodistill.models.complexity import complexity
 from myodistill.readers import read_json
 from myodistill.splits import Split
+from myodistill.training.contents import Known, facts_digest
 from myodistill.training.work import Row
 
 _log = logging.getLogger(__name__)
@@ -41,11 +42,14 @@ class Record:
     Args:
         settings: Of the run.
         dataset: That it is on.
+        known: Digests of the recordings of everybody who takes part.
         add: Keep what an earlier run left there and add to it; else begin anew.
     """
 
-    def __init__(self, settings: Settings, dataset: Dataset, *, add: bool) -> None:
+    def __init__(self, settings: Settings, dataset: Dataset, known: Known, *, add: bool) -> None:
         self._settings = settings
+        facts = facts_digest(dataset.facts)
+        self._recordings = {subject: digest(facts, of.whole) for subject, of in known}
         self._dataset = dataset
         needed = ("results.parquet", "settings.json", "confusion.json", "models.json")
         self._add = add and all((settings.out / name).is_file() for name in needed)
@@ -54,7 +58,7 @@ class Record:
         """Refuse what cannot be added to what is there.
 
         Raises:
-            SettingsError: Rows would be added to those of another dataset.
+            SettingsError: Rows would be added to those of another dataset, or of other recordings.
         """
         there = self._earlier("settings.json").get("dataset")
         if there not in (None, self._settings.dataset):
@@ -62,6 +66,13 @@ class Record:
                 f"out: expected a run on {self._settings.dataset} in {self._settings.out}, there "
                 f"is one on {there}; choose another folder with --out"
             )
+        before = self._earlier("recordings.json")
+        for subject, found in self._recordings.items():
+            if before.get(subject, found) != found:
+                raise SettingsError(
+                    f"out: expected the recordings that the run in {self._settings.out} is on, "
+                    f"those of {subject:.40} have changed; do that run again first"
+                )
 
     def finish(self, rows: Sequence[Row], splits: Sequence[Split]) -> pd.DataFrame:
         """Write what was scored and what describes it; return the results table.
@@ -85,6 +96,7 @@ class Record:
         environment = self._environment()
         if before := self._earlier("environment.json").get("command"):
             environment["command"] = f"{before}\n{environment['command']}"
+        self._write("recordings.json", self._earlier("recordings.json") | self._recordings)
         self._write("environment.json", environment)
         self._write("facts.json", self._dataset.facts.to_dict())
         self._write("settings.json", self._described())

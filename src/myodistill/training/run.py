@@ -47,9 +47,9 @@ def execute(
 
     Everything goes to ``settings.out``: a folder per fold and seed with a bundle per stage, and at
     the end ``results.parquet``, ``events.parquet``, ``confusion.json``, ``models.json``, and what
-    describes them: ``splits/``, ``environment.json`` and ``settings.json``. A stage
-    whose bundle is there and still fits its settings, data and teachers is not done again. Up to
-    ``"baseline"`` no teacher takes part, and rows are added to those that are there.
+    describes them: ``splits/``, ``recordings.json``, ``environment.json`` and ``settings.json``. A
+    stage whose bundle is there and still fits its settings, data and teachers is not done again.
+    Up to ``"baseline"`` no teacher takes part, and rows are added to those that are there.
 
     Args:
         settings: Of the run.
@@ -62,9 +62,9 @@ def execute(
     """
     dataset = open_dataset(settings.dataset)
     splits = [make_split(dataset, fold) for fold in _check(settings, dataset)]
-    record = Record(settings, dataset, add=until == "baseline")
-    record.check()
     known = examine(dataset, [Tested(s, scored(settings, s), settings.k) for s in splits])
+    record = Record(settings, dataset, known, add=until == "baseline")
+    record.check()
     with alone(settings.out):
         items = _items(settings, splits)
         try:
