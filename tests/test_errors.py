@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from myodistill.errors import one_line, shown
+from myodistill.errors import DataError, one_line, shown
 
 
 class Broken:
@@ -41,3 +43,12 @@ def test_what_is_shown_is_one_line(value: object) -> None:
     for text in (shown(value), shown(value, 20), one_line(str(value), 30)):
         assert text.isprintable()
         assert len(text) <= 80
+
+
+def test_a_message_is_one_line_that_ends_with_the_advice() -> None:
+    error = DataError(f"a\n\x1b[31m: {'x' * 1000}; do this")
+    assert str(error).isprintable()
+    assert len(str(error)) == 400
+    assert str(error).endswith("x; do this")
+    assert str(DataError("short")) == "short"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # as between processes

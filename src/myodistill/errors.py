@@ -15,7 +15,15 @@ from typing import NoReturn
 
 
 class MyoDistillError(Exception):
-    """Base of every error that bad input can cause."""
+    """Base of every error that bad input can cause.
+
+    Its message is one printable line of at most 400 characters, whatever it echoes: the middle of
+    a longer one is left out, as what to do stands at the end.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        line = one_line(message, max(len(message), 1))
+        super().__init__(line if len(line) <= 400 else f"{line[:300]}...{line[-97:]}")
 
 
 class DataError(MyoDistillError):

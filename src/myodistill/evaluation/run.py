@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -37,8 +37,15 @@ Answers = tuple[NDArray[np.integer], NDArray[np.floating]]
 Confusion = dict[Method, dict[int, NDArray[np.int64]]]
 
 Count = Annotated[int, Field(ge=0, lt=2**62)]
+
+
+@dataclass(frozen=True)
+class _Cost:
+    flops: Count
+
+
 _GESTURES = TypeAdapter(tuple[str, ...])
-_MODELS = TypeAdapter(dict[str, dict[Literal["flops"], Count]])
+_MODELS = TypeAdapter(dict[str, _Cost])
 _FELT = dict.fromkeys((*FELT, "threshold", "onsets", "transitions", "rest_minutes"), "number")
 EVENTS = {**WHOSE, "votes": "integer", **_FELT}
 """Columns of ``events.parquet`` and what they hold."""
@@ -210,7 +217,7 @@ def read_run(folder: Path) -> Run:
         confusion=confusion,
         gestures=gestures,
         environment=_stated(folder / "environment.json", "versions, machine and command", absent),
-        flops={name: cost["flops"] for name, cost in costs.items()},
+        flops={name: cost.flops for name, cost in costs.items()},
         events=_part(folder / "events.parquet", felt, EVENTS, absent),
         sessions=_part(folder / "sessions.parquet", sessions, SESSIONS, absent),
         ladders=tuple(Ladder.read(path) for path in _ladders(folder)),

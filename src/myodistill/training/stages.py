@@ -315,7 +315,6 @@ class Fold:
             "opened": self.settings.dataset,
             "identity": self.dataset.identity(),
             "licence": facts.licence,
-            "unit": facts.unit,
             "fold": self.split.fold,
             "split": self.split.narrowed(person.subject if person else None).hash,
             "subject": person.subject if person else None,
