@@ -23,8 +23,8 @@ from myodistill.datasets import catalogue
 from myodistill.datasets.catalogue import open_dataset
 from myodistill.datasets.recording import Annotation, Recording
 from myodistill.errors import DataError, LeakageError, OutputError, SettingsError, TrainingError
-from myodistill.evaluation.protocol import at_chance
 from myodistill.splits import make_split
+from myodistill.training import run
 from myodistill.training.batches import Rows
 from myodistill.training.copies import Copies
 from myodistill.training.lock import alone
@@ -33,6 +33,7 @@ from myodistill.training.material import Material
 from myodistill.training.run import execute
 from myodistill.training.scoring import Scorer
 from myodistill.training.stages import Fold
+from myodistill.training.tasks import Task
 from myodistill.training.tuning import tune
 
 HELD_OUT = "Person1"
@@ -54,14 +55,16 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
 
 
 def test_a_split_that_scores_what_calibrates_is_refused() -> None:
-    with pytest.raises(LeakageError, match="test sessions without the calibration session") as told:
+    with pytest.raises(DataError, match="scored once each and never calibrate, got \\['train'\\]"):
         make_split(Altered(test_sessions=("train",)), 1)
+    split = make_split(Altered(), 1)
+    with pytest.raises(LeakageError, match="test sessions without the calibration session") as told:
+        replace(split, test_sessions=("train",))
     assert "\n" not in str(told.value)
     with pytest.raises(SettingsError, match="each of test_sessions once, 'test' is named twice"):
-        make_split(Altered(test_sessions=("test", "test")), 1)
+        replace(split, test_sessions=("test", "test"))
     with pytest.raises(SettingsError, match="at least one session to score"):
-        make_split(Altered(test_sessions=()), 1)
-    split = make_split(Altered(), 1)
+        replace(split, test_sessions=())
     with pytest.raises(LeakageError, match="Person1 of synthetic is in both groups"):
         replace(split, pretraining=(*split.pretraining, "Person1"))
 
@@ -197,14 +200,16 @@ def test_real_recordings_are_no_copies(name: str, people: int) -> None:
 # Training that does not converge
 
 
-def test_what_diverges_is_not_stored(settings: Settings, use: Use) -> None:
+def test_what_diverges_is_not_stored(
+    settings: Settings, use: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
     use(Altered())
     execute(settings)
     kept = {path: path.read_bytes() for path in settings.out.rglob("*") if path.is_file()}
-    hot = settings.distill.model_copy(update={"learning_rate": 1e30, "num_epochs": 3})
-    with pytest.raises(
-        TrainingError, match=r"scratch-log-power-10k: .*learning rate 1e\+30"
-    ) as told:
+    hot = settings.distill.model_copy(update={"learning_rate": 10, "num_epochs": 3})
+    loss = Task.loss
+    monkeypatch.setattr(Task, "loss", lambda *given: loss(*given) * torch.inf)
+    with pytest.raises(TrainingError, match=r"scratch-log-power-10k: .*learning rate 10") as told:
         execute(settings.model_copy(update={"distill": hot, "together": False}))
     assert "\n" not in str(told.value)
     with pytest.raises(TrainingError, match=r"log-power-10k of 1 subjects at K=1: .*epoch . of 3"):
@@ -227,22 +232,18 @@ def test_a_teacher_in_closed_form_is_checked(
 
 
 def test_who_is_at_chance_is_told(
-    settings: Settings, use: Use, caplog: pytest.LogCaptureFixture
+    settings: Settings, use: Use, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     use(Altered())
-    brief = settings.distill.model_copy(update={"num_epochs": 0})
+    lost = {"stage": "scratch", "model": "log-power-10k", "loss": "", "k": 1}
+    row = lost | {"balanced_accuracy": 0.15, "chance": 1 / 7}
+    monkeypatch.setattr(run, "at_chance", lambda frame, gestures: pd.DataFrame([row]))
     with caplog.at_level(logging.WARNING):
-        execute(settings.model_copy(update={"distill": brief}))
+        execute(settings)
     (line,) = [r.getMessage() for r in caplog.records if "chance" in r.getMessage()]
-    assert "are no better than chance (14.3 %)" in line
+    assert "log-power-10k at K=1 is no better than chance" in line
+    assert "(balanced accuracy 15.0 %, guessing 14.3 %)" in line
     assert "\n" not in line
-
-
-def test_chance_has_noise() -> None:
-    frame = pd.DataFrame({"balanced_accuracy": [0.24, 0.26, 0.28, 0.9], "windows": 10_000})
-    assert list(at_chance(frame, 4).balanced_accuracy) == [0.24]
-    few = frame.assign(windows=100)
-    assert list(at_chance(few, 4).balanced_accuracy) == [0.24, 0.26, 0.28]
 
 
 # Two runs in one folder
