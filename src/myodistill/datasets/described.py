@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from myodistill.datasets.arrays import read_array
 from myodistill.datasets.dataset import Dataset, Facts
 from myodistill.datasets.foreign import Array, as_signal, guarded
 from myodistill.datasets.recording import Annotation, Electrodes, Recording
 from myodistill.datasets.trees import File, list_files, natural
-from myodistill.errors import DataError
+from myodistill.errors import DataError, Wanted
+from myodistill.readers import read_yaml
+from myodistill.validation import checked
 
 _NAMES = ("subject", "session", "gesture", "repetition")
 
@@ -76,18 +77,9 @@ def read_description(path: Path) -> Description:
     Raises:
         DataError: The file is not there, is no YAML, or a key is wrong; the line names it.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Description.model_validate(values)
-    except OSError as error:
-        raise DataError(f"{path}: expected a description, got: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise DataError(f"{path}: {key}: {first['msg'].lower()}, got {first['input']!r}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(f"{path}: expected YAML, got: {reason}") from error
+    wanted = Wanted("a description")
+    values = read_yaml(path, wanted, integer_keys=True)
+    return checked(TypeAdapter(Description), values, path, wanted)
 
 
 class Described(Dataset):

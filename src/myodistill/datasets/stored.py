@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,18 @@ import pandas as pd
 
 from myodistill.datasets.dataset import Dataset, Facts
 from myodistill.datasets.recording import Annotation, Electrodes, Recording, Signal
-from myodistill.errors import DataError
+from myodistill.errors import DataError, Wanted
+from myodistill.readers import read_json, read_parquet
+
+_WANTED = Wanted("a prepared store", advice="remove it and prepare again")
+_RECORDINGS = {
+    **dict.fromkeys(("subject", "session", "source", "repaired"), "text"),
+    **dict.fromkeys(("begin", "end"), "integer"),
+}
+_ANNOTATIONS = {
+    **dict.fromkeys(("subject", "session"), "text"),
+    **dict.fromkeys(("recording", "repetition", "gesture", "start", "stop"), "integer"),
+}
 
 
 class StoreFiles(NamedTuple):
@@ -30,18 +40,13 @@ def read_store(folder: Path) -> StoreFiles:
     Raises:
         DataError: The folder is no store, or a file of it is damaged.
     """
-    try:
-        about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+    about = read_json(folder / "store.json", _WANTED)
+    recordings = read_parquet(folder / "recordings.parquet", _WANTED, columns=_RECORDINGS)
+    annotations = read_parquet(folder / "annotations.parquet", _WANTED, columns=_ANNOTATIONS)
+    with _WANTED.reading(folder):
         signal = np.load(folder / "signal.npy", mmap_mode="r", allow_pickle=False)
-        recordings = pd.read_parquet(folder / "recordings.parquet")
-        annotations = pd.read_parquet(folder / "annotations.parquet")
         if signal.ndim != 2 or len(signal) != recordings["end"].max():
             raise ValueError(f"signal.npy of shape {signal.shape}")
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(
-            f"{folder}: expected a prepared store, got: {reason}; remove it and prepare again"
-        ) from error
     return StoreFiles(signal, recordings, annotations, about)
 
 
@@ -60,7 +65,7 @@ class Stored(Dataset):
         store = read_store(folder)
         self._signal, self._recordings = store.signal, store.recordings
         self._annotations = store.annotations
-        try:
+        with Wanted("a prepared store", advice=advice).reading(folder):
             facts = dict(store.about["facts"])
             electrodes = dict(facts.pop("electrodes"))
             order = tuple(electrodes.pop("order"))
@@ -68,20 +73,16 @@ class Stored(Dataset):
                 facts[name] = tuple(facts[name])
             self.facts = Facts(electrodes=Electrodes(**electrodes, order=order), **facts)
             rate = float(store.about["sampling_rate"])
+            if rate != self.facts.sampling_rate:
+                self.facts = _at(self.facts, rate)
             self._reserved = tuple(store.about["reserved"])
-            filtered = store.about["preparation"]["passband"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{folder}: expected a prepared store, got: {error}; {advice}"
-            ) from error
+            band = store.about["preparation"]["passband"]
+            filtered = None if band is None else f"{float(band[0]):g}-{float(band[1]):g} Hz"
         if filtered is not None:
-            low, high = filtered
             raise DataError(
                 f"{folder}: expected recordings as they were made, these are filtered to "
-                f"{low:g}-{high:g} Hz and a run would filter them again; {advice}"
+                f"{filtered} and a run would filter them again; {advice}"
             )
-        if rate != self.facts.sampling_rate:
-            self.facts = _at(self.facts, rate)
 
     def subjects(self) -> tuple[str, ...]:
         """Return the subjects in the store."""

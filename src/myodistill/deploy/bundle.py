@@ -15,20 +15,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
 from myodistill.datasets.recording import Electrodes, Repetition, Signal, SignalSpec
-from myodistill.errors import BundleError, ModelError
+from myodistill.errors import BundleError, DataError, ModelError, Wanted
 from myodistill.files import write_bytes, write_text
 from myodistill.models.catalogue import build
 from myodistill.models.predict import predict
+from myodistill.readers import read_bytes, read_json
 from myodistill.signals.preprocessing import Preprocessing
 from myodistill.signals.windows import Windows
 
 FORMAT = 1
 _CARD, _WEIGHTS = "bundle.json", "weights.safetensors"
+_WANTED = Wanted(f"a bundle ({_CARD} and {_WEIGHTS})", BundleError, "export it again")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,15 +115,9 @@ class Bundle:
         Raises:
             BundleError: A file is missing, damaged, does not match, or is from a newer version.
         """
-        try:
-            card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
-            weights = (folder / _WEIGHTS).read_bytes()
-        except (OSError, ValueError) as error:
-            raise BundleError(
-                f"{folder}: expected a bundle ({_CARD} and {_WEIGHTS}), got: {error}; "
-                f"export it again"
-            ) from error
-        version = card.get("format") if isinstance(card, dict) else None
+        card = read_json(folder / _CARD, _WANTED)
+        weights = read_bytes(folder / _WEIGHTS, _WANTED, most=2**31)
+        version = card.get("format")
         if version != FORMAT:
             raise BundleError(
                 f"{folder}: expected bundle format {FORMAT}, got {version}; "
@@ -140,27 +135,26 @@ class Bundle:
                 f"truncated; export the bundle again"
             )
         try:
-            signal = dict(card["signal"])
-            electrodes = dict(signal["electrodes"])
-            electrodes["order"] = tuple(electrodes["order"])
-            signal["electrodes"] = Electrodes(**electrodes)
-            signal["gestures"] = tuple(signal["gestures"])
-            spec = SignalSpec(**signal)
-            network = build(card["model"], spec)
-            network.load_state_dict(load(weights))
-            stored = card["preprocessing"]
-            preprocessing = Preprocessing.from_dict(stored) if stored else None
-            if preprocessing and preprocessing.matrix.shape != (spec.channels, spec.channels):
-                raise ValueError(
-                    f"pre-processing of {preprocessing.matrix.shape} for {spec.channels} channels"
-                )
-            seen = frozenset(Repetition(*entry) for entry in card["seen"])
-        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise BundleError(f"{folder}: expected a complete bundle, got: {reason}") from error
-        except ModelError as error:
+            with Wanted("a complete bundle", BundleError).reading(folder):
+                signal = dict(card["signal"])
+                electrodes = dict(signal["electrodes"])
+                electrodes["order"] = tuple(electrodes["order"])
+                signal["electrodes"] = Electrodes(**electrodes)
+                signal["gestures"] = tuple(signal["gestures"])
+                spec = SignalSpec(**signal)
+                network = build(card["model"], spec)
+                network.load_state_dict(load(weights))
+                stored = card["preprocessing"]
+                preprocessing = Preprocessing.from_dict(stored) if stored else None
+                if preprocessing and preprocessing.matrix.shape != (spec.channels, spec.channels):
+                    raise ValueError(
+                        f"pre-processing of {preprocessing.matrix.shape} for {spec.channels} channels"
+                    )
+                seen = frozenset(Repetition(*entry) for entry in card["seen"])
+                model, origin = str(card["model"]), dict(card["origin"])
+        except (ModelError, DataError) as error:
             raise BundleError(f"{folder}: {error}") from error
-        return cls(card["model"], spec, network.eval(), preprocessing, seen, card["origin"])
+        return cls(model, spec, network.eval(), preprocessing, seen, origin)
 
 
 def _card_hash(card: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from myodistill.datasets.recording import Electrodes, Signal, SignalSpec
-from myodistill.errors import BundleError, ToolError
+from myodistill.errors import BundleError, ToolError, Wanted
+from myodistill.readers import parse_json
 from myodistill.signals.preprocessing import Preprocessing
 
 try:
@@ -56,29 +56,30 @@ class OnnxModel:
             session = onnxruntime.InferenceSession(
                 content, options, providers=["CPUExecutionProvider"]
             )
+            stored = session.get_modelmeta().custom_metadata_map
         except Exception as error:  # ONNX Runtime raises a dozen classes without a common base
             reason = " ".join(str(error).split())[:160]
             raise BundleError(
                 f"{where}: expected an exported student, got: {reason}; export it again"
             ) from error
-        stored = session.get_modelmeta().custom_metadata_map
         if stored.get("format") != str(FORMAT):
             raise BundleError(
                 f"{where}: expected an exported student of format {FORMAT}, got "
                 f"{stored.get('format')}; update myodistill or export the bundle again"
             )
-        try:
+        wanted = Wanted("complete metadata", BundleError, "export the bundle again")
+        with wanted.reading(where):
+            said = {
+                name: parse_json(stored[name], where, wanted)
+                for name in ("preprocessing", "origin", "electrodes", "labels")
+            }
             return cls(
-                spec=_signal(stored),
-                preprocessing=Preprocessing.from_dict(json.loads(stored["preprocessing"])),
-                origin=json.loads(stored["origin"]),
+                spec=_signal(stored, said),
+                preprocessing=Preprocessing.from_dict(said["preprocessing"]),
+                origin=dict(said["origin"]),
                 unit=stored["unit"],
                 _session=session,
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(
-                f"{where}: expected complete metadata, got: {error}; export the bundle again"
-            ) from error
 
     def infer(self, windows: Signal) -> NDArray[np.float32]:
         """Return the logits of pre-processed windows ``(window, channel, time)``."""
@@ -86,12 +87,12 @@ class OnnxModel:
         return np.asarray(logits, dtype=np.float32)
 
 
-def _signal(stored: dict[str, str]) -> SignalSpec:
-    electrodes = json.loads(stored["electrodes"])
+def _signal(stored: dict[str, str], said: dict[str, Any]) -> SignalSpec:
+    electrodes = dict(said["electrodes"])
     electrodes["order"] = tuple(electrodes["order"])
     return SignalSpec(
         Electrodes(**electrodes),
         int(stored["samples"]),
         float(stored["sampling_rate"]),
-        tuple(json.loads(stored["labels"])),
+        tuple(said["labels"]),
     )
