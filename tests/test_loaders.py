@@ -561,8 +561,8 @@ def test_windows_that_were_cut_before(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("sampling_rate: 1000", "sampling_rate: -1", "sampling_rate: input should be greater"),
-        ("unit: mV", "units: mV", "units: extra inputs"),
+        ("sampling_rate: 1000", "sampling_rate: -1", "sampling_rate: expected greater"),
+        ("unit: mV", "units: mV", "units: there is no such key"),
         ("signal: emg", "signal: emgs", "expected an array 'emgs', it holds emg, label"),
         ("5: fist", "6: fist", "expected one of the gestures 0, 6, 9, got '5'"),
         ("columns: 4", "columns: 5", r"expected a \(time, 5\) signal"),
@@ -570,7 +570,7 @@ def test_windows_that_were_cut_before(tmp_path: Path) -> None:
         ("day{session}_r{repetition}", "day*_r*", "expected one file for 1/1"),
         ("{subject}", "{person}", "at most once"),
         ("signal: emg", "signal: emg\ntime_axis: 1\nchannel_axis: 0", "expected 4 labels"[:8]),
-        ("signal: emg", "- nonsense: [", "expected YAML"),
+        ("signal: emg", "- nonsense: [", "no YAML"),
     ],
 )
 def test_description_that_does_not_fit(tmp_path: Path, old: str, new: str, message: str) -> None:

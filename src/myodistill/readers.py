@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-import pandas as pd
 
 from myodistill.errors import Wanted, shown
 from myodistill.restricted_yaml import DEEPEST, load
 
 if TYPE_CHECKING:
+    import pandas as pd  # a decoder on ONNX Runtime does without, and reads JSON
     from torch import Tensor
 
 LARGEST_TEXT = 16 * 2**20

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from myodistill.errors import Wanted, one_line, shown
 
 T = TypeVar("T")
-UNKNOWN = "expected no such key"
+UNKNOWN = "there is no such key"
 """What is said of a key that there is not."""
 
 
