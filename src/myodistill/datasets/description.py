@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -19,8 +18,9 @@ from pydantic import (
 )
 
 from myodistill.datasets.limits import MOST_CHANNELS
-from myodistill.errors import DataError, shown
+from myodistill.errors import DataError, Wanted, shown
 from myodistill.files import plain_name
+from myodistill.readers import read_yaml
 
 NAMES = ("subject", "session", "gesture", "repetition")
 T = TypeVar("T")
@@ -156,11 +156,9 @@ def read_description(path: Path) -> Description:
     Raises:
         DataError: The file is not there, is no YAML, or a key is wrong; the line names it.
     """
+    values = read_yaml(path, Wanted("a description"), integer_keys=True)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Description.model_validate(values)
-    except OSError as error:
-        raise DataError(f"{path}: expected a description, got: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the file"
@@ -168,6 +166,3 @@ def read_description(path: Path) -> Description:
         said = first["msg"].removeprefix("Value error, ")
         got = f", got {shown(first['input'])}" if first["loc"] else ""
         raise DataError(f"{path}: {key}: {said[:1].lower()}{said[1:]}{got}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(f"{path}: expected YAML, got: {reason}") from error

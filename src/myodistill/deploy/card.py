@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from myodistill.datasets.recording import Electrodes, Repetition, SignalSpec
-from myodistill.errors import BundleError
+from myodistill.errors import BundleError, Wanted
+from myodistill.readers import read_json
 
 FORMAT = 2
 CARD, WEIGHTS = "bundle.json", "weights.safetensors"
-_MOST_BYTES = 64 * 2**20
 _LONGEST_NAME = 200
 _MOST_NUMBERS = 10**8
 """In one window: beyond this no network could read it."""
@@ -35,19 +35,14 @@ def read_card(folder: Path) -> dict[str, Any]:
     Raises:
         BundleError: It is missing, too long, no JSON, of another format, or was altered.
     """
-    try:
-        card = _read_json(folder / CARD)
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(
-            f"{folder}: expected a bundle ({CARD} and {WEIGHTS}), got: {reason(error)}; run again"
-        ) from error
-    version = card.get("format") if isinstance(card, dict) else None
+    wanted = Wanted(f"a bundle ({CARD} and {WEIGHTS})", BundleError, "run again")
+    card = read_json(folder / CARD, wanted)
+    version = card.get("format")
     if version != FORMAT:
         raise BundleError(
             f"{folder}: expected bundle format {FORMAT}, got {str(version)[:40]}; run again, or "
             f"update myodistill if the bundle is newer"
         )
-    assert isinstance(card, dict)
     if card.get("card_sha256") != card_hash(card):
         raise BundleError(f"{folder}: expected {CARD} as it was written, it was altered; run again")
     return card
@@ -134,19 +129,6 @@ def reason(error: BaseException) -> str:
     """What went wrong, in one short line."""
     said = error.strerror if isinstance(error, OSError) else str(error)
     return " ".join(str(said).split())[:120] or type(error).__name__
-
-
-def _read_json(path: Path) -> object:
-    """Read a JSON file of at most :data:`_MOST_BYTES`, without numbers that JSON does not have."""
-    if not path.is_file():
-        raise ValueError(f"there is no file {path.name}")
-    if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(f"{path.name} is longer than {_MOST_BYTES // 2**20} MB")
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
-
-
-def _no_number(word: str) -> float:
-    raise ValueError(f"expected finite numbers, got {word}")
 
 
 def text(value: object, what: str, *, most: int = _LONGEST_NAME) -> str:
