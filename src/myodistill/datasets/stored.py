@@ -113,6 +113,7 @@ class Stored(Dataset):
             rate = float(store.about["sampling_rate"])
             self._reserved = tuple(map(str, store.about["reserved"]))
             filtered = store.about["preparation"]["passband"]
+            band = "" if filtered is None else "-".join(f"{float(edge):g}" for edge in filtered)
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{folder}: expected a prepared store, got: {str(error)[:80]}; {advice}"
@@ -120,8 +121,7 @@ class Stored(Dataset):
         if filtered is not None:
             raise DataError(
                 f"{folder}: expected recordings as they were made, these are filtered to "
-                f"{'-'.join(f'{edge:g}' for edge in filtered)} Hz and a run would filter them "
-                f"again; {advice}"
+                f"{band} Hz and a run would filter them again; {advice}"
             )
         if rate != self.facts.sampling_rate:
             self.facts = _at(self.facts, rate)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from myodistill.datasets.recording import Electrodes, SignalSpec
-from myodistill.errors import BundleError, MyoDistillError, ToolError
+from myodistill.errors import BundleError, MyoDistillError, ToolError, shown
 from myodistill.realtime.rule import Rule, require_step
 from myodistill.signals.preprocessing import Preprocessing
 from myodistill.signals.samples import finite_windows
@@ -62,16 +62,16 @@ class OnnxModel:
             session = onnxruntime.InferenceSession(
                 content, options, providers=["CPUExecutionProvider"]
             )
+            stored = session.get_modelmeta().custom_metadata_map
         except Exception as error:  # ONNX Runtime raises a dozen classes without a common base
             reason = " ".join(str(error).split())[:160]
             raise BundleError(
                 f"{where}: expected an exported student, got: {reason}; export it again"
             ) from error
-        stored = session.get_modelmeta().custom_metadata_map
         if stored.get("format") != str(FORMAT):
             raise BundleError(
                 f"{where}: expected an exported student of format {FORMAT}, got "
-                f"{stored.get('format')}; update myodistill or export the bundle again"
+                f"{shown(stored.get('format'))}; update myodistill or export the bundle again"
             )
         try:
             return cls(
