@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import chaos
@@ -53,12 +52,11 @@ def test_half_files_and_hidden_ones_are_found(folder: Path) -> None:
 def test_a_worker_that_outlives_its_parent_is_an_orphan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chaos, "PYTHON", [sys.executable, "-c"])
+    monkeypatch.setattr(chaos, "PYTHON", ["sh", "-c"])
     monkeypatch.setattr(chaos, "PATIENCE", 0.5)
-    child = "[sys.executable, '-c', 'import time; time.sleep(60)']"
-    program = f"import subprocess, sys, time; subprocess.Popen({child}); time.sleep(60)"
-    assert chaos.finish([program], tmp_path, after=3.0, alone=True).orphans == 1
-    assert chaos.finish([program], tmp_path, after=3.0, alone=False).orphans == 0
+    program = ["sleep 60 & sleep 60"]
+    assert chaos.finish(program, tmp_path, after=1.0, alone=True).orphans == 2
+    assert chaos.finish(program, tmp_path, after=1.0, alone=False).orphans == 0
 
 
 @pytest.mark.parametrize(
