@@ -18,13 +18,13 @@ from common import copy_rate, machine
 from torch.utils.data import DataLoader, TensorDataset
 
 from myodistill.datasets.recording import Repetition
+from myodistill.signals.disk_cache import DiskRows
 from myodistill.signals.gather import gather
 from myodistill.signals.preparation import Preparation
-from myodistill.signals.scratch import Filed
-from myodistill.signals.store import prepare
+from myodistill.signals.prepared import prepare
 from myodistill.signals.windows import Windows
-from myodistill.training.batches import Batches, Order
-from myodistill.training.reading import Signals
+from myodistill.training.batches import Batches, BatchSampler
+from myodistill.training.inputs import SignalInputs
 
 
 def rate(batches: object, enough: float = 3.0) -> float:
@@ -56,12 +56,12 @@ def forever(make: object) -> object:
 
 def compare(name: str, windows: Windows, size: int) -> None:
     signal, starts = torch.from_numpy(windows.signal), torch.from_numpy(windows.starts)
-    cuts = Signals(signal, starts, windows.samples, None)
-    own = Batches(cuts, torch.from_numpy(windows.labels), 11, Order(size))
+    cuts = SignalInputs(signal, starts, windows.samples, None)
+    own = Batches(cuts, torch.from_numpy(windows.labels), 11, BatchSampler(size))
     ours = rate(forever(lambda: own.epoch(0, 0)), 2.0)
     with tempfile.TemporaryDirectory() as folder:
-        filed = Filed(Path(folder), [signal])
-        apart = Batches(replace(cuts, signal=filed), own.labels, 11, Order(size))
+        filed = DiskRows(Path(folder), [signal])
+        apart = Batches(replace(cuts, signal=filed), own.labels, 11, BatchSampler(size))
         on_disk = rate(forever(lambda: apart.epoch(0, 0)), 2.0)
     views = rate(forever(lambda: gathered(windows, size)), 2.0)
     cut = TensorDataset(torch.from_numpy(np.ascontiguousarray(windows.gather())))

@@ -20,14 +20,14 @@ import torch
 from common import libemg, machine
 from numpy.typing import NDArray
 
-from myodistill.datasets.catalogue import open_dataset
-from myodistill.deploy.bundle import Bundle
-from myodistill.deploy.climb import play_model
-from myodistill.deploy.int8 import quantise
+from myodistill.bundle import Bundle
+from myodistill.datasets.registry import open_dataset
 from myodistill.deploy.onnx import to_onnx
+from myodistill.deploy.parity_check import play_model
 from myodistill.deploy.plain_c import to_c
 from myodistill.deploy.programs import build_host, play
-from myodistill.models.catalogue import build
+from myodistill.deploy.quantize import quantise
+from myodistill.models.registry import build
 from myodistill.realtime.runtime import OnnxModel
 from myodistill.signals.filters import design
 from myodistill.signals.preprocessing import Preprocessing, filtered, recentring

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from myodistill.config import make_settings, read_settings
 from myodistill.evaluation.results import markdown
-from myodistill.training.run import execute
+from myodistill.studies.experiment import run_experiment
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         values = read_settings(Path(__file__).parents[1] / "examples" / "demo.yaml")
         begin = time.perf_counter()
-        table = execute(make_settings({**values, "out": folder}))
+        table = run_experiment(make_settings({**values, "out": folder}))
         seconds = time.perf_counter() - begin
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print(f"{seconds:.0f} s\n")

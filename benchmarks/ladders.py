@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from myodistill.bundle import Bundle
 from myodistill.datasets.trees import natural
-from myodistill.deploy.bundle import Bundle
-from myodistill.deploy.climb import play_model
 from myodistill.deploy.cortex import build_cortex, emulate, footprint, lacking
-from myodistill.deploy.int8 import Quantised, quantise
+from myodistill.deploy.parity_check import play_model
 from myodistill.deploy.plain_c import to_c
 from myodistill.deploy.programs import build_host, play
-from myodistill.deploy.wearer import Wearer
+from myodistill.deploy.quantize import Quantised, quantise
+from myodistill.deploy.subject_data import SubjectData
 from myodistill.realtime.decoder import Model
 from myodistill.realtime.runtime import OnnxModel
 from myodistill.splits import require_unseen
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
     parser.add_argument("--k", type=int, default=4)
-    parser.add_argument("--stage", default="full")
+    parser.add_argument("--stage", default="pretrained_distilled")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--c", action="store_true")
     asked = parser.parse_args()
@@ -44,7 +44,7 @@ def main() -> None:
     found.sort(key=lambda path: natural(str(path)))
     scores = []
     for place, folder in enumerate(found):
-        wearer = Wearer.of(Bundle.load(folder))
+        wearer = SubjectData.of(Bundle.load(folder))
         student, windows = wearer.student, wearer.scored
         require_unseen(windows.seen(), student.seen, what=student.model)
         eight = quantise(student, wearer.ranges)
@@ -74,7 +74,7 @@ def main() -> None:
     )
 
 
-def equality(wearer: Wearer, name: str, model: Model, eight: Quantised | None) -> str:
+def equality(wearer: SubjectData, name: str, model: Model, eight: Quantised | None) -> str:
     """How many decisions of all test recordings are the same in C and in Python."""
     signals = [recording.signal for recording in wearer.tests]
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +86,7 @@ def equality(wearer: Wearer, name: str, model: Model, eight: Quantised | None) -
     return f"{name} {same.sum()} of {len(same)} decisions"
 
 
-def size(wearer: Wearer, eight: Quantised) -> str:
+def size(wearer: SubjectData, eight: Quantised) -> str:
     """Flash, RAM and stack of a student in 8 bits, start-up code and C library included."""
     if missing := lacking():
         return f"no size: there is no {missing} here"

@@ -14,8 +14,8 @@ import torch
 from common import machine, seconds
 from torch.nn import functional
 
-from myodistill.models.catalogue import build
 from myodistill.models.logpower import LogPower, LogPowers
+from myodistill.models.registry import build
 from myodistill.models.verification import GEOMETRIES
 
 

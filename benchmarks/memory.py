@@ -25,7 +25,7 @@ import yaml
 from common import machine
 from scipy.signal import butter, sosfilt
 
-from myodistill.datasets.catalogue import open_dataset
+from myodistill.datasets.registry import open_dataset
 from myodistill.splits import make_split
 
 MB = 1e6
@@ -36,7 +36,7 @@ QUICK = ("pretrain", "pretrain_student", "finetune", "distill")
 CHILD = """
 import json, resource, sys
 from myodistill.config import make_settings
-from myodistill.training.run import execute
+from myodistill.studies.experiment import execute
 if __name__ == "__main__":
     execute(make_settings(json.loads(sys.argv[1])))
     lines = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)

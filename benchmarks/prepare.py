@@ -21,7 +21,7 @@ from pathlib import Path
 from common import copy_rate, libemg, machine
 
 from myodistill.signals.preparation import Preparation
-from myodistill.signals.store import open_store, prepare
+from myodistill.signals.prepared import open_prepared, prepare
 
 HERE = "Participant1/"
 
@@ -42,13 +42,13 @@ def main(python: str, source: str) -> None:
             processor = min(processor, time.process_time() - used)
             size = sum(path.stat().st_size for path in store.folder.iterdir())
             ninety = store.windows(150, 15)
-            places = ninety.starts.nbytes + ninety.labels.nbytes + ninety.owners.nbytes
+            places = ninety.starts.nbytes + ninety.labels.nbytes + ninety.repetition_index.nbytes
             if turn < 3:
                 shutil.rmtree(out)
         theirs = json.loads(libemg(python, source, "prepare", folder))
         raw, rate = store.signal.nbytes, copy_rate()
         begin = time.perf_counter()
-        open_store(store.folder).windows(151, 51)
+        open_prepared(store.folder).windows(151, 51)
         again = time.perf_counter() - begin
     print(machine())
     print(

@@ -23,13 +23,13 @@ from common import machine, seconds
 from torch import Tensor, nn
 
 from myodistill.config import Training
-from myodistill.distillation.cache import Output
-from myodistill.models.catalogue import build
+from myodistill.distillation.cache import TeacherOutput
 from myodistill.models.logpower import LogPower
+from myodistill.models.registry import build
 from myodistill.models.verification import GEOMETRIES
-from myodistill.training.batches import Batches, Order, Rows
+from myodistill.training.batches import Batches, BatchSampler, TensorInputs
 from myodistill.training.loop import train
-from myodistill.training.many import train_many
+from myodistill.training.stacked import train_stacked
 from myodistill.training.tasks import DistillationTask
 
 SPEC = GEOMETRIES["3dc"]
@@ -54,11 +54,11 @@ def student(seed: int, windows: int, device: str) -> tuple[DistillationTask, Bat
     task = DistillationTask(head, alpha=0.1, temperature=3.0)
     said = teacher.log_softmax(1)
     batches = Batches(
-        Rows(covariances.to(device)),
+        TensorInputs(covariances.to(device)),
         teacher.argmax(1),
         SPEC.classes,
-        Order(256),
-        answers=lambda places, view: Output(said[places]),
+        BatchSampler(256),
+        answers=lambda places, view: TeacherOutput(said[places]),
     )
     return task.to(device), batches
 
@@ -101,8 +101,8 @@ def timed(device: str, work: Callable[[], None]) -> float:
     return seconds(whole, least=0)
 
 
-def report(way: str, taken: float, alone: float) -> None:
-    print(f"{way:<30} {taken:7.2f} s {alone / taken:6.2f}x")
+def report(way: str, taken: float, locked_folder: float) -> None:
+    print(f"{way:<30} {taken:7.2f} s {locked_folder / taken:6.2f}x")
 
 
 def main() -> None:
@@ -124,19 +124,19 @@ def main() -> None:
             train_one(number, options.epochs)
 
     def stacked() -> None:
-        train_many(tasks, batches, settings(options.epochs), seeds=seeds)
+        train_stacked(tasks, batches, settings(options.epochs), seeds=seeds)
 
     train_one(0, 1)
     cuda = options.device.startswith("cuda")
     print(machine() + (f", {torch.cuda.get_device_name()}" if cuda else ""))
     print(f"{options.students} students, {options.windows} windows each, {options.epochs} epochs")
-    alone = timed(options.device, one_by_one)
-    report("one after another, one thread", alone, alone)
+    locked_folder = timed(options.device, one_by_one)
+    report("one after another, one thread", locked_folder, locked_folder)
     if not cuda:
         spread = in_processes(options)
-        report(f"{options.processes} processes of one thread", spread, alone)
+        report(f"{options.processes} processes of one thread", spread, locked_folder)
     together = timed(options.device, stacked)
-    report("stacked, one thread", together, alone)
+    report("stacked, one thread", together, locked_folder)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ from torch.nn import functional
 
 from myodistill import models as package
 from myodistill.config import Settings
-from myodistill.models.catalogue import build, models
+from myodistill.distillation.data import placed
+from myodistill.models.registry import build, models
 from myodistill.models.verification import GEOMETRIES, REFERENCE
-from myodistill.training.material import placed
 
 PAGE = Path(package.__file__).with_name("training_step.md")
 

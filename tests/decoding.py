@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from myodistill.bundle import Bundle
 from myodistill.datasets.recording import Repetition, SignalSpec, grid, ring
-from myodistill.deploy.bundle import Bundle
-from myodistill.models.catalogue import build
 from myodistill.models.covariance import BandCovariances
+from myodistill.models.registry import build
 from myodistill.signals.filters import apply
 from myodistill.signals.preprocessing import Preprocessing, recentring
 from myodistill.signals.windows import Windows
@@ -34,9 +34,9 @@ def positions(signal: np.ndarray, spec: SignalSpec, step: int = STEP) -> Windows
     """Every window of a stream, as the decoder cuts it; labels from the order of gestures."""
     starts = np.arange(0, len(signal) - spec.samples + 1, step)
     labels = (starts + spec.samples // 2) * spec.classes // len(signal)
-    owners = np.zeros(len(starts), np.intp)
+    repetition_index = np.zeros(len(starts), np.intp)
     repetitions = (Repetition("nobody", "a", 0),)
-    return Windows(signal, spec.samples, starts, labels, owners, repetitions)
+    return Windows(signal, spec.samples, starts, labels, repetition_index, repetitions)
 
 
 def bundle(
@@ -70,5 +70,10 @@ def bundle(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    origin = {"dataset": "noise", "licence": "none needed", "split": "0" * 16, "stage": "scratch"}
+    origin = {
+        "dataset": "noise",
+        "licence": "none needed",
+        "split": "0" * 16,
+        "stage": "supervised",
+    }
     return Bundle(model, spec, network.eval(), fitted, windows.seen(), origin, unit="mV", step=STEP)

@@ -16,14 +16,14 @@ PEOPLE = ("Ann", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gil", "Hana", "Ivo", "Jun
 GESTURES = ("rest", "fist", "open hand", "pinch", "wrist flexion", "wrist extension")
 
 _MEANS: dict[tuple[str, str, int], dict[int, float]] = {
-    ("floor", "lda-time-domain", 0): {1: 0.74, 2: 0.82, 4: 0.88},
-    ("floor", "lda-log-covariance", 0): {1: 0.82, 2: 0.89, 4: 0.922},
+    ("baseline", "lda-time-domain", 0): {1: 0.74, 2: 0.82, 4: 0.88},
+    ("baseline", "lda-log-covariance", 0): {1: 0.82, 2: 0.89, 4: 0.922},
     ("finetune", "covariance", 131_000): {1: 0.827, 2: 0.891, 4: 0.925},
     ("pretrain", "covariance", 131_000): {0: 0.70},
-    ("scratch", "log-power", 2_500): {1: 0.715, 2: 0.82, 4: 0.91},
-    ("transfer", "log-power", 2_500): {0: 0.62, 1: 0.79, 2: 0.86, 4: 0.914},
-    ("distill", "log-power", 2_500): {1: 0.765, 2: 0.85, 4: 0.913},
-    ("full", "log-power", 2_500): {0: 0.65, 1: 0.81, 2: 0.875, 4: 0.919},
+    ("supervised", "log-power", 2_500): {1: 0.715, 2: 0.82, 4: 0.91},
+    ("pretrained", "log-power", 2_500): {0: 0.62, 1: 0.79, 2: 0.86, 4: 0.914},
+    ("distilled", "log-power", 2_500): {1: 0.765, 2: 0.85, 4: 0.913},
+    ("pretrained_distilled", "log-power", 2_500): {0: 0.65, 1: 0.81, 2: 0.875, 4: 0.919},
 }
 
 
@@ -46,7 +46,9 @@ def example_results(subjects: int = 12, seeds: int = 3) -> pd.DataFrame:
                             subject=PEOPLE[place],
                             stage=stage,  # type: ignore[arg-type]
                             model=model,
-                            loss="soft-target" if stage in ("distill", "full") else "",
+                            loss="soft-target"
+                            if stage in ("distilled", "pretrained_distilled")
+                            else "",
                             k=k,
                             seed=seed,
                             accuracy=share,

@@ -147,7 +147,7 @@ def damaged(rng: random.Random, content: bytes, *others: bytes) -> bytes:
 _CELLS: tuple[Any, ...] = (
     "",
     "x",
-    "full",
+    "pretrained_distilled",
     "../x",
     None,
     0,

@@ -27,32 +27,32 @@ from layouts import write_bids
 from scipy.io import savemat
 from torch import nn
 
-from myodistill.cli import _put
+from myodistill.bundle import Bundle
+from myodistill.bundle_card import card_hash
+from myodistill.cli.main import _put
 from myodistill.config import make_settings, read_settings
 from myodistill.datasets.arrays import read_arrays
 from myodistill.datasets.bids import EmgBids
 from myodistill.datasets.dataset import FilePerGesture
 from myodistill.datasets.described import Described
 from myodistill.datasets.myo import Myo
-from myodistill.datasets.stored import Stored
+from myodistill.datasets.prepared import PreparedDataset
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.datasets.threedc import ThreeDC
 from myodistill.datasets.trees import list_files
-from myodistill.deploy.bundle import Bundle
-from myodistill.deploy.card import card_hash
 from myodistill.deploy.onnx import metadata
-from myodistill.deploy.rungs import Ladder, Rung
+from myodistill.deploy.parity_table import DeployedForm, ParityTable
 from myodistill.distillation import cache
 from myodistill.evaluation import results
 from myodistill.evaluation.protocol import require_one_protocol
-from myodistill.evaluation.run import Run, read_run
 from myodistill.models import weights
 from myodistill.realtime.runtime import OnnxModel
+from myodistill.reporting.run import Run, read_run
 from myodistill.signals.preparation import Preparation
-from myodistill.signals.store import prepare
+from myodistill.signals.prepared import prepare
 from myodistill.splits import Split
+from myodistill.studies.study import read_study
 from myodistill.training import checkpoint
-from myodistill.training.study import read_study
 
 Make = Callable[[random.Random], bytes]
 
@@ -169,10 +169,10 @@ def _runs(root: Path, add: Add) -> None:
         change: Make = lambda rng, f=small: inputs.table(rng, f)  # type: ignore[misc] # noqa: E731
         add(f"{name} Parquet", path, read, share, damage, change)
 
-    one = frame[(frame["stage"] == "full") & (frame["k"] == 1)].iloc[:1]
+    one = frame[(frame["stage"] == "pretrained_distilled") & (frame["k"] == 1)].iloc[:1]
     write_answers(run, one, windows=3)
     path = next(run.rglob("*.npz"))
-    kept, method = Run(run, one), ("full", "log-power", "soft-target")
+    kept, method = Run(run, one), ("pretrained_distilled", "log-power", "soft-target")
     content = path.read_bytes()
     add(
         "scores npz", path, lambda: kept.answers([method], 1), 8,
@@ -180,15 +180,19 @@ def _runs(root: Path, add: Add) -> None:
         lambda rng: inputs.arrays(rng, ("labels", "probabilities")),
     )  # fmt: skip
     rungs = (
-        Rung("PyTorch", None, accuracy=0.5, difference=0.1),
-        Rung("C", "PyTorch", reason="no gcc"),
+        DeployedForm("PyTorch", None, accuracy=0.5, difference=0.1),
+        DeployedForm("C", "PyTorch", reason="no gcc"),
     )
-    ladder = Ladder(
-        "gru", {"subject": "a", "k": 1, "stage": "full"}, rungs, (("a", "b", "float32"),), 0.1
+    parity_table = ParityTable(
+        "gru",
+        {"subject": "a", "k": 1, "stage": "pretrained_distilled"},
+        rungs,
+        (("a", "b", "float32"),),
+        0.1,
     )
     place = root / "ladder.json"
-    ladder.write(place)
-    read = lambda: Ladder.read(place).notes()  # noqa: E731
+    parity_table.write(place)
+    read = lambda: ParityTable.read(place).notes()  # noqa: E731
     add("ladder JSON", place, read, 5, value=json.loads(place.read_text()))
 
 
@@ -266,8 +270,8 @@ def _tensors(root: Path, add: Add) -> None:
     fresh = state(path)
     best = {name: value.clone() for name, value in fresh._task.state_dict().items()}
     outputs = root / "outputs.safetensors"
-    key = cache.Card("a", "b", "c", (0, 1), 3, 2)
-    said = cache.Output(torch.zeros(3, 2))
+    key = cache.CacheKey("a", "b", "c", (0, 1), 3, 2)
+    said = cache.TeacherOutput(torch.zeros(3, 2))
     folder = root / "outputs"
     cache.remember(folder, key, lambda view: said)
     _write(outputs, next(folder.iterdir()).read_bytes())
@@ -354,7 +358,9 @@ def _described(root: Path, add: Add) -> None:
 
     people = Synthetic(subjects=2, seconds=0.5, repetitions=1)
     store = prepare("tiny", root / "store", Preparation(), dataset=people, tell=lambda line: None)
-    stored = lambda: [d.recordings(s) for d in [Stored(store.folder)] for s in d.subjects()]  # noqa: E731
+    stored = lambda: [
+        d.recordings(s) for d in [PreparedDataset(store.folder)] for s in d.subjects()
+    ]
     for name in ("store.json", "recordings.parquet", "annotations.parquet"):
         file = store.folder / name
         if name.endswith("json"):

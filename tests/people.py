@@ -15,9 +15,9 @@ CHANNELS = 4
 CALIBRATION, TEST = "day1", "day2"
 IGNORED = 9
 
-Take = dict[str, np.ndarray]
+DecisionStream = dict[str, np.ndarray]
 """``emg`` (time, channel); ``label`` and ``turn`` (repetition) of every sample."""
-Takes = dict[tuple[str, str], Take]
+Takes = dict[tuple[str, str], DecisionStream]
 """The takes by subject and session."""
 
 

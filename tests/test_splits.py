@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import write_myo, write_threedc
 
-from myodistill.datasets.catalogue import open_dataset
 from myodistill.datasets.recording import Repetition
+from myodistill.datasets.registry import open_dataset
 from myodistill.errors import LeakageError, SettingsError
 from myodistill.splits import Split, make_split, require_unseen
 

@@ -87,7 +87,7 @@ Several = Annotated[tuple[T, ...], BeforeValidator(_split_commas), AfterValidato
 Some = Annotated[Several[T], AfterValidator(_some)]
 """One or more different values."""
 Name = Annotated[str, AfterValidator(_said)]
-Fold = Annotated[int, Field(ge=1, le=10_000)]
+DistillationPipeline = Annotated[int, Field(ge=1, le=10_000)]
 Count = Annotated[int, Field(ge=0, le=1000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Epochs = Annotated[int, Field(ge=0, le=100_000)]
@@ -193,7 +193,9 @@ class Settings(_Settings):
     out: Annotated[Path, BeforeValidator(_said)] = Field(
         Path("runs/run"), description="folder that the run is written to"
     )
-    fold: Several[Fold] = Field((), description="folds over subjects, from 1; empty: all")
+    fold: Several[DistillationPipeline] = Field(
+        (), description="folds over subjects, from 1; empty: all"
+    )
     subjects: Several[Name] = Field((), description="held-out subjects; empty: all of the folds")
     k: Some[Count] = Field((1, 2, 4), description="calibration repetitions; 0: unlabelled")
     seed: Some[Seed] = Field((0,), description="seeds of weights, order and augmentation")

@@ -227,4 +227,4 @@ def unseen_windows(
     for what, seen in fitted:
         require_unseen(test, seen, what=what)
     mine = np.array([repetition in test for repetition in windows.repetitions])
-    return windows.select(test), np.flatnonzero(mine[windows.owners])
+    return windows.select(test), np.flatnonzero(mine[windows.repetition_index])

@@ -19,7 +19,7 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from myodistill.datasets.catalogue import FACTS
+from myodistill.datasets.registry import FACTS
 from myodistill.datasets.trees import DATA_VARIABLE, data_folders, list_files
 from myodistill.errors import DataError, shown, unknown_name
 from myodistill.files import write_text, writing

@@ -104,7 +104,7 @@ class Forearm:
     """
 
     sources: Array
-    owners: NDArray[np.intp]
+    repetition_index: NDArray[np.intp]
     strengths: Array
     radius_mm: float
 
@@ -120,7 +120,7 @@ def grow(rng: np.random.Generator, *, variety: float = 1.0) -> Forearm:
     flesh = 36.0 * np.exp(0.07 * variety * rng.standard_normal())
     fat = 3.0 * np.exp(0.4 * variety * rng.standard_normal())
     skin = 1.5
-    sources, owners, strengths = [], [], []
+    sources, repetition_index, strengths = [], [], []
     for index, muscle in enumerate(MUSCLES):
         jitter = variety * rng.standard_normal(3)
         angle = muscle.angle + 6.0 * jitter[0]
@@ -131,11 +131,11 @@ def grow(rng: np.random.Generator, *, variety: float = 1.0) -> Forearm:
             turn = np.deg2rad(angle) + place * muscle.width_mm * size / radius
             along = 30.0 * (unit - (UNITS - 1) / 2) + 10.0 * variety * rng.standard_normal()
             sources.append((radius * np.cos(turn), radius * np.sin(turn), along))
-            owners.append(index)
+            repetition_index.append(index)
             strengths.append(size / np.sqrt(UNITS))
     return Forearm(
         sources=np.array(sources),
-        owners=np.array(owners, dtype=np.intp),
+        repetition_index=np.array(repetition_index, dtype=np.intp),
         strengths=np.array(strengths),
         radius_mm=float(flesh + fat + skin),
     )

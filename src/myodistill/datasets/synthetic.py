@@ -304,7 +304,10 @@ class Synthetic(Dataset):
         """
         rate, length = self.facts.sampling_rate, effort.shape[1]
         size = next_fast_len(length, real=True)
-        firing = rng.standard_normal((len(forearm.owners), length)) * effort[forearm.owners]
+        firing = (
+            rng.standard_normal((len(forearm.repetition_index), length))
+            * effort[forearm.repetition_index]
+        )
         waves = rfft(firing, size, axis=1)
         frequencies = np.arange(waves.shape[1]) * rate / size
         waves *= self._full_effort * np.sqrt(spectrum(frequencies) * rate / 2)

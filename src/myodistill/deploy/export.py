@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from myodistill.deploy.bundle import Bundle
+from myodistill.bundle import Bundle
+from myodistill.decision_rule import DecisionRule, require_step
 from myodistill.deploy.installed import EXPORT, require
 from myodistill.deploy.lowering import can_lower
 from myodistill.deploy.targets import require_target
 from myodistill.errors import DataError, ModelError
 from myodistill.files import write_bytes
-from myodistill.realtime.rule import Rule, require_step
 from myodistill.signals.windows import Windows
 
 
@@ -22,7 +22,7 @@ def export(
     *,
     calibration: Windows | None = None,
     step: int | None = None,
-    rule: Rule | None = None,
+    rule: DecisionRule | None = None,
 ) -> None:
     """Write a bundle for a target; nothing is written if it fails.
 
@@ -66,9 +66,9 @@ def export(
         assert calibration is not None
         write_executorch(bundle, out, calibration)
         return
-    from myodistill.deploy.int8 import quantise
     from myodistill.deploy.onnx import write_onnx
     from myodistill.deploy.plain_c import to_c
+    from myodistill.deploy.quantize import quantise
 
     if to == "onnx":
         assert calibration is not None

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from myodistill.deploy.bundle import Bundle
+from myodistill.bundle import Bundle
 from myodistill.deploy.onnx import to_onnx
 from myodistill.deploy.programs import run, workshop
 from myodistill.errors import ModelError, ToolError

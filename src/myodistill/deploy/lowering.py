@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from myodistill.deploy.bundle import Bundle
+from myodistill.bundle import Bundle
 from myodistill.errors import BundleError, ModelError
-from myodistill.models.catalogue import models
 from myodistill.models.logpower import _FLOOR as FLOOR
 from myodistill.models.logpower import LogPower, LogPowers
+from myodistill.models.registry import models
 
 FloatArray = NDArray[np.float32]
 

@@ -22,8 +22,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
-from myodistill.deploy.bundle import Bundle
-from myodistill.deploy.card import require_labels
+from myodistill.bundle import Bundle
+from myodistill.bundle_card import require_labels
 from myodistill.errors import BundleError, ModelError
 from myodistill.files import write_bytes
 from myodistill.realtime.runtime import FORMAT, OnnxModel

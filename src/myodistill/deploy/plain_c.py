@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from myodistill.deploy.bundle import Bundle
+from myodistill.bundle import Bundle
+from myodistill.decision_rule import DecisionRule, require_step
 from myodistill.deploy.generated import network_source
-from myodistill.deploy.int8 import Quantised
 from myodistill.deploy.lowering import LINEAR, Lowered, can_lower, lower
 from myodistill.deploy.onnx import deployed, metadata
+from myodistill.deploy.quantize import Quantised
 from myodistill.errors import ModelError
 from myodistill.files import new_folder, write_text
 from myodistill.realtime.decoder import LIMIT
-from myodistill.realtime.rule import Rule, require_step
 from myodistill.signals.preprocessing import Preprocessing
 
 _BLOCK = 32
@@ -62,7 +62,7 @@ def to_c(
     bundle: Bundle,
     *,
     step: int | None = None,
-    rule: Rule | None = None,
+    rule: DecisionRule | None = None,
     quantised: Quantised | None = None,
 ) -> Source:
     """Lower a bundle to C.
@@ -92,7 +92,7 @@ def to_c(
 
 
 def _log_power(
-    bundle: Bundle, lowered: Lowered, step: int, rule: Rule, quantised: Quantised | None
+    bundle: Bundle, lowered: Lowered, step: int, rule: DecisionRule, quantised: Quantised | None
 ) -> Source:
     """A log-power student, by the code of ``md.c``."""
     if not np.allclose(lowered.taps, lowered.taps[:, ::-1]):
@@ -121,7 +121,9 @@ def _log_power(
     return _source(bundle, sizes, scalars, tables, rule, weights=heavy)
 
 
-def _generated(bundle: Bundle, preprocessing: Preprocessing, step: int, rule: Rule) -> Source:
+def _generated(
+    bundle: Bundle, preprocessing: Preprocessing, step: int, rule: DecisionRule
+) -> Source:
     """Any other student: its network by emx-onnx-cgen, the rest by ``md.c``."""
     network = network_source(bundle)
     sections = preprocessing.sections()
@@ -146,7 +148,7 @@ def _source(
     sizes: dict[str, int],
     scalars: dict[str, str],
     tables: dict[str, NDArray[np.generic]],
-    rule: Rule,
+    rule: DecisionRule,
     *,
     weights: int,
     elsewhere: int = 0,
@@ -177,7 +179,7 @@ def _require_no_constant(model: str, sections: NDArray[np.float64]) -> None:
         raise ModelError(f"{model}: expected a filter that passes no constant, got gain {gain:g}")
 
 
-def _sizes(bundle: Bundle, sections: int, step: int, rule: Rule) -> dict[str, int]:
+def _sizes(bundle: Bundle, sections: int, step: int, rule: DecisionRule) -> dict[str, int]:
     return {
         "CHANNELS": bundle.spec.channels,
         "SAMPLES": bundle.spec.samples,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import softmax
 
-from myodistill.deploy.bundle import Bundle
+from myodistill.bundle import Bundle
 from myodistill.errors import DataError, SettingsError
 from myodistill.signals.windows import Windows
 
@@ -22,7 +22,7 @@ def rejection_threshold(bundle: Bundle, windows: Windows, share: float) -> float
         share: Of the windows, from 0 up to 1; at most so many are withheld.
 
     Returns:
-        The ``threshold`` of a :class:`~myodistill.realtime.rule.Rule`.
+        The ``threshold`` of a :class:`~myodistill.decision_rule.DecisionRule`.
 
     Raises:
         SettingsError: The share is out of its range.

@@ -9,10 +9,10 @@ import torch
 from myodistill.datasets.recording import SignalSpec
 from myodistill.deploy.lowering import can_lower
 from myodistill.errors import ModelError, SettingsError, unknown_name
-from myodistill.models.catalogue import build, entry, models
 from myodistill.models.complexity import complexity
 from myodistill.models.covariance import LogCovariances
 from myodistill.models.recurrent import Recurrent
+from myodistill.models.registry import build, entry, models
 from myodistill.models.verification import Format, geometry_spec, lay_out
 from myodistill.models.weights import describe
 

@@ -26,7 +26,7 @@ _WANTED = Wanted(
 
 
 @dataclass(frozen=True)
-class Output:
+class TeacherOutput:
     """What a teacher, or several, say of some windows.
 
     Attributes:
@@ -37,18 +37,18 @@ class Output:
     logits: Tensor
     features: Tensor | None = None
 
-    def half(self) -> Output:
+    def half(self) -> TeacherOutput:
         """Round to half precision, in which outputs are kept; what is less than e^-1e4 is that."""
         features = None if self.features is None else self.features.half()
-        return Output(self.logits.clamp_min(-1e4).half(), features)
+        return TeacherOutput(self.logits.clamp_min(-1e4).half(), features)
 
 
-Answers = Callable[[Tensor, int], Output]
+TeacherOutputs = Callable[[Tensor, int], TeacherOutput]
 """Teachers: places of windows and the number of a view to what they say of them."""
 
 
 @dataclass(frozen=True)
-class Card:
+class CacheKey:
     """What some outputs are of.
 
     Attributes:
@@ -75,7 +75,7 @@ class Card:
         return f"{digest(asdict(self))}.safetensors"
 
 
-class TeacherOutputs:
+class CachedOutputs:
     """The outputs of one teacher, half precision, read-only.
 
     Args:
@@ -84,12 +84,12 @@ class TeacherOutputs:
         features: Shape ``(view, window, feature)``, or None.
     """
 
-    def __init__(self, card: Card, logits: Tensor, features: Tensor | None) -> None:
+    def __init__(self, card: CacheKey, logits: Tensor, features: Tensor | None) -> None:
         self.card = card
         self._logits = logits
         self._features = features
 
-    def view(self, number: int) -> Output:
+    def view(self, number: int) -> TeacherOutput:
         """Return what the teacher says of every window in one view.
 
         Raises:
@@ -99,14 +99,18 @@ class TeacherOutputs:
             kept = ", ".join(map(str, self.card.views))
             raise CacheError(f"teacher outputs: expected view {number}, the cache has {kept}")
         place = self.card.views.index(number)
-        return Output(
+        return TeacherOutput(
             self._logits[place], None if self._features is None else self._features[place]
         )
 
 
 def remember(
-    folder: Path | None, card: Card, say: Callable[[int], Output], *, refill: bool = False
-) -> TeacherOutputs:
+    folder: Path | None,
+    card: CacheKey,
+    say: Callable[[int], TeacherOutput],
+    *,
+    refill: bool = False,
+) -> CachedOutputs:
     """Return the outputs that belong to a card: from the folder, else computed and kept there.
 
     A fill that is killed leaves nothing behind and is done again.
@@ -128,14 +132,14 @@ def remember(
     kept = [one.features for one in said if one.features is not None]
     features = torch.stack(kept).cpu() if kept else None
     if path is None:
-        return TeacherOutputs(card, logits, features)
+        return CachedOutputs(card, logits, features)
     tensors = {"logits": logits} | ({} if features is None else {"features": features})
     header = {"card": json.dumps(asdict(card)), "sums": json.dumps(checksums(tensors))}
     write_bytes(path, save(tensors, header))
     return read(path, card)
 
 
-def read(path: Path, card: Card) -> TeacherOutputs:
+def read(path: Path, card: CacheKey) -> CachedOutputs:
     """Open a file of teacher outputs; what is read of it is mapped, not copied.
 
     Raises:
@@ -156,4 +160,4 @@ def read(path: Path, card: Card) -> TeacherOutputs:
     fits = tensors["logits"].shape == shape and (features is not None) == card.features
     if not fits or sums != checksums(tensors):
         _WANTED.refuse(path, f"a file that was altered, expected the shape {shape}")
-    return TeacherOutputs(card, tensors["logits"], features)
+    return CachedOutputs(card, tensors["logits"], features)

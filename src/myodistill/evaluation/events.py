@@ -48,7 +48,7 @@ def without_rest(gestures: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Take:
+class DecisionStream:
     """What a decoder answered all through one continuous recording.
 
     Attributes:
@@ -281,10 +281,10 @@ def abstention(labels: NDArray[np.integer], probabilities: NDArray[np.floating])
 
 
 def _first(
-    owners: NDArray[np.intp], times: NDArray[np.float64], since: NDArray[np.float64]
+    repetition_index: NDArray[np.intp], times: NDArray[np.float64], since: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Time from ``since`` to the first decision of each annotation, NaN where it has none."""
     first = np.full(len(since), np.nan)
-    found, place = np.unique(owners, return_index=True)
+    found, place = np.unique(repetition_index, return_index=True)
     first[found] = times[place] - since[found]
     return first

@@ -15,10 +15,10 @@ METRICS = {
 }
 """The scores of a results table, as they are written in prose."""
 
-CLASSICAL = ("floor", "baseline")
+CLASSICAL = ("baseline",)
 """The stages of classical methods."""
 
-STUDENTS = ("scratch", "transfer", "distill", "full")
+STUDENTS = ("supervised", "pretrained", "distilled", "pretrained_distilled")
 """The stages whose model is meant for a wearable."""
 
 _IDENTITY = ["subject", *METHOD, "k", "seed"]

@@ -18,23 +18,28 @@ from myodistill.files import write_bytes
 from myodistill.readers import read_parquet
 
 Stage = Literal[
-    "floor", "baseline", "pretrain", "finetune", "scratch", "transfer", "distill", "full"
+    "baseline",
+    "pretrain",
+    "finetune",
+    "supervised",
+    "pretrained",
+    "distilled",
+    "pretrained_distilled",
 ]
 
 STAGES: dict[str, str] = {
-    "floor": "classical floor",
     "baseline": "classical baseline",
     "pretrain": "teacher, not calibrated",
     "finetune": "teacher",
-    "scratch": "student, no teacher",
-    "transfer": "student, no teacher, pre-trained",
-    "distill": "student, distilled",
-    "full": "student, distilled, pre-trained",
+    "supervised": "student, no teacher",
+    "pretrained": "student, no teacher, pre-trained",
+    "distilled": "student, distilled",
+    "pretrained_distilled": "student, distilled, pre-trained",
 }
 """What the score of each stage is of, in the order of tables.
 
-*pre-trained* students learned across the training subjects first (``transfer`` from labels alone,
-``full`` from teachers); *distilled* ones learned from a teacher at every step.
+*pre-trained* students learned across the training subjects first (``pretrained`` from labels alone,
+``pretrained_distilled`` from teachers); *distilled* ones learned from a teacher at every step.
 """
 
 

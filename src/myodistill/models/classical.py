@@ -1,6 +1,6 @@
 """The classical methods: hand-made features of every window and an estimator fitted to one person.
 
-They calibrate on the same repetitions as every student. Two of them, the :data:`FLOORS`, stand in
+They calibrate on the same repetitions as every student. Two of them, the :data:`DEFAULT_BASELINES`, stand in
 every table; the others are baselines that are asked for by name.
 """
 
@@ -196,7 +196,7 @@ class NearestMean(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class Classical:
+class ClassicalClassifier:
     """A classical method.
 
     Attributes:
@@ -219,20 +219,20 @@ _ESTIMATORS: dict[str, Callable[[int], Any]] = {
     "forest": random_forest,
 }
 
-CLASSICAL: dict[str, Classical] = {
-    f"{name}-{features}": Classical(features, estimator)
+CLASSICAL: dict[str, ClassicalClassifier] = {
+    f"{name}-{features}": ClassicalClassifier(features, estimator)
     for name, estimator in _ESTIMATORS.items()
     for features in FEATURES
     if features != "covariance"
-} | {"mdm-covariance": Classical("covariance", lambda _: NearestMean())}
+} | {"mdm-covariance": ClassicalClassifier("covariance", lambda _: NearestMean())}
 """The classical methods by name, ``<estimator>-<features>``."""
 
-FLOORS = ("lda-time-domain", "lda-log-covariance")
+DEFAULT_BASELINES = ("lda-time-domain", "lda-log-covariance")
 """Those that stand in every table."""
 
 
 def fit(
-    method: Classical,
+    method: ClassicalClassifier,
     features: Features,
     labels: NDArray[np.integer],
     *,
@@ -281,7 +281,7 @@ def fit(
     return probabilities
 
 
-def _finite(method: Classical, features: Features) -> Features:
+def _finite(method: ClassicalClassifier, features: Features) -> Features:
     if not np.isfinite(features).all():
         raise DataError(
             f"{method.features}: expected finite features, some are NaN or infinite; look for "

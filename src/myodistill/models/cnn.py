@@ -16,8 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from myodistill.datasets.recording import SignalSpec
-from myodistill.models.catalogue import register
-from myodistill.models.layers import Conv2d, Halve, Network, halved, initialise, widest
+from myodistill.models.layers import (
+    Conv2d,
+    Downsample,
+    Network,
+    downsampled_size,
+    initialise,
+    widest,
+)
+from myodistill.models.registry import register
 
 
 class Cnn(Network):
@@ -36,9 +43,9 @@ class Cnn(Network):
 
         self.stem = nn.Sequential(*conv(spec.samples, 128))
         self.body = nn.Sequential(
-            Halve(),
+            Downsample(),
             *conv(128, 128),
-            Halve(),
+            Downsample(),
             *conv(128, 64),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
@@ -96,13 +103,13 @@ class BandCnn(Network):
             Conv2d(self.stem.outputs, width, kernel, ring=ring),
             nn.BatchNorm2d(width),
             nn.ReLU(),
-            Halve(),
+            Downsample(),
             Conv2d(width, width, kernel, ring=ring),
             nn.BatchNorm2d(width),
             nn.ReLU(),
-            Halve(),
+            Downsample(),
         )
-        left = (halved(rows, 2), halved(columns, 2))
+        left = (downsampled_size(rows, 2), downsampled_size(columns, 2))
         self.place = nn.Conv2d(width, width, left, groups=width)
         self.num_features = width
         self.head = nn.Linear(width, spec.classes)
@@ -121,7 +128,7 @@ def temporal(inputs: int, outputs: int) -> list[nn.Module]:
         nn.Conv1d(inputs, outputs, 5, padding=2, bias=False),
         nn.BatchNorm1d(outputs),
         nn.ReLU(),
-        Halve(),
+        Downsample(),
     ]
 
 

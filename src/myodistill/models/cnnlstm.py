@@ -13,9 +13,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
-from myodistill.models.catalogue import register
 from myodistill.models.cnn import temporal
-from myodistill.models.layers import Conv2d, Halve, Network, initialise
+from myodistill.models.layers import Conv2d, Downsample, Network, initialise
+from myodistill.models.registry import register
 
 PARTS = 8
 
@@ -58,7 +58,7 @@ class ImageCnnLstm(Network):
 
         self.stem = nn.Sequential(*conv(self.part, 64))
         self.body = nn.Sequential(
-            *conv(64, 64), Halve(), *conv(64, 128), nn.AdaptiveMaxPool2d(1), nn.Flatten()
+            *conv(64, 64), Downsample(), *conv(64, 128), nn.AdaptiveMaxPool2d(1), nn.Flatten()
         )
         self.cell = nn.LSTM(128, 128, batch_first=True)
         self.dropout = nn.Dropout(0.5)

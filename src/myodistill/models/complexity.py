@@ -23,8 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from myodistill.datasets.recording import SignalSpec
 from myodistill.errors import ModelError
-from myodistill.models.catalogue import build, entry
 from myodistill.models.layers import parameters
+from myodistill.models.registry import build, entry
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
-from myodistill.models.catalogue import register
-from myodistill.models.layers import Conv2d, Halve, Network, initialise
+from myodistill.models.layers import Conv2d, Downsample, Network, initialise
+from myodistill.models.registry import register
 
 
 class Layer(nn.Module):
@@ -60,7 +60,7 @@ class DenseNet(Network):
                     nn.BatchNorm2d(features),
                     nn.ReLU(inplace=True),
                     Conv2d(features, features // 2, 1, ring=ring),
-                    Halve("avg"),
+                    Downsample("avg"),
                 ]
                 features //= 2
             body += [Layer(features + i * growth, growth, ring=ring) for i in range(layers)]

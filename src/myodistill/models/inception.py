@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from myodistill.datasets.recording import SignalSpec
-from myodistill.models.catalogue import register
 from myodistill.models.layers import Conv2d, Network, initialise, wrap
+from myodistill.models.registry import register
 
 Kernel = int | tuple[int, int]
 

@@ -122,7 +122,7 @@ class Conv3d(nn.Conv3d):
         return super().forward(wrap(x, self.around))
 
 
-class Halve(nn.Module):
+class Downsample(nn.Module):
     """Pool every axis after the features by two; an axis of one stays, an odd end is kept."""
 
     def __init__(self, kind: str = "max") -> None:
@@ -137,8 +137,8 @@ class Halve(nn.Module):
         return pooled
 
 
-def halved(size: int, times: int) -> int:
-    """Return what :class:`Halve` leaves of an axis."""
+def downsampled_size(size: int, times: int) -> int:
+    """Return what :class:`Downsample` leaves of an axis."""
     return ((size - 1) >> times) + 1
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
-from myodistill.models.catalogue import register
 from myodistill.models.covariance import BandCovariances, BandNetwork
 from myodistill.models.layers import widest
+from myodistill.models.registry import register
 
 _FLOOR = 1e-3
 

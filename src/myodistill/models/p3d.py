@@ -16,8 +16,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
-from myodistill.models.catalogue import register
-from myodistill.models.layers import Conv3d, Halve, Network, initialise
+from myodistill.models.layers import Conv3d, Downsample, Network, initialise
+from myodistill.models.registry import register
 
 Kind = Literal["A", "B", "C", "spatial"]
 FRAMES = 16
@@ -80,7 +80,7 @@ class P3d(Network):
         for stage, count in enumerate(blocks):
             hidden, last = 64 * 2**stage, stage == len(blocks) - 1
             if stage:
-                body.append(Halve())
+                body.append(Downsample())
             for _ in range(count):
                 kind: Kind = "spatial" if last else kinds[placed % 3]
                 body.append(Block(kind, inputs, hidden, ring=ring))

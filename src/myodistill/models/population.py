@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
-from myodistill.models.catalogue import register
 from myodistill.models.covariance import LogCovariances
 from myodistill.models.layers import Network
 from myodistill.models.moments import Block, group_means, scatter
+from myodistill.models.registry import register
 
 _SHRINKAGE = 0.3
 _TEMPERATURE = 4.0
@@ -30,7 +30,7 @@ _SHARED = 80
 """Repetitions that the shared scatter counts as, beside a gesture's own."""
 
 
-class Rows(Protocol):
+class TensorInputs(Protocol):
     """Feature vectors that are read when they are asked for, indexed by a tensor of places."""
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ class PopulationHead(nn.Module):
         return (features @ self.weight + self.bias) / _TEMPERATURE
 
     @torch.no_grad()
-    def learn(self, features: Rows, labels: Tensor, people: Tensor) -> None:
+    def learn(self, features: TensorInputs, labels: Tensor, people: Tensor) -> None:
         """Estimate the population.
 
         Args:
@@ -79,10 +79,10 @@ class PopulationHead(nn.Module):
             people: Number of the person of each window.
         """
         classes = len(self.means)
-        owners, owner_of = torch.unique(people * classes + labels, return_inverse=True)
+        repetition_index, owner_of = torch.unique(people * classes + labels, return_inverse=True)
         blocks = _Blocks(features, owner_of)
-        person_means = group_means(blocks, len(owners))
-        gestures = (owners % classes).to(person_means.device)
+        person_means = group_means(blocks, len(repetition_index))
+        gestures = (repetition_index % classes).to(person_means.device)
         self.means.copy_(group_means([(person_means, gestures)], classes))
         self.scatter.copy_(scatter(blocks, person_means))
         self._decide(self.means, self.scatter)
@@ -169,7 +169,7 @@ class QuadraticHead(PopulationHead):
 class _Blocks:
     """Rows and their groups, some at a time, as often as they are asked for."""
 
-    def __init__(self, rows: Rows, groups: Tensor) -> None:
+    def __init__(self, rows: TensorInputs, groups: Tensor) -> None:
         self._rows = rows
         self._groups = groups
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
-from myodistill.models.catalogue import register
 from myodistill.models.layers import LogPower, Network, frame_samples, widest
+from myodistill.models.registry import register
 
 Cell = Literal["lstm", "gru"]
 State = tuple[Tensor, ...]

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
-from myodistill.models.catalogue import register
 from myodistill.models.layers import LogPower, Network, frame_samples, initialise, widest
+from myodistill.models.registry import register
 
 State = tuple[Tensor, ...]
 KERNEL = 3

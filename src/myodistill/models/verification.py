@@ -16,8 +16,8 @@ from rich.table import Table
 
 from myodistill.datasets.recording import Electrodes, SignalSpec, grid, ring
 from myodistill.errors import ModelError, SettingsError, unknown_name
-from myodistill.models.catalogue import Role, entry, models
 from myodistill.models.complexity import complexity, latency
+from myodistill.models.registry import Role, entry, models
 from myodistill.models.weights import describe
 
 Format = Literal["table", "csv", "json", "markdown"]

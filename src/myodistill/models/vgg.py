@@ -14,8 +14,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
-from myodistill.models.catalogue import register
-from myodistill.models.layers import Conv2d, Halve, Network, initialise
+from myodistill.models.layers import Conv2d, Downsample, Network, initialise
+from myodistill.models.registry import register
 
 
 class Vgg(Network):
@@ -35,7 +35,7 @@ class Vgg(Network):
         self.stem = nn.Sequential(*conv(spec.samples, widths[0]))
         features, body = widths[0], list[nn.Module]()
         for width in widths[1:]:
-            body += conv(features, width) if width else [Halve()]
+            body += conv(features, width) if width else [Downsample()]
             features = width or features
         self.body = nn.Sequential(
             *body,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from myodistill.datasets.recording import Electrodes, SignalSpec
 from myodistill.errors import ModelError
 from myodistill.models.base import GestureModel
-from myodistill.models.catalogue import build, entry
+from myodistill.models.registry import build, entry
 
 Weights = Mapping[str, Tensor]
 

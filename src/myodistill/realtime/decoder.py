@@ -1,6 +1,6 @@
 """The streaming decoder: chunks of any size in, the same decisions as offline out.
 
-It works on a :class:`~myodistill.deploy.bundle.Bundle` and, without PyTorch, on a
+It works on a :class:`~myodistill.bundle.Bundle` and, without PyTorch, on a
 :class:`~myodistill.realtime.runtime.OnnxModel`.
 """
 
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from myodistill.datasets.recording import Signal, SignalSpec
+from myodistill.decision_rule import REJECTED, DecisionFilter, DecisionRule, require_step
 from myodistill.errors import BundleError, DataError
-from myodistill.realtime.rule import REJECTED, Chooser, Rule, require_step
-from myodistill.signals.preprocessing import Preprocessing, Stream
+from myodistill.signals.preprocessing import Preprocessing, PreprocessingStream
 from myodistill.signals.samples import real_numbers
 
 LIMIT = 1e15
@@ -38,7 +38,7 @@ class Model(Protocol):
         """Samples from one decision to the next."""
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> DecisionRule:
         """How answers become decisions."""
 
     def infer(self, windows: Signal) -> NDArray[np.float32]:
@@ -54,7 +54,7 @@ class Decision:
 
     Attributes:
         sample: Samples that had come by then; the window is the newest ``spec.samples`` of them.
-        gesture: Label, or :data:`~myodistill.realtime.rule.REJECTED`.
+        gesture: Label, or :data:`~myodistill.decision_rule.REJECTED`.
         confidence: Probability of the most probable gesture, smoothed as the rule says; 0 where
             the decoder abstained.
         answer: The network's own answer for this window before the rule; ``REJECTED`` where the
@@ -88,7 +88,9 @@ class Decoder:
         SettingsError: ``step`` is no whole number from 1.
     """
 
-    def __init__(self, model: Model, *, step: int | None = None, rule: Rule | None = None) -> None:
+    def __init__(
+        self, model: Model, *, step: int | None = None, rule: DecisionRule | None = None
+    ) -> None:
         if model.preprocessing is None:
             raise BundleError(
                 "decoder: expected a person's pre-processing, the bundle has none yet; "
@@ -97,8 +99,8 @@ class Decoder:
         self.model = model
         self.step = require_step(model.step if step is None else step)
         self.abstained = 0
-        self._rule = Chooser(rule or model.rule)
-        self._stream = Stream(model.preprocessing)
+        self._rule = DecisionFilter(rule or model.rule)
+        self._stream = PreprocessingStream(model.preprocessing)
         self._signal = np.zeros((0, model.spec.channels), np.float32)
         self._bad = np.zeros(0, bool)
         self._begin = 0  # place of the first kept sample in the stream

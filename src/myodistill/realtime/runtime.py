@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from myodistill.datasets.recording import Electrodes, SignalSpec
+from myodistill.decision_rule import DecisionRule, require_step
 from myodistill.errors import BundleError, MyoDistillError, ToolError, shown
-from myodistill.realtime.rule import Rule, require_step
 from myodistill.signals.preprocessing import Preprocessing
 from myodistill.signals.samples import finite_windows
 
@@ -44,7 +44,7 @@ class OnnxModel:
     origin: dict[str, Any]
     unit: str
     step: int
-    rule: Rule
+    rule: DecisionRule
     _session: onnxruntime.InferenceSession = field(repr=False)
 
     @classmethod
@@ -80,7 +80,7 @@ class OnnxModel:
                 origin=json.loads(stored["origin"]),
                 unit=stored["unit"],
                 step=require_step(int(stored["step"])),
-                rule=Rule(**json.loads(stored["rule"])),
+                rule=DecisionRule(**json.loads(stored["rule"])),
                 _session=session,
             )
         except (LookupError, TypeError, ValueError, MyoDistillError, RecursionError) as error:

@@ -48,7 +48,7 @@ class Preprocessing:
 
     def apply(self, signal: Signal) -> Signal:
         """Pre-process a whole recording, ``(time, channel)`` to the same shape."""
-        return Stream(self).push(signal)
+        return PreprocessingStream(self).push(signal)
 
     def map(self, windows: Windows) -> Windows:
         """Map windows whose signal is filtered already: the same samples as :meth:`apply`."""
@@ -77,7 +77,7 @@ class Preprocessing:
         )
 
 
-class Stream:
+class PreprocessingStream:
     """Pre-processing in operation: ``push`` takes chunks of any size, in order."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:

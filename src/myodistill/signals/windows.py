@@ -33,7 +33,7 @@ class Windows:
     samples: int
     starts: Indices
     labels: Indices
-    owners: Indices
+    repetition_index: Indices
     repetitions: tuple[Repetition, ...]
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class Windows:
 
     def seen(self) -> frozenset[Repetition]:
         """Return the repetitions that really own a window here."""
-        return frozenset(self.repetitions[owner] for owner in np.unique(self.owners))
+        return frozenset(self.repetitions[owner] for owner in np.unique(self.repetition_index))
 
     def select(self, repetitions: Collection[Repetition]) -> Windows:
         """Return the windows of some repetitions.
@@ -85,7 +85,7 @@ class Windows:
                 f"it was not recorded or not loaded"
             )
         mine = np.array([repetition in wanted for repetition in self.repetitions])
-        return self.take(np.flatnonzero(mine[self.owners]))
+        return self.take(np.flatnonzero(mine[self.repetition_index]))
 
     def over(self, signal: Signal) -> Windows:
         """Return the same places in another signal of the same length."""
@@ -102,7 +102,7 @@ class Windows:
             self,
             starts=self.starts[indices],
             labels=self.labels[indices],
-            owners=self.owners[indices],
+            repetition_index=self.repetition_index[indices],
         )
 
 
@@ -134,7 +134,7 @@ def cut(
         raise DataError("windows: expected at least one recording, got none")
     starts: list[Indices] = []
     labels: list[int] = []
-    owners: list[int] = []
+    repetition_index: list[int] = []
     codes: dict[Repetition, int] = {}
     offset = 0
     for recording, signal in zip(recordings, signals, strict=True):
@@ -149,14 +149,14 @@ def cut(
             repetition = Repetition(recording.subject, recording.session, note.repetition)
             starts.append(places)
             labels.extend([note.gesture] * len(places))
-            owners.extend([codes.setdefault(repetition, len(codes))] * len(places))
+            repetition_index.extend([codes.setdefault(repetition, len(codes))] * len(places))
         offset += len(signal)
     return Windows(
         signal=np.ascontiguousarray(np.concatenate(signals)),
         samples=samples,
         starts=np.concatenate(starts),
         labels=np.array(labels, dtype=np.intp),
-        owners=np.array(owners, dtype=np.intp),
+        repetition_index=np.array(repetition_index, dtype=np.intp),
         repetitions=tuple(codes),
     )
 
@@ -180,13 +180,13 @@ def running(
         DataError: No recording of these sessions is as long as a window.
     """
     starts: list[Indices] = []
-    owners: list[Indices] = []
+    repetition_index: list[Indices] = []
     offset = 0
     for place, recording in enumerate(recordings):
         length = len(recording.signal)
         if recording.session in sessions:
             starts.append(np.arange(0, length - windows.samples + 1, step) + offset)
-            owners.append(np.full(len(starts[-1]), place))
+            repetition_index.append(np.full(len(starts[-1]), place))
         offset += length
     if not sum(map(len, starts)):
         raise DataError(
@@ -198,7 +198,7 @@ def running(
         windows,
         starts=where,
         labels=np.full(len(where), -1),
-        owners=np.concatenate(owners),
+        repetition_index=np.concatenate(repetition_index),
         repetitions=(),
     )
 
@@ -207,12 +207,12 @@ def join(parts: Sequence[Windows]) -> Windows:
     """Put windows of several people into one set; their signals are laid end to end."""
     if not parts:
         raise DataError("windows: expected at least one set of windows to join, got none")
-    starts, owners = [], []
+    starts, repetition_index = [], []
     repetitions: list[Repetition] = []
     offset = 0
     for part in parts:
         starts.append(part.starts + offset)
-        owners.append(part.owners + len(repetitions))
+        repetition_index.append(part.repetition_index + len(repetitions))
         repetitions.extend(part.repetitions)
         offset += len(part.signal)
     return Windows(
@@ -220,6 +220,6 @@ def join(parts: Sequence[Windows]) -> Windows:
         samples=parts[0].samples,
         starts=np.concatenate(starts),
         labels=np.concatenate([part.labels for part in parts]),
-        owners=np.concatenate(owners),
+        repetition_index=np.concatenate(repetition_index),
         repetitions=tuple(repetitions),
     )

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, Self
 import torch
 from torch import Tensor
 
-from myodistill.distillation.cache import Answers
+from myodistill.distillation.cache import TeacherOutputs
 from myodistill.signals.augmentation import Augmenter, blend
 
 Views = int | Literal["fresh", "clean"]
@@ -51,7 +51,7 @@ class Inputs(Protocol):
         ...
 
 
-class Rows:
+class TensorInputs:
     """Inputs that are a tensor already, the same in every view."""
 
     def __init__(self, tensor: Tensor) -> None:
@@ -68,7 +68,7 @@ class Rows:
         return self
 
 
-class Joined:
+class ConcatInputs:
     """Two sets of inputs, one after the other, of which neither is copied."""
 
     def __init__(self, first: Inputs, second: Inputs) -> None:
@@ -89,12 +89,12 @@ class Joined:
         joined[~early.to(second.device)] = second
         return joined
 
-    def augmented(self, view: int) -> Joined:
+    def augmented(self, view: int) -> ConcatInputs:
         """Return both in one of their views."""
-        return Joined(self._first.augmented(view), self._second.augmented(view))
+        return ConcatInputs(self._first.augmented(view), self._second.augmented(view))
 
 
-class Picked:
+class SubsetInputs:
     """Some of other inputs."""
 
     def __init__(self, inputs: Inputs, places: Tensor) -> None:
@@ -107,13 +107,13 @@ class Picked:
     def __getitem__(self, places: Tensor) -> Tensor:
         return self._inputs[self._places[places]]
 
-    def augmented(self, view: int) -> Picked:
+    def augmented(self, view: int) -> SubsetInputs:
         """Return the same windows in one of their views."""
-        return Picked(self._inputs.augmented(view), self._places)
+        return SubsetInputs(self._inputs.augmented(view), self._places)
 
 
 @dataclass(frozen=True)
-class Order:
+class BatchSampler:
     """Which windows make a batch; it depends on seed and epoch alone.
 
     An epoch passes once over the ``primary`` windows. Those from place ``others`` on are rehearsed:
@@ -151,9 +151,9 @@ class Batches:
         inputs: Inputs,
         labels: Tensor,
         classes: int,
-        order: Order,
+        order: BatchSampler,
         *,
-        answers: Answers | None = None,
+        answers: TeacherOutputs | None = None,
         augmenter: Augmenter | None = None,
         views: Views | None = None,
     ) -> None:

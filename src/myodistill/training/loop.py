@@ -16,7 +16,7 @@ from myodistill.config import Training
 from myodistill.errors import TrainingError
 from myodistill.training.batches import Batch, mix_seed
 from myodistill.training.checkpoint import Checkpoint
-from myodistill.training.progress import Progress
+from myodistill.training.logging import Progress
 from myodistill.training.tasks import Task
 
 Validate = Callable[[nn.Module], float]
@@ -37,7 +37,7 @@ class Epochs(Protocol):
 
 
 @dataclass(frozen=True)
-class Where:
+class RunPaths:
     """What a training run leaves behind, all of it optional.
 
     Attributes:
@@ -51,11 +51,11 @@ class Where:
     title: str = ""
 
 
-NOWHERE = Where()
+NO_PATHS = RunPaths()
 
 
 @dataclass(frozen=True)
-class Speed:
+class ExecutionConfig:
     """How a network is run while it trains; none of it changes what it learns but for rounding.
 
     Attributes:
@@ -67,7 +67,7 @@ class Speed:
     compiled: str = "no"
 
 
-PLAIN = Speed()
+DEFAULT_EXECUTION = ExecutionConfig()
 
 
 def train(
@@ -77,8 +77,8 @@ def train(
     *,
     seed: int = 0,
     validate: Validate | None = None,
-    speed: Speed = PLAIN,
-    where: Where = NOWHERE,
+    speed: ExecutionConfig = DEFAULT_EXECUTION,
+    where: RunPaths = NO_PATHS,
 ) -> None:
     """Train a task's network in place and leave it in evaluation mode.
 

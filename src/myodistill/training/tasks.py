@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from myodistill.distillation.features import Hint, relational
-from myodistill.distillation.losses import (
+from myodistill.errors import ModelError, SettingsError, unknown_name
+from myodistill.models.base import GestureModel, with_features
+from myodistill.training.batches import Batch
+from myodistill.training.feature_losses import Hint, relational
+from myodistill.training.losses import (
     LOSSES,
     hard_and_soft,
     require_temperature,
     require_weight,
     smoothed,
 )
-from myodistill.errors import ModelError, SettingsError, unknown_name
-from myodistill.models.base import GestureModel, with_features
-from myodistill.training.batches import Batch
 
 
 class Task(nn.Module):

@@ -1,0 +1,204 @@
+"""A bundle: everything that is needed to decode one person's gestures on a device.
+
+A folder of two files, neither of which can hold code: ``bundle.json`` (signal, pre-processing,
+model, provenance) and ``weights.safetensors``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from myodistill import bundle_card as cards
+from myodistill.bundle_card import CARD, FORMAT, WEIGHTS, reason
+from myodistill.datasets.recording import Repetition, SignalSpec
+from myodistill.decision_rule import EVERY_ANSWER, DecisionRule, require_step
+from myodistill.errors import BundleError, MyoDistillError
+from myodistill.files import write_bytes, write_text
+from myodistill.models.predict import predict
+from myodistill.models.registry import build
+from myodistill.signals.preprocessing import Preprocessing
+from myodistill.signals.samples import finite_windows
+from myodistill.signals.windows import Windows
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A trained network with all that it needs and all that it saw.
+
+    Attributes:
+        model: Name in the catalogue.
+        spec: The signal that it reads.
+        network: In evaluation mode.
+        preprocessing: The person's own; None for a network that has no person yet.
+        seen: The repetitions that it, its teacher and its pre-processing were fitted on.
+        origin: Provenance: dataset, how it was opened, licence, subject, fold, split hash, K, seed,
+            stage.
+        unit: Physical unit of the samples that it expects.
+        step: Samples from one decision to the next, by the protocol.
+        rule: How answers become decisions.
+    """
+
+    model: str
+    spec: SignalSpec
+    network: nn.Module = field(repr=False)
+    preprocessing: Preprocessing | None
+    seen: frozenset[Repetition] = field(repr=False)
+    origin: dict[str, Any]
+    unit: str
+    step: int
+    rule: DecisionRule = EVERY_ANSWER
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    @property
+    def temperature(self) -> float:
+        """What the logits are divided by, so that confidence means what it says."""
+        return float(self.origin.get("temperature", 1.0))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights, 16 hex digits."""
+        return hashlib.sha256(self._weights()).hexdigest()[:16]
+
+    def logits(self, windows: Windows) -> NDArray[np.float32]:
+        """Return the calibrated logits of filtered windows, shape ``(window, gesture)``.
+
+        Args:
+            windows: Cut from signals that went through the pre-processing's filter, not its map.
+        """
+        if self.preprocessing is None:
+            raise BundleError(f"{self.model}: expected a person's pre-processing, it has none yet")
+        return self._calibrated(predict(self.network, self.preprocessing.map(windows)))
+
+    @torch.no_grad()
+    def infer(self, windows: ArrayLike) -> NDArray[np.float32]:
+        """Return the calibrated logits of pre-processed windows ``(window, channel, time)``.
+
+        Raises:
+            DataError: The windows have another shape, or are not finite real numbers.
+        """
+        read = finite_windows(windows, self.spec, what=self.model)
+        if not len(read):
+            return np.zeros((0, self.spec.classes), np.float32)
+        return self._calibrated(self.network(torch.from_numpy(read)).numpy())
+
+    def _calibrated(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Divide by the temperature; exported forms have it in their last layer."""
+        return logits / np.float32(self.temperature)
+
+    def save(self, folder: Path) -> None:
+        """Write the two files into ``folder``.
+
+        Raises:
+            OutputError: They cannot be written.
+        """
+        weights = self._weights()
+        card = {
+            "format": FORMAT,
+            "model": self.model,
+            "signal": asdict(self.spec),
+            "unit": self.unit,
+            "step": self.step,
+            "rule": asdict(self.rule),
+            "preprocessing": self.preprocessing.to_dict() if self.preprocessing else None,
+            "weights_sha256": hashlib.sha256(weights).hexdigest(),
+            "parameters": self.parameters,
+            "seen": [[r.subject, r.session, r.index] for r in sorted(self.seen)],
+            "origin": self.origin,
+        }
+        card["card_sha256"] = cards.card_hash(card)
+        write_bytes(folder / WEIGHTS, weights)
+        write_text(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False))
+
+    def _weights(self) -> bytes:
+        state = self.network.state_dict()
+        return save({name: t.detach().cpu().contiguous() for name, t in state.items()})
+
+    @classmethod
+    def load(cls, folder: Path) -> Bundle:
+        """Read a bundle.
+
+        Raises:
+            BundleError: A file is missing, damaged, does not match, or is from another version; or
+                a value is one that no run writes.
+        """
+        card = cards.read_card(folder)
+        try:
+            weights = (folder / WEIGHTS).read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{folder}: expected a bundle ({CARD} and {WEIGHTS}), got: {reason(error)}; "
+                f"run again"
+            ) from error
+        if hashlib.sha256(weights).hexdigest() != card.get("weights_sha256"):
+            raise BundleError(
+                f"{folder}: expected the weights that {CARD} names, the file was altered or "
+                f"truncated; run again"
+            )
+        try:
+            return cls._of(card, weights)
+        except MyoDistillError as error:
+            raise BundleError(f"{folder}: {error}") from error
+        except (LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            said = f"no {error}" if isinstance(error, KeyError) else reason(error)
+            raise BundleError(f"{folder}: expected a complete bundle, got: {said}") from error
+
+    @classmethod
+    def _of(cls, card: dict[str, Any], weights: bytes) -> Bundle:
+        """Rebuild a bundle from what its files hold."""
+        spec = cards.signal_of(card["signal"])
+        state = load(weights)
+        for name, tensor in state.items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"weights of {name} that are not finite; training diverged")
+        network = build(cards.plain(card["model"], "model"), spec)
+        network.load_state_dict(state)
+        seen = cards.repetitions_of(card["seen"])
+        stored, preprocessing = card["preprocessing"], None
+        if stored is not None:
+            cards.repetitions_of(stored["seen"])
+            preprocessing = Preprocessing.from_dict(stored)
+            _require_fit(preprocessing, spec, seen)
+        return cls(
+            card["model"],
+            spec,
+            network.eval(),
+            preprocessing,
+            seen,
+            cards.provenance_of(card["origin"]),
+            unit=cards.text(card["unit"], "unit"),
+            step=require_step(card["step"]),
+            rule=DecisionRule(**card["rule"]),
+        )
+
+
+def _require_fit(
+    preprocessing: Preprocessing, spec: SignalSpec, seen: frozenset[Repetition]
+) -> None:
+    """Refuse a pre-processing that belongs to another bundle (``ValueError``)."""
+    matrix = preprocessing.matrix
+    if matrix.shape != (spec.channels, spec.channels):
+        raise ValueError(f"pre-processing of {matrix.shape} for {spec.channels} channels")
+    if not np.isfinite(matrix).all():
+        raise ValueError("pre-processing that is not finite")
+    if preprocessing.sampling_rate != spec.sampling_rate:
+        raise ValueError(
+            f"pre-processing at {preprocessing.sampling_rate:g} Hz for {spec.sampling_rate:g} Hz"
+        )
+    preprocessing.sections()
+    if lacking := preprocessing.seen - seen:
+        raise ValueError(f"pre-processing that saw {min(lacking)}, which the bundle denies")

@@ -1,0 +1,106 @@
+"""The datasets by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from myodistill.datasets import capgmyo, grabmyo, ninapro
+from myodistill.datasets.bids import EmgBids
+from myodistill.datasets.capgmyo import CapgMyo
+from myodistill.datasets.dataset import Dataset, Facts, require_names
+from myodistill.datasets.described import Described
+from myodistill.datasets.flexemg import FlexEmg
+from myodistill.datasets.grabmyo import GrabMyo
+from myodistill.datasets.hyser import Hyser, HyserBids
+from myodistill.datasets.myo import Myo
+from myodistill.datasets.ninapro import Ninapro
+from myodistill.datasets.prepared import PreparedDataset
+from myodistill.datasets.synthetic import Synthetic
+from myodistill.datasets.threedc import ThreeDC
+from myodistill.errors import DataError, unknown_name
+
+DATASETS: dict[str, Callable[[], Dataset]] = {
+    "3dc": ThreeDC,
+    "capgmyo-dba": partial(CapgMyo, "a"),
+    "capgmyo-dbb": partial(CapgMyo, "b"),
+    "capgmyo-dbc": partial(CapgMyo, "c"),
+    "flexemg": FlexEmg,
+    "grabmyo": GrabMyo,
+    "grabmyo-wrist": partial(GrabMyo, "wrist"),
+    "hyser": Hyser,
+    "hyser-bids": HyserBids,
+    "myo": Myo,
+    "ninapro-db1": partial(Ninapro, 1),
+    "ninapro-db2": partial(Ninapro, 2),
+    "ninapro-db5": partial(Ninapro, 5),
+    "ninapro-db6": partial(Ninapro, 6),
+    "synthetic": Synthetic,
+}
+
+
+# What is known of a dataset before any file of it is there; generated ones are not listed.
+FACTS: dict[str, Facts] = {
+    facts.name: facts
+    for facts in (
+        ThreeDC.facts,
+        *map(capgmyo.facts_of, "abc"),
+        FlexEmg.facts,
+        *map(grabmyo.facts_of, ("forearm", "wrist")),
+        Hyser.facts,
+        HyserBids.facts,
+        Myo.facts,
+        *map(ninapro.facts_of, (1, 2, 5, 6)),
+    )
+}
+
+
+def facts_of(name: str) -> Facts | None:
+    """Return what is known of a dataset by its name alone; None if it is not in the catalogue."""
+    return Synthetic.facts if name == Synthetic.facts.name else FACTS.get(name)
+
+
+def is_dataset(name: str) -> bool:
+    """Return whether a path is a description, a prepared store or an EMG-BIDS folder."""
+    return _opener(name) is not None
+
+
+def _opener(name: str) -> Callable[[], Dataset] | None:
+    path = os.path.expanduser(name)  # noqa: PTH111  (pathlib's raises for unknown users)
+    if name.endswith((".yaml", ".yml")):
+        return partial(Described, Path(path))
+    for file, kind in (("store.json", PreparedDataset), ("dataset_description.json", EmgBids)):
+        # pathlib's raises for a path that no file system takes.
+        if os.path.isfile(os.path.join(path, file)):  # noqa: PTH113, PTH118
+            return partial(kind, Path(path))
+    return None
+
+
+def open_dataset(name: str) -> Dataset:
+    """Open a dataset by name, or one of your own by path.
+
+    One of your own that bears a name of the catalogue is called ``own-`` and that name.
+
+    Args:
+        name: A name of :data:`DATASETS`; a ``.yaml`` file that describes recordings (see
+            :mod:`myodistill.datasets.described`); an EMG-BIDS folder; or a prepared store.
+
+    Raises:
+        DataError: The name is unknown, the dataset's files are not found, or a subject's name
+            can be that of no folder.
+    """
+    opener = DATASETS.get(name) or _opener(name)
+    if opener is None:
+        raise DataError(unknown_name("dataset", name, DATASETS))
+    dataset = opener()
+    # A store bears the name of what it was made from, as its recordings are the same.
+    if (
+        name not in DATASETS
+        and dataset.facts.name in DATASETS
+        and not isinstance(dataset, PreparedDataset)
+    ):
+        dataset.facts = replace(dataset.facts, name=f"own-{dataset.facts.name}")
+    return require_names(dataset)

@@ -1,0 +1,204 @@
+"""Whose student it is: the recordings that calibrated it, and those that may score it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myodistill.bundle import Bundle
+from myodistill.datasets.dataset import Dataset
+from myodistill.datasets.recording import Recording, Repetition
+from myodistill.datasets.registry import DATASETS, open_dataset
+from myodistill.errors import BundleError
+from myodistill.provenance import require_scorable
+from myodistill.signals.preprocessing import filtered
+from myodistill.signals.windows import Indices, Windows, running
+from myodistill.splits import Split, make_split
+
+
+@dataclass(frozen=True)
+class SubjectData:
+    """A student with the recordings of the person it decodes.
+
+    Attributes:
+        student: Their bundle.
+        dataset: Where they are recorded.
+        split: The fold that held them out.
+        subject: Their name there.
+    """
+
+    student: Bundle = field(repr=False)
+    dataset: Dataset = field(repr=False)
+    split: Split = field(repr=False)
+    subject: str
+
+    @classmethod
+    def of(cls, student: Bundle, dataset: str | None = None) -> SubjectData:
+        """Find the person by the provenance of their student.
+
+        Args:
+            student: Their bundle.
+            dataset: As for :func:`~myodistill.datasets.registry.open_dataset`; if not given, what
+                the run opened, as long as it is the same.
+
+        Raises:
+            BundleError: It belongs to no person, does not say where it is from, or the data at
+                hand make another split.
+            DataError: The dataset is not at hand.
+            LeakageError: It has seen what would be scored, or hides what it has seen.
+        """
+        origin = student.origin
+        if not origin.get("subject"):
+            raise BundleError(
+                f"{student.model}: expected a student that has met its person, got one of the "
+                f"stage '{origin.get('stage')}'; take a bundle from a subject's folder"
+            )
+        wanted = {"opened": str, "identity": str, "fold": int, "split": str, "k": int}
+        lacking = [name for name, kind in wanted.items() if not isinstance(origin.get(name), kind)]
+        if lacking:
+            raise BundleError(
+                f"{student.model}: expected a bundle that says its {', '.join(lacking)}, this one "
+                f"does not; train it by 'myodistill run'"
+            )
+        found = open_dataset(dataset) if dataset is not None else _reopened(student)
+        split = make_split(found, origin["fold"])
+        mine = split.narrowed(origin["subject"])
+        if mine.hash != origin["split"]:
+            raise BundleError(
+                f"{student.model}: expected the split {origin['split']} that it was trained on, "
+                f"the recordings at hand make {mine.hash}; point MYODISTILL_DATA to the same ones"
+            )
+        facts, spec = found.facts, student.spec
+        if (facts.spec(spec.samples), facts.unit) != (spec, student.unit):
+            raise BundleError(
+                f"{student.model}: expected recordings with the electrodes, rate, unit and gestures"
+                f" that it was trained on, {facts.name[:40]} has others; say by --dataset which"
+            )
+        require_scorable(student, split, origin["subject"])
+        return cls(student, found, split, origin["subject"])
+
+    @property
+    def step(self) -> int:
+        """Samples from one decision to the next, by the protocol."""
+        return self.student.step
+
+    @cached_property
+    def recordings(self) -> list[Recording]:
+        """All recordings, raw, read when first asked for."""
+        return self.dataset.recordings(self.subject)
+
+    @property
+    def tests(self) -> list[Recording]:
+        """The raw recordings of the test sessions."""
+        return [r for r in self.recordings if r.session in self.split.test_sessions]
+
+    @cached_property
+    def windows(self) -> Windows:
+        """All filtered windows, as for :meth:`Bundle.logits`.
+
+        Raises:
+            BundleError: The student has no person's pre-processing.
+        """
+        student = self.student
+        if student.preprocessing is None:
+            raise BundleError(
+                f"{student.model}: expected a person's pre-processing, the bundle has none; "
+                f"calibrate it for a person first"
+            )
+        sections = student.preprocessing.sections()
+        samples = student.spec.samples
+        return filtered(self.recordings, sections, samples=samples, step=self.step)
+
+    @property
+    def calibration(self) -> Windows:
+        """The filtered windows that the student calibrated on; none of them is scored."""
+        origin = self.student.origin
+        return self.windows.select(self.split.unlabelled(self.subject, origin["k"]))
+
+    @property
+    def ranges(self) -> Windows:
+        """Filtered windows of whole calibration recordings, for the ranges of 8-bit forms.
+
+        A decoder in operation meets rest and the ways between gestures, too: these are the
+        calibration windows, and those between them with the label -1. What touches a repetition
+        that the student did not calibrate on is left out, as is all that comes after.
+        """
+        known = self.calibration
+        session = [self.split.calibration_session]
+        every = running(self.windows, self.recordings, sessions=session, step=self.step)
+        ends = np.cumsum([len(recording.signal) for recording in self.recordings])
+        starts, repetition_index = [known.starts], [known.repetition_index]
+        for place in np.unique(every.repetition_index):
+            recording = self.recordings[place]
+            begin = ends[place] - len(recording.signal)
+            found = every.starts[every.repetition_index == place] - begin
+            free, owner = _between(recording, found, known)
+            fresh = free & ~np.isin(found + begin, known.starts)
+            starts.append(found[fresh] + begin)
+            repetition_index.append(owner[fresh])
+        where = np.concatenate(starts)
+        labels = np.full(len(where), -1)
+        labels[: len(known)] = known.labels
+        return replace(
+            known, starts=where, repetition_index=np.concatenate(repetition_index), labels=labels
+        )
+
+    @property
+    def scored(self) -> Windows:
+        """The filtered windows of the test sessions."""
+        return self.windows.select(self.split.test(self.subject))
+
+
+def _reopened(student: Bundle) -> Dataset:
+    """Open what the run opened, if it is still there and still the same.
+
+    Raises:
+        BundleError: It is not; the line asks for --dataset.
+    """
+    opened = student.origin["opened"]
+    if opened not in DATASETS and not Path(opened).expanduser().exists():
+        raise BundleError(
+            f"{student.model}: expected the dataset '{opened[:80]}' that it was trained on, there "
+            f"is none here; say by --dataset where it is"
+        )
+    found = open_dataset(opened)
+    if found.identity() != student.origin["identity"]:
+        raise BundleError(
+            f"{student.model}: expected the recordings that it was trained on, '{opened[:80]}' has "
+            f"others or changed ones; say by --dataset which to take"
+        )
+    return found
+
+
+def _between(
+    recording: Recording, starts: Indices, known: Windows
+) -> tuple[NDArray[np.bool_], Indices]:
+    """Say which windows of a recording belong to its calibration, and to which repetition.
+
+    Args:
+        recording: Of the calibration session.
+        starts: First sample of each window in it.
+        known: The calibration windows.
+    """
+    numbers = {repetition: place for place, repetition in enumerate(known.repetitions)}
+    seen, stops = known.seen(), starts + known.samples
+    who, session = recording.subject, recording.session
+    notes = sorted(recording.annotations, key=lambda note: note.start)
+    ours = [note for note in notes if Repetition(who, session, note.repetition) in seen]
+    others = [note for note in notes if note not in ours]
+    free, repetition_index = np.zeros(len(starts), bool), np.zeros(len(starts), np.intp)
+    if not ours:
+        return free, repetition_index
+    last = max(note.stop for note in ours)
+    end = min((note.start for note in others if note.start >= last), default=len(recording.signal))
+    free = stops <= end
+    for note in others:
+        free &= (stops <= note.start) | (starts >= note.stop)
+    for place, note in enumerate(ours):
+        since = starts >= note.start if place else slice(None)
+        repetition_index[since] = numbers[Repetition(who, session, note.repetition)]
+    return free, repetition_index

@@ -1,0 +1,1 @@
+"""Reads a run back and shows it: tables, figures, the report."""

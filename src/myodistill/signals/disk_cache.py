@@ -1,0 +1,151 @@
+"""Signals and what is computed of them on disk, so that memory does not grow with the people.
+
+Nothing here outlives a run. What every process of a run reads lies in its :func:`supervised` folder;
+what one process reads alone is :class:`DiskRows` in a file without a name. The page cache keeps both
+as fast as there is memory to spare, and no page of it counts as the process's own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from myodistill.datasets.recording import Repetition
+from myodistill.errors import CacheError
+from myodistill.files import write_bytes, writing
+from myodistill.signals.windows import Windows
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """Hold a folder for as long as a run takes; what a killed run left in it is removed first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def give_back_memory() -> None:
+    """Have freed blocks of 4 MiB or more go back to the system at once, in this process.
+
+    The GNU C library would raise that size to 32 MiB as it meets such blocks, and keep what lies
+    between others: a hundred megabytes in a run. Other libraries are left as they are.
+    """
+    if set_option := getattr(ctypes.CDLL(None), "mallopt", None):
+        set_option(_MMAP_THRESHOLD, 2**22)
+
+
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
+
+
+class DiskRows:
+    """Rows of float32 in a file that is gone with the process, however that ends.
+
+    They are read when they are asked for, each with one call to the system. A memory map would do
+    without the calls, but every page that was ever touched would be resident.
+
+    Args:
+        folder: Where there is room on the disk; made if it is not there.
+        blocks: The rows, some at a time, shape ``(row, ...)`` each; at least one block.
+
+    Attributes:
+        shape: Of all rows together.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, folder: Path, blocks: Iterable[Tensor]) -> None:
+        self._folder = folder
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        count = 0
+        for block in blocks:
+            content = _bytes(block.contiguous())
+            with writing(folder):
+                while len(content):
+                    content = content[self._file.write(content) :]
+            count += len(block)
+        self.shape = (count, *block.shape[1:])
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, places: Tensor) -> Tensor:
+        """Return some rows by number."""
+        return self._read(places.tolist(), 1).view(-1, *self.shape[1:])
+
+    def gather(self, starts: Tensor, samples: int) -> Tensor:
+        """As :func:`~myodistill.signals.gather.gather`, of rows that are samples."""
+        return self._read(starts.tolist(), samples).view(-1, samples, self.shape[1]).transpose(1, 2)
+
+    def _read(self, begins: Sequence[int], rows: int) -> Tensor:
+        """Read ``rows`` rows from each of some places on, ``(place, number)``."""
+        size = int(np.prod(self.shape[1:]))
+        batch = torch.empty(len(begins), rows * size)
+        content, length = _bytes(batch), 4 * rows * size
+        file, read = self._file.fileno(), os.preadv
+        for place, begin in enumerate(begins):
+            part = content[place * length : (place + 1) * length]
+            if read(file, (part,), 4 * size * begin) != length:
+                raise CacheError(
+                    f"{self._folder}: expected {rows} rows from row {begin} of {len(self)}, the "
+                    f"file is shorter; run again"
+                )
+        return batch
+
+
+def _bytes(rows: Tensor) -> memoryview:
+    """The memory of contiguous rows."""
+    return memoryview(rows.view(-1).numpy().data).cast("B")
+
+
+def kept(path: Path, make: Callable[[], Windows]) -> Windows:
+    """Return windows from a file, whose signal is then memory-mapped; if need be, make it first.
+
+    The file appears whole or not at all, so that several processes may come here at once.
+
+    Raises:
+        CacheError: The file is damaged.
+        OutputError: It cannot be written.
+    """
+    if not path.is_file():
+        windows = make()
+        tensors = {name: torch.from_numpy(getattr(windows, name)) for name in _ARRAYS}
+        names = [[r.subject, r.session, r.index] for r in windows.repetitions]
+        header = {"repetitions": json.dumps(names), "samples": str(windows.samples)}
+        write_bytes(path, save(tensors, header))
+        del windows, tensors
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata()
+            arrays = {name: file.get_tensor(name).numpy() for name in _ARRAYS}
+    except (SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise CacheError(
+            f"{path}: expected filtered recordings, got: {reason}; remove it and run again"
+        ) from error
+    return Windows(
+        samples=int(header["samples"]),
+        repetitions=tuple(Repetition(*entry) for entry in json.loads(header["repetitions"])),
+        **arrays,
+    )
+
+
+_ARRAYS = ("signal", "starts", "labels", "repetition_index")

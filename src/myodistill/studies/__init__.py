@@ -1,0 +1,1 @@
+"""Experiments and studies: what is run, stored and scored."""

@@ -1,0 +1,119 @@
+"""What a run has finished: bundles in folders that are there whole, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from myodistill.bundle import Bundle
+from myodistill.errors import BundleError, DataError, Wanted
+from myodistill.files import new_folder, write_text
+from myodistill.readers import read_json
+from myodistill.training.loop import RunPaths, require_finite
+
+_RECORD = "record.json"
+_WANTED = Wanted("what a finished stage left")
+
+
+class ArtifactStore:
+    """Keeps finished work under a folder and says what need not be done again.
+
+    Args:
+        root: Folder of one fold and seed.
+        resume: Go on from the checkpoints of a killed run; else begin such stages again.
+    """
+
+    def __init__(self, root: Path, *, resume: bool = True) -> None:
+        self.root = root
+        self._resume = resume
+
+    def bundle(self, name: str, key: str, make: Callable[[RunPaths], Bundle]) -> Bundle:
+        """Return the bundle of a stage: the stored one if it is still valid, else a new one.
+
+        Args:
+            name: Folder below the root.
+            key: Changes with everything that the bundle depends on.
+            make: Trains it; told where to keep its checkpoint and log.
+        """
+        kept = self.find(name, key)
+        if kept is not None:
+            return kept
+        checkpoint = self.root / "unfinished" / f"{name.replace('/', '-')}-{key}.safetensors"
+        if not self._resume:
+            checkpoint.unlink(missing_ok=True)
+        title = f"{self.root.parent.name} {self.root.name} {name}"
+        begin = time.perf_counter()
+        made = make(RunPaths(checkpoint, self.root / "logs" / name, title))
+        bundle = self.keep(name, key, made, time.perf_counter() - begin)
+        checkpoint.unlink(missing_ok=True)
+        return bundle
+
+    def find(self, name: str, key: str) -> Bundle | None:
+        """Return the stored bundle if it is whole and still valid."""
+        folder = self.root / name
+        if _read(folder / _RECORD).get("key") != key:
+            return None
+        try:
+            bundle = Bundle.load(folder)
+        except BundleError:
+            return None  # damaged since: made anew
+        # Bundles are known by what they say of themselves, not by the record beside them.
+        of = bundle.origin if isinstance(bundle.origin, dict) else {}
+        return bundle if of.get("key") == key and isinstance(of.get("seconds"), float) else None
+
+    def keep(self, name: str, key: str, made: Bundle, seconds: float) -> Bundle:
+        """Store a bundle that took ``seconds`` to make; return it as it is stored.
+
+        Raises:
+            TrainingError: A weight is no finite number; an older bundle stays as it is.
+        """
+        title = f"{self.root.parent.name} {self.root.name} {name}"
+        advice = "lower the learning rate; what was stored before is untouched"
+        require_finite(made.network, title, advice=advice)
+        bundle = replace(made, origin={**made.origin, "key": key, "seconds": round(seconds, 3)})
+        with new_folder(self.root / name) as part:
+            bundle.save(part)
+            write_text(part / _RECORD, json.dumps({"key": key}))
+        return bundle
+
+    def value(
+        self,
+        name: str,
+        key: str,
+        make: Callable[[], dict[str, Any]],
+        fits: Callable[[dict[str, Any]], bool] = lambda value: True,
+    ) -> dict[str, Any]:
+        """Return what ``make`` returned for this key, computed once.
+
+        Args:
+            name: File below the root, without its suffix.
+            key: Changes with everything that the value depends on.
+            make: Computes it.
+            fits: Whether a stored value belongs to what else is stored.
+        """
+        path = self.root / f"{name}.json"
+        stored = _read(path)
+        value = stored.get("value")
+        if isinstance(value, dict) and stored.get("sha256") == _sum(key, value) and fits(value):
+            return value
+        value = make()
+        content = {"key": key, "sha256": _sum(key, value), "value": value}
+        write_text(path, json.dumps(content))
+        return value
+
+
+def _sum(key: str, value: dict[str, Any]) -> str:
+    text = json.dumps([key, value], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path, _WANTED) if path.exists() else {}
+    except DataError:
+        return {}  # damaged since: made anew

@@ -1,0 +1,63 @@
+"""One process at a time in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from myodistill.errors import OutputError
+from myodistill.files import write_text, writing
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder; the system lets them in when this one ends or dies.
+
+    ``run.lock`` is what is locked and stays; ``running.json`` says who holds it.
+
+    Raises:
+        OutputError: Another process is at work there, or the folder cannot be written.
+    """
+    holder = folder / "running.json"
+    lock = FileLock(folder / "run.lock", timeout=0)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise OutputError(
+                f"{folder}: expected to be alone in this folder, {_who(holder)} is at work there; "
+                f"wait for it or choose another folder with --out"
+            ) from None
+    try:
+        about = {
+            "process": os.getpid(),
+            "host": socket.gethostname(),
+            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        write_text(holder, json.dumps(about))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _who(holder: Path) -> str:
+    try:
+        about = json.loads(holder.read_text(encoding="utf-8"))
+        process, host, command, since = (
+            " ".join(str(about[name]).split())[:80]
+            for name in ("process", "host", "command", "since")
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+    return f"process {process} on {host} ({command}, since {since})"

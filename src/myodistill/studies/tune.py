@@ -1,0 +1,282 @@
+"""The search for settings, on training subjects alone; teacher and no teacher get the same budget.
+
+The training subjects of a fold are split once more: some calibrate and are scored as if they were
+new. The fold's own held-out subjects take no part, so that its scores stay honest (Varma and Simon,
+Bias in error estimation when using cross-validation for model selection, BMC Bioinformatics 7(91),
+2006). What is found is for that fold; tune each fold by itself.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from myodistill import __version__
+from myodistill.bundle import Bundle
+from myodistill.config import Settings, digest, make_settings
+from myodistill.datasets.registry import open_dataset
+from myodistill.distillation.data import FoldData
+from myodistill.distillation.method import DistillationPipeline, StudentSpec
+from myodistill.errors import OutputError, SettingsError, ToolError, Wanted, one_line
+from myodistill.files import write_text, writing
+from myodistill.splits import make_split, nested
+from myodistill.studies.lock import locked_folder
+from myodistill.studies.preflight import ScoredFold, check_recordings
+from myodistill.studies.scorer import Scorer
+from myodistill.training.batches import mix_seed
+from myodistill.training.loop import NO_PATHS
+
+if TYPE_CHECKING:
+    import optuna
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search found.
+
+    Attributes:
+        taught: Whether the student had teachers.
+        accuracy: Mean over the subjects that were tuned on, of the best settings.
+        usual: The same with the settings that the search began with.
+        trials: How many settings were tried.
+        settings: The best, complete.
+        path: Where they are written, for ``--config``.
+    """
+
+    taught: bool
+    accuracy: float
+    usual: float
+    trials: int
+    settings: Settings
+    path: Path
+
+
+def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) -> list[Tuned]:
+    """Search for settings of the student of stage ``pretrained_distilled``, then of its control ``pretrained``.
+
+    Trials are kept in ``settings.out/tune.db``; a search that was killed goes on from there, and
+    more ``trials`` add to those that are done.
+
+    Args:
+        settings: One fold, one student model and the losses to choose from; ``k`` are averaged.
+        say: Told each trial's outcome.
+
+    Raises:
+        SettingsError: There is not exactly one fold, one student and one seed, K is 0, or the
+            folder holds the trials of other settings.
+        OutputError: Trials cannot be kept, or another process is at work in the folder.
+        ToolError: Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise ToolError(
+            "optuna: expected it to be installed, it is not; pip install 'myodistill[tune]'"
+        ) from None
+    for name in ("fold", "student_model", "seed"):
+        if len(getattr(settings, name)) != 1:
+            raise SettingsError(
+                f"{name}: expected one to tune for, got {len(getattr(settings, name))}; "
+                f"tune each by itself"
+            )
+    if 0 in settings.k:
+        raise SettingsError("k: expected 1 or more to tune for, got 0; without labels none is used")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    dataset = open_dataset(settings.dataset)
+    split = nested(make_split(dataset, settings.fold[0]))
+    known = check_recordings(dataset, [ScoredFold(split, split.heldout, settings.k)])
+    with locked_folder(settings.out), _keeping(settings.out / "tune.db"):
+        bench = _Bench(FoldData(dataset, split, settings, known=known), settings)
+        fixed = settings.model_dump(mode="json", exclude={"trials", "out", "processes", "threads"})
+        key = digest(fixed, bench.depends_on)
+        names = {taught: f"{_WHO[taught]}-{key}" for taught in (True, False)}
+        studies = _open(settings.out / "tune.db", names)
+        return [_search(studies[taught], bench, settings, taught, say) for taught in names]
+
+
+_WHO = {True: "distilled", False: "undistilled"}
+
+
+def _open(path: Path, names: dict[bool, str]) -> dict[bool, optuna.Study]:
+    """Open the trials of both searches, or begin them.
+
+    Raises:
+        SettingsError: The file is damaged, or holds the trials of other settings.
+    """
+    import optuna
+
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    wanted = Wanted(
+        "the trials of a search", SettingsError, "remove it, or choose another folder with --out"
+    )
+    with wanted.reading(path):
+        # Connected to by path, as an address would end at the first question mark.
+        storage = optuna.storages.RDBStorage(
+            "sqlite://", engine_kwargs={"creator": lambda: _connect(path)}
+        )
+        if set(optuna.study.get_all_study_names(storage)) - set(names.values()):
+            raise ValueError("those of other settings or data")
+        return {
+            taught: optuna.create_study(
+                storage=storage, study_name=name, direction="maximize", load_if_exists=True
+            )
+            for taught, name in names.items()
+        }
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=60)
+
+
+@contextmanager
+def _keeping(path: Path) -> Iterator[None]:
+    """Turn what the database says while trials are kept into one line.
+
+    Raises:
+        OutputError: It cannot be written or read.
+    """
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (OptunaError, SQLAlchemyError, sqlite3.Error) as error:
+        cause = error.__cause__ or error  # Optuna wraps what SQLite says
+        reason = one_line(str(getattr(cause, "orig", cause)))
+        raise OutputError(
+            f"{path}: expected to keep the trials there, got: {reason}; free some space and tune "
+            f"again (what is complete is kept)"
+        ) from error
+
+
+class _Bench:
+    """Trains and scores a student under some settings; teachers are made once.
+
+    Attributes:
+        depends_on: What decides a score beside the settings.
+    """
+
+    def __init__(self, material: FoldData, settings: Settings) -> None:
+        self._fold = DistillationPipeline(material, settings, settings.seed[0])
+        self._across = cache(self._pretrained)
+        self._tuned = cache(self._finetuned)
+        contents = material.contents
+        of = [asdict(contents.of(subject)) for subject in material.split.heldout]
+        self.depends_on = (__version__, contents.training(), material.split.hash, of)
+
+    def accuracy(self, settings: Settings, taught: bool) -> float:
+        """Return the mean over held-out subjects and K of the share of windows decided rightly."""
+        fold = DistillationPipeline(self._fold.material, settings, settings.seed[0])
+        scorer = Scorer(fold)
+        (model,), (loss, *_) = settings.student_model, settings.loss
+        begun = fold.pretrain_student(model, self._across() if taught else [], NO_PATHS, loss=loss)
+        scores = []
+        for subject in fold.split.heldout:
+            for k in settings.k:
+                teachers = self._tuned(subject, k) if taught else []
+                made = fold.distill(StudentSpec(model, begun, teachers, subject, k, loss), NO_PATHS)
+                said = scorer.evaluate([made], subject)
+                scores.append(float(np.mean(said.predicted == said.labels)))
+        return float(np.mean(scores))
+
+    def _pretrained(self) -> list[Bundle]:
+        names = self._fold.settings.teacher_model
+        return [self._fold.pretrain(name, NO_PATHS) for name in names]
+
+    def _finetuned(self, subject: str, k: int) -> list[Bundle]:
+        return [self._fold.finetune(one, subject, k, NO_PATHS) for one in self._across()]
+
+
+def _search(
+    study: optuna.Study,
+    bench: _Bench,
+    settings: Settings,
+    taught: bool,
+    say: Callable[[str], None],
+) -> Tuned:
+    import optuna
+
+    who, usual = _WHO[taught], _usual(settings, taught)
+    if not _tried(study, usual):
+        study.enqueue_trial(usual)
+
+    def objective(trial: optuna.Trial) -> float:
+        accuracy = bench.accuracy(_suggested(settings, trial, taught), taught)
+        say(f"{who}, trial {_complete(study) + 1} of {settings.trials}: {accuracy:.2%}")
+        return accuracy
+
+    for number in range(_complete(study), settings.trials):
+        # Seeded by what is complete: a search that was killed goes on as it would have.
+        seed = mix_seed(settings.seed[0], number) % 2**32
+        study.sampler = optuna.samplers.TPESampler(seed=seed)
+        study.optimize(objective, n_trials=1)
+    best = _suggested(settings, optuna.trial.FixedTrial(study.best_params), taught)
+    path = settings.out / f"{who}.yaml"
+    values = best.model_dump(mode="json", exclude_unset=True, exclude={"out", "trials"})
+    write_text(path, yaml.safe_dump(values, sort_keys=False))
+    first = next(t for t in study.trials if t.params == usual and t.value is not None)
+    return Tuned(taught, study.best_value, float(first.values[0]), _complete(study), best, path)
+
+
+def _tried(study: optuna.Study, params: dict[str, Any]) -> bool:
+    """Whether a trial with these parameters is complete, or waits to be done."""
+    return any(
+        (trial.state.name == "COMPLETE" and trial.params == params)
+        or (trial.state.name == "WAITING" and trial.system_attrs.get("fixed_params") == params)
+        for trial in study.trials
+    )
+
+
+def _complete(study: optuna.Study) -> int:
+    return sum(trial.state.name == "COMPLETE" for trial in study.trials)
+
+
+def _usual(settings: Settings, taught: bool) -> dict[str, Any]:
+    """Return the parameters of the settings themselves: the first trial."""
+    distill = settings.distill
+    rate = {"learning_rate": distill.learning_rate, "label_smoothing": distill.label_smoothing}
+    if not taught:
+        return rate
+    return rate | {"alpha": settings.alpha, "temp": settings.temp, "loss": settings.loss[0]}
+
+
+def _suggested(settings: Settings, trial: Any, taught: bool) -> Settings:
+    """Return settings with what a trial chose in the place of the usual, which is in reach."""
+    usual = settings.distill
+    values = settings.model_dump(exclude_unset=True)
+    values["distill"] = settings.distill.model_dump() | {
+        "learning_rate": trial.suggest_float(
+            "learning_rate",
+            min(3e-4, usual.learning_rate),
+            max(1e-2, usual.learning_rate),
+            log=True,
+        ),
+        "label_smoothing": trial.suggest_float(
+            "label_smoothing", 0.0, max(0.2, usual.label_smoothing)
+        ),
+    }
+    if taught:
+        values["alpha"] = trial.suggest_float("alpha", 0.0, max(0.9, settings.alpha))
+        values["temp"] = trial.suggest_float(
+            "temp", min(1.0, settings.temp), max(20.0, settings.temp), log=True
+        )
+        values["loss"] = [trial.suggest_categorical("loss", list(settings.loss))]
+    return make_settings(values)
+
+
+def table(found: Sequence[Tuned]) -> str:
+    """Say what a search found, a line each."""
+    return "".join(
+        f"{'distilled' if one.taught else 'undistilled'}: {one.accuracy:.2%} after {one.trials} "
+        f"trials, {one.usual:.2%} with the settings it began with; {one.path}\n"
+        for one in found
+    )

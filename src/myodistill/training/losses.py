@@ -1,0 +1,224 @@
+"""Distillation losses over logits, by name.
+
+Every loss is the soft part alone, ``loss(student, teacher, labels, temperature)``; the labels' part
+is the same for all, :func:`hard_and_soft`. Shapes: logits ``(window, gesture)``; labels are
+gestures, ``(window,)``, or their probabilities, ``(window, gesture)``, as mixup makes them. Losses
+return the mean over windows; no gradient flows into the teacher. None of them looks at a value, so
+that they also run under ``torch.func.vmap``.
+
+One control needs no loss of its own: *born-again networks* (Furlanello et al. 2018, section 3) are
+``soft-target`` under a teacher of the student's own architecture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from myodistill.distillation.ensemble import virtual_teacher
+from myodistill.errors import SettingsError
+
+Number = float | Tensor
+"""A number, or a tensor that holds one."""
+
+Loss = Callable[[Tensor, Tensor, Tensor, Number], Tensor]
+"""From student's logits, teacher's logits, labels and temperature to a scalar."""
+
+
+def hard_and_soft(
+    loss: Loss,
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    *,
+    alpha: Number,
+    temperature: Number,
+) -> Tensor:
+    """Labels and teacher together: ``alpha * CE(student, labels) + (1 - alpha) * loss``.
+
+    Hinton, Vinyals and Dean, Distilling the knowledge in a neural network, 2015, section 2.
+
+    Args:
+        loss: The soft part.
+        student: Logits, shape ``(window, gesture)``.
+        teacher: Logits, same shape.
+        labels: Shape ``(window,)``, or ``(window, gesture)`` for probabilities.
+        alpha: Weight of the hard-label loss, 0 to 1.
+        temperature: Above 0.
+
+    Raises:
+        SettingsError: ``alpha`` or ``temperature`` is a number outside its range. Tensors are not
+            looked at, which would wait for their device; who makes them checks them.
+    """
+    if not isinstance(alpha, Tensor):
+        require_weight(alpha)
+    if not isinstance(temperature, Tensor):
+        require_temperature(temperature)
+    soft = loss(student, teacher, labels, temperature)
+    return alpha * F.cross_entropy(student, labels) + (1 - alpha) * soft
+
+
+def soft_target(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Number) -> Tensor:
+    """``T² KL(softmax(teacher / T) || softmax(student / T))``.
+
+    Hinton, Vinyals and Dean 2015, eq. 1 and section 2.1: T² keeps the gradient at the same size
+    for every temperature; for high ones it tends to that of matching logits (eq. 4).
+    """
+    divergence = _divergence(
+        torch.log_softmax(teacher.detach() / temperature, dim=1),
+        torch.log_softmax(student / temperature, dim=1),
+    )
+    return temperature**2 * divergence.mean()
+
+
+def decoupled(
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    temperature: Number,
+    *,
+    target: Number = 1.0,
+    others: Number = 8.0,
+) -> Tensor:
+    """Decoupled distillation, ``T² (target * TCKD + others * NCKD)``.
+
+    Zhao et al., Decoupled knowledge distillation, 2022, eq. 7. TCKD is the divergence over {the
+    labelled gesture, all others}, NCKD the one among the others. With ``target`` 1 and ``others``
+    the teacher's probability that it is another gesture, the sum is :func:`soft_target` (eq. 6).
+    Of probabilities as labels the greatest counts.
+
+    Args:
+        student: Logits, shape ``(window, gesture)``.
+        teacher: Logits, same shape.
+        labels: Shape ``(window,)`` or ``(window, gesture)``.
+        temperature: Above 0.
+        target: Weight of TCKD, a number or one for each window; the paper's is 1.
+        others: Weight of NCKD, likewise; the paper's is 8 for CIFAR-100.
+    """
+    gesture = labels if labels.ndim == 1 else labels.argmax(dim=1)
+    named = gesture[:, None] == torch.arange(student.shape[1], device=student.device)
+    teacher_pair, teacher_rest = _decouple(teacher.detach() / temperature, named)
+    student_pair, student_rest = _decouple(student / temperature, named)
+    tckd = _divergence(teacher_pair, student_pair)
+    nckd = _divergence(teacher_rest, student_rest)
+    return temperature**2 * (target * tckd + others * nckd).mean()
+
+
+def dist(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Number) -> Tensor:
+    """DIST: one minus Pearson's correlation, within each window and within each gesture.
+
+    Huang et al., Knowledge distillation from a stronger teacher, 2022, eqs. 8 and 9, in equal
+    parts. A correlation has no scale, so its gradient does not shrink as the temperature grows and
+    there is no T² to make up for it.
+    """
+    ours = torch.softmax(student / temperature, dim=1)
+    theirs = torch.softmax(teacher.detach() / temperature, dim=1)
+    inter = 1 - _correlation(ours, theirs, dim=1)
+    intra = 1 - _correlation(ours, theirs, dim=0)
+    return inter.mean() + intra.mean()
+
+
+def standardised(loss: Loss) -> Loss:
+    """Wrap a loss so that it sees each window's logits with mean 0 and variance 1.
+
+    Sun et al., Logit standardization in knowledge distillation, 2024, algorithms 1 and 2: a student
+    need not reach its teacher's scale. With ``alpha`` 0 nothing then sets the scale of the
+    student's logits: its decisions are right, its confidence is not.
+    """
+
+    def wrapped(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Number) -> Tensor:
+        return loss(_standardise(student), _standardise(teacher), labels, temperature)
+
+    return wrapped
+
+
+def teacher_free(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Number) -> Tensor:
+    """Soft targets of a teacher that is made from the labels; the real one is not asked.
+
+    Yuan et al., Revisiting knowledge distillation via label smoothing regularization, 2020, their
+    Tf-KD_reg: the control of what a real teacher adds to regularisation.
+    """
+    gesture = labels if labels.ndim == 1 else labels.argmax(dim=1)
+    made = virtual_teacher(gesture, student.shape[1]).to(student.dtype)
+    return soft_target(student, made, labels, temperature)
+
+
+LOSSES: dict[str, Loss] = {
+    "soft-target": soft_target,
+    "decoupled": decoupled,
+    "dist": dist,
+    "standardised-soft-target": standardised(soft_target),
+    "standardised-decoupled": standardised(decoupled),
+    "teacher-free": teacher_free,
+}
+"""The losses by name."""
+
+
+def smoothed(targets: Tensor, share: float) -> Tensor:
+    """Spread a share of each window's probability over all gestures.
+
+    Szegedy et al., Rethinking the Inception architecture, 2016, section 7; the control of what a
+    teacher's softness alone is worth.
+
+    Args:
+        targets: Probabilities by the labels, shape ``(window, gesture)``.
+        share: 0 for plain labels, below 1.
+    """
+    return (1 - share) * targets + share / targets.shape[1]
+
+
+def require_weight(alpha: float) -> None:
+    """Refuse a weight of the hard-label loss outside 0 to 1.
+
+    Raises:
+        SettingsError: It is outside.
+    """
+    if not 0 <= alpha <= 1:
+        raise SettingsError(
+            f"alpha: expected 0 (teacher alone) to 1 (labels alone), got {alpha:g}; it weighs the "
+            f"hard-label loss"
+        )
+
+
+def require_temperature(temperature: float) -> None:
+    """Refuse a temperature that nothing can be divided by.
+
+    Raises:
+        SettingsError: It is not above 0, or infinite.
+    """
+    if not 0 < temperature < math.inf:
+        raise SettingsError(
+            f"temperature: expected a number above 0, got {temperature:g}; 1 leaves the teacher as "
+            f"it is, more softens it"
+        )
+
+
+def _divergence(teacher: Tensor, student: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of log-probabilities ``(window, n)``, for each window."""
+    return (teacher.exp() * (teacher - student)).sum(dim=1)
+
+
+def _decouple(logits: Tensor, named: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of {named gesture, any other}, and of each other one if it is another.
+
+    The second has 0 in the place of the named gesture, for teacher and student alike, which adds
+    nothing to a divergence.
+    """
+    whole = torch.log_softmax(logits, dim=1)
+    hit = whole.masked_fill(~named, 0.0).sum(dim=1)
+    miss = torch.logsumexp(whole.masked_fill(named, -math.inf), dim=1)
+    rest = torch.log_softmax(logits.masked_fill(named, -math.inf), dim=1)
+    return torch.stack([hit, miss], dim=1), rest.masked_fill(named, 0.0)
+
+
+def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    a, b = (x - x.mean(dim=dim, keepdim=True) for x in (a, b))
+    return F.cosine_similarity(a, b, dim=dim)
+
+
+def _standardise(logits: Tensor) -> Tensor:
+    return F.layer_norm(logits, logits.shape[-1:], eps=1e-12)

@@ -1,0 +1,427 @@
+"""The command line: flags are settings, and bad input is one line and exit code 2."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import write_threedc
+
+from myodistill.cli import main as cli
+from myodistill.bundle import Bundle
+from myodistill.bundle_card import card_hash
+from myodistill.config import make_settings
+from myodistill.datasets import registry as registry
+from myodistill.datasets.recording import Repetition
+from myodistill.datasets.synthetic import Synthetic
+from myodistill.deploy import programs
+from myodistill.deploy.subject_data import SubjectData
+from myodistill.errors import SettingsError
+from myodistill.studies.experiment import run_experiment
+
+QUICK = [
+    *("--fold", "1", "--k", "1", "--student-model", "log-power-10k"),
+    *("--pretrain.num-epochs", "1", "--pretrain-student.num-epochs", "1"),
+    *("--finetune.num-epochs", "1", "--distill.num_epochs", "1"),
+]
+
+
+def tiny_people(seed: int = 0) -> Synthetic:
+    return Synthetic(subjects=5, seconds=0.5, repetitions=2, seed=seed)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.DATASETS, "tiny", tiny_people)
+
+
+def call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
+) -> tuple[int, str, str]:
+    """Run a command; return its exit code and what it printed."""
+    monkeypatch.setattr(sys, "argv", ["myodistill", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    shown = capsys.readouterr()
+    return int(stop.value.code or 0), shown.out, shown.err
+
+
+def refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
+) -> str:
+    """Run a command that must be refused in one line; return the line."""
+    code, _, err = call(capsys, monkeypatch, *words)
+    assert code == 2
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("myodistill: ")
+    return lines[0]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_run_ends_with_report_and_bundle(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    code, shown, _ = call(
+        capsys, monkeypatch, "run", "--dataset", "tiny", "--out", str(out), *QUICK
+    )
+    assert code == 0
+    said = dict(line.split(": ", 1) for line in shown.splitlines() if ": " in line)
+    assert Path(said["report"]).read_text().startswith("<!doctype html>")
+    bundle = next(value for name, value in said.items() if name.startswith("student bundle"))
+    assert (Path(bundle) / "weights.safetensors").exists()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_published_flag_names(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = [
+        "--device",
+        "cpu",
+        "--fold",
+        "1",
+        "--k",
+        "1",
+        "--model",
+        "population",
+        "--batch_size",
+        "30",
+    ]
+    code, _, _ = call(
+        capsys,
+        monkeypatch,
+        *("pretrain", "--dataset", "tiny", "--out", str(out), *words, "--num_epochs", "1"),
+    )
+    assert code == 0
+    assert (out / "fold-1" / "seed-0" / "pretrain-population" / "bundle.json").exists()
+
+
+def test_yaml_keys_are_the_flags(tmp_path: Path) -> None:
+    from_yaml = make_settings({"k": 1, "distill": {"num_epochs": 7}, "temp": 4})
+    assert from_yaml.k == (1,)
+    assert from_yaml.distill.num_epochs == 7
+    assert from_yaml.distill.batch_size == make_settings({}).distill.batch_size
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"colour": 1}, "no option 'colour'"),
+        ({"distill": {"epochs": 1}}, "no option 'distill.epochs'"),
+        ({"temp": 0}, "temp: expected greater than 0, got 0"),
+        ({"temp": -1}, "temp: expected greater than 0"),
+        ({"alpha": 1.5}, "alpha: expected less than or equal to 1"),
+        ({"k": "one"}, "k: expected a valid integer"),
+        ({"distill": {"schedule": "zigzag"}}, "distill.schedule: expected 'one-cycle', 'cosine'"),
+        ({"distill": {"batch_size": 1}}, "distill.batch_size: expected greater than or equal to 2"),
+    ],
+)
+def test_bad_settings_name_their_key(values: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        make_settings(values)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--dataset", "tinny"], "unknown dataset 'tinny': did you mean tiny"),
+        (["--dataset", "tiny", "--k", "1", "--fold", "9"], "fold: expected 1 to 5"),
+        (["--dataset", "tiny", "--teacher-model", "x"], "unknown model 'x'"),
+        (["--dataset", "tiny", "--temp", "hot"], "temp: expected a valid number"),
+        (["--dataset", "3dc"], "expected '3DCDataset*' (a zip or a folder)"),
+        (["--config", "absent.yaml"], "absent.yaml: expected a settings file"),
+    ],
+)
+@pytest.mark.usefixtures("tiny")
+def test_bad_input_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
+) -> None:
+    assert message in refused(capsys, monkeypatch, "run", *words)
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "a: [1\n", "\x00"])
+def test_bad_yaml_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    content: str,
+) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    assert "bad.yaml: expected" in refused(capsys, monkeypatch, "run", "--config", str(path))
+
+
+def damage(path: Path, kind: str) -> None:
+    rows = path.read_text().splitlines()
+    if kind == "truncated":
+        path.write_text("\n".join(rows[:40]))
+    elif kind == "empty":
+        path.write_text("")
+    elif kind == "channels":
+        path.write_text("\n".join(row.rsplit(",", 1)[0] for row in rows))
+    elif kind == "nan":
+        path.write_text("\n".join(["nan" + rows[0][rows[0].index(",") :], *rows[1:]]))
+    else:
+        path.write_text("\n".join("7" + row[row.index(",") :] for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("truncated", "expected at least 151 samples"),
+        ("empty", "empty file"),
+        ("channels", "10"),
+        ("nan", "expected finite samples"),
+        ("flat", "channel 0 is flat"),
+    ],
+)
+def test_a_damaged_recording_is_one_line_and_leaves_results(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    kind: str,
+    message: str,
+) -> None:
+    monkeypatch.setenv("MYODISTILL_DATA", str(tmp_path))
+    root = write_threedc(tmp_path, subjects=5)
+    damage(root / "Participant2/train/EMG/3dc_EMG_gesture_1_4.txt", kind)
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "results.parquet").write_bytes(b"earlier")
+    line = refused(capsys, monkeypatch, "run", "--dataset", "3dc", "--out", str(out), *QUICK)
+    assert message in line
+    assert "3dc_EMG_gesture_1_4.txt" in line
+    assert (out / "results.parquet").read_bytes() == b"earlier"
+
+
+@pytest.mark.usefixtures("tiny")
+def test_output_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    line = refused(
+        capsys,
+        monkeypatch,
+        "run",
+        "--dataset",
+        "tiny",
+        "--out",
+        str(tmp_path / "file" / "run"),
+        *QUICK,
+    )
+    assert "expected to write there" in line
+    assert "choose another" in line
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_full_disk_keeps_what_was_finished(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = ["run", "--dataset", "tiny", "--out", str(out), *QUICK]
+    assert call(capsys, monkeypatch, *words)[0] == 0
+    before = {path: path.read_bytes() for path in out.rglob("*.safetensors")}
+    settings = (out / "settings.json").read_bytes()
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    line = refused(capsys, monkeypatch, *words, "--temp", "5")
+    assert "disk is full" in line
+    assert {path: path.read_bytes() for path in out.rglob("*.safetensors")} == before
+    assert (out / "settings.json").read_bytes() == settings
+    assert not [path for path in out.rglob(".*") if path.is_file()]
+
+
+def test_a_real_process_prints_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from myodistill.cli.main import main; main()"]
+    done = subprocess.run(
+        [*command, "run", "--dataset", "nothing"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_models_exits_with_one_when_a_count_is_off(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, shown, _ = call(capsys, monkeypatch, "models", "lstm", "--format", "csv")
+    assert code == 0
+    assert "2320674" in shown
+    monkeypatch.setattr(cli.verification, "TOLERANCE", 1e-6)
+    assert call(capsys, monkeypatch, "models", "lstm", "--format", "csv")[0] == 1
+
+
+def test_models_says_where_students_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["models", "gru-10k", "--deployable", "--geometry", "myo", "--format", "csv"]
+    code, shown, _ = call(capsys, monkeypatch, *words)
+    assert code == 0
+    assert (
+        shown.splitlines()[0]
+        == "geometry,model,parameters,weight_bytes,onnx,int8,c,c-int8,executorch"
+    )
+    assert "unknown student" in refused(capsys, monkeypatch, "models", "x", "--deployable")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of five generated people; the folder of one's student."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    values = {"dataset": "tiny", "out": out, "fold": 1, "k": 1, "student_model": "log-power-10k"}
+    stages = ("pretrain", "pretrain_student", "finetune", "distill")
+    short = {stage: {"num_epochs": 1} for stage in stages}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.DATASETS, "tiny", tiny_people)
+        run_experiment(make_settings(values | short))
+    return next(out.glob("fold-1/seed-0/*/k-1/full*"))
+
+
+@pytest.mark.usefixtures("tiny")
+def test_from_a_run_to_c_and_the_ladder_in_its_report(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    trained: Path,
+) -> None:
+    code, shown, _ = call(capsys, monkeypatch, "export", str(trained), "--to", "c-int8")
+    assert (code, shown) == (0, f"c-int8: {trained / 'c-int8'}\n")
+    assert r'MD_UNIT "\302\265V"' in (trained / "c-int8" / "md.h").read_text()  # µV in UTF-8
+    monkeypatch.setattr(programs.shutil, "which", lambda _: None)  # no compiler: rungs say so
+    code, shown, _ = call(capsys, monkeypatch, "deploy-report", str(trained))
+    assert code == 0
+    assert "gcc: expected it on this machine" in " ".join(shown.split())
+    run = trained.parents[4]
+    assert call(capsys, monkeypatch, "report", str(run))[0] == 0
+    assert "log-power-10k</span></caption>" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "message"),
+    [
+        ({}, ["--to", "onxx"], "unknown target 'onxx': did you mean onnx"),
+        ({}, ["--to", "litert"], "target: LiteRT is not supported, as it needs"),
+        ({"format": 1}, ["--to", "c"], "expected bundle format 2, got 1; run again"),
+        ({"origin": {}}, ["--to", "c"], "expected a student that has met its person"),
+        ({"split": "0"}, ["--to", "c"], "expected the split 0 that it was trained on"),
+        ({"fold": None}, ["--to", "int8"], "expected a bundle that says its fold"),
+        ({"k": None}, ["--to", "int8"], "expected a bundle that says its k"),
+        ({"k": "1"}, ["--to", "int8"], "k: expected a whole number from 0, got '1'"),
+        ({"seen": []}, ["--to", "c"], "pre-processing that saw"),
+        ({"unit": "mV"}, ["--to", "c"], "electrodes, rate, unit and gestures that it was trained"),
+        ({}, ["--to", "c", "--reject-below", "2"], "threshold: expected a share from 0 to 1"),
+        ({}, ["--to", "c", "--reject-below", "0.5", "--withhold", "0.1"], "got both"),
+        ({"model": "tcn-10k"}, ["--to", "c"], "expected a complete bundle"),
+    ],
+)
+@pytest.mark.usefixtures("tiny")
+def test_a_bundle_that_cannot_leave_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    trained: Path,
+    change: dict[str, Any],
+    words: list[str],
+    message: str,
+) -> None:
+    bundle, out = tmp_path / "bundle", tmp_path / "out"
+    shutil.copytree(trained, bundle)
+    card = json.loads((bundle / "bundle.json").read_text())
+    for key, value in change.items():
+        place = card["origin"] if key in card["origin"] else card
+        place[key] = value
+        if value is None:
+            del place[key]
+    card["card_sha256"] = card_hash(card)
+    (bundle / "bundle.json").write_text(json.dumps(card))
+    words = [*words, "--dataset", "tiny", "--out", str(out)]
+    line = refused(capsys, monkeypatch, "export", str(bundle), *words)
+    assert message in line
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_unsure_decisions_are_withheld(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trained: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    words = ["export", str(trained), "--to", "c", "--out", str(tmp_path / "c")]
+    assert call(capsys, monkeypatch, *words)[2] == ""  # there is rest among the gestures
+    code, shown, _ = call(capsys, monkeypatch, *words, "--withhold", "0.2")
+    assert code == 0
+    assert "confident are withheld" in shown
+    header = (tmp_path / "c" / "md.h").read_text()
+    assert 0.1 < float(header.partition("MD_THRESHOLD ")[2].split("f")[0]) < 1
+    call(capsys, monkeypatch, *words, "--reject-below", "0.75")
+    assert "#define MD_THRESHOLD 0.75f\n" in (tmp_path / "c" / "md.h").read_text()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_bundle_asks_where_its_recordings_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trained: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    words = ["export", str(trained), "--to", "c", "--out", str(tmp_path / "c")]
+    monkeypatch.setitem(registry.DATASETS, "tiny", partial(tiny_people, seed=5))
+    line = refused(capsys, monkeypatch, *words)
+    assert "'tiny' has others or changed ones; say by --dataset which to take" in line
+    assert call(capsys, monkeypatch, *words, "--dataset", "tiny")[0] == 0
+    monkeypatch.delitem(registry.DATASETS, "tiny")
+    line = refused(capsys, monkeypatch, *words)
+    assert "expected the dataset 'tiny' that it was trained on, there is none here" in line
+
+
+def test_ranges_are_found_on_whole_calibration_recordings(trained: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.DATASETS, "tiny", tiny_people)
+        wearer = SubjectData.of(Bundle.load(trained))
+        every, known = wearer.ranges, wearer.calibration
+    between = every.take(np.flatnonzero(every.labels < 0))
+    assert len(between)
+    assert len(every) == len(known) + len(between)
+    assert every.seen() == known.seen() == wearer.split.calibration(wearer.subject, 1)
+    begins = np.cumsum([0, *(len(r.signal) for r in wearer.recordings)])
+    for begin, recording in zip(begins, wearer.recordings, strict=False):
+        for note in recording.annotations:
+            if Repetition(wearer.subject, recording.session, note.repetition) in known.seen():
+                continue
+            inside = every.starts + every.samples > begin + note.start
+            inside &= every.starts < begin + note.stop
+            assert not inside.any()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_processes_give_the_same_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from myodistill.evaluation import results
+    from myodistill.studies import experiment as run
+
+    words = ["run", "--dataset", "tiny", *QUICK, "--seed", "0,1"]
+    assert call(capsys, monkeypatch, *words, "--out", str(tmp_path / "a"))[0] == 0
+    # Spawned processes do not see a dataset that only this test knows: threads stand in for them.
+    from concurrent.futures import ThreadPoolExecutor
+
+    monkeypatch.setattr(run, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    code, _, _ = call(capsys, monkeypatch, *words, "--out", str(tmp_path / "b"), "--processes", "2")
+    assert code == 0
+    columns = ["subject", "stage", "model", "k", "seed", "accuracy"]
+    one, two = (results.read(tmp_path / name / "results.parquet")[columns] for name in "ab")
+    assert np.array_equal(one, two)

@@ -1,0 +1,309 @@
+"""The C decoder decides as the Python one does, in float and in 8 bits."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from decoding import STEP, bundle, positions, recording
+from torch import nn
+
+from myodistill.bundle import Bundle
+from myodistill.decision_rule import DecisionRule
+from myodistill.deploy import generated
+from myodistill.deploy.cortex import build_cortex, emulate, footprint, lacking
+from myodistill.deploy.lowering import lower
+from myodistill.deploy.onnx import to_onnx, write_onnx
+from myodistill.deploy.plain_c import to_c
+from myodistill.deploy.programs import Played, build_host, play
+from myodistill.deploy.quantize import Quantised, operators, quantise, require_int8
+from myodistill.errors import BundleError, DataError, ModelError, SettingsError, ToolError
+from myodistill.realtime.decoder import Decoder, Model
+from myodistill.realtime.runtime import OnnxModel
+from myodistill.signals.filters import apply
+from myodistill.signals.windows import Windows
+
+needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc on this machine")
+LACKING = lacking()
+SIGNAL = recording(3, 4, seed=1, seconds=2)
+VARIED = DecisionRule(smoothing=3, threshold=0.5, votes=5, hold=4)
+
+
+@pytest.fixture(scope="module")
+def student() -> Bundle:
+    return bundle()
+
+
+def filtered(student: Bundle, signal: np.ndarray = SIGNAL) -> Windows:
+    assert student.preprocessing is not None
+    return positions(apply(student.preprocessing.sections(), signal), student.spec)
+
+
+@pytest.fixture(scope="module")
+def quantised(student: Bundle) -> Quantised:
+    return quantise(student, filtered(student, recording(3, 4)))
+
+
+def played(
+    folder: Path,
+    bundle: Bundle,
+    signal: np.ndarray = SIGNAL,
+    *,
+    step: int = STEP,
+    rule: DecisionRule | None = None,
+    quantised: Quantised | None = None,
+) -> Played:
+    to_c(bundle, step=step, rule=rule, quantised=quantised).write(folder)
+    (found,) = play(build_host(folder, optimise="-O1", sanitise=True), [signal], folder)
+    return found
+
+
+def require_same(
+    model: Model, c: Played, signal: np.ndarray, step: int, rule: DecisionRule | None
+) -> None:
+    decoder = Decoder(model, step=step, rule=rule)
+    decisions = decoder.push(signal)
+    assert c.samples.tolist() == [d.sample for d in decisions]
+    assert c.answers.tolist() == [d.answer for d in decisions]
+    assert c.gestures.tolist() == [d.gesture for d in decisions]
+    assert c.abstained == decoder.abstained
+
+
+@needs_gcc
+@pytest.mark.parametrize(("step", "rule"), [(STEP, None), (1, VARIED), (130, DecisionRule(hold=2))])
+def test_same_decisions(
+    student: Bundle, tmp_path: Path, step: int, rule: DecisionRule | None
+) -> None:
+    signal = SIGNAL[: 700 if step == 1 else None]
+    c = played(tmp_path / "c", student, signal, step=step, rule=rule)
+    require_same(student, c, signal, step, rule)
+
+
+@needs_gcc
+def test_same_logits(student: Bundle, tmp_path: Path) -> None:
+    c = played(tmp_path / "c", student)
+    assert np.abs(c.logits - student.logits(filtered(student))).max() < 2e-3
+
+
+@needs_gcc
+def test_abstains_as_python_does(student: Bundle, tmp_path: Path) -> None:
+    signal = SIGNAL[:1500].copy()
+    signal[:3, 1], signal[2:5, 0], signal[400], signal[900, 3] = np.nan, np.inf, 1e30, -np.inf
+    c = played(tmp_path / "c", student, signal, rule=VARIED)
+    assert 0 < c.abstained < len(c.samples)
+    require_same(student, c, signal, STEP, VARIED)
+
+
+NAMES = (
+    ('"a\\', "é1??/ */*", "/*\n#error"),
+    ("fist??/", "a\\", "*/ #error /*"),
+    ("int", "a b", "a-b"),
+    ("a b", "a_b", "a b"),
+    ("??/", "%s%n", "\t\r\n"),
+    ("@defines@", "@model@", "*@defines@/"),
+    ("\u202e\u2066left", "手", "\x7f\x1b[31m1234"),
+)
+
+
+@needs_gcc
+@pytest.mark.parametrize("names", NAMES)
+def test_any_names(student: Bundle, tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Also where a name ends the comment's line, or the unit is odd, too."""
+    for place, gestures in enumerate((names, names[::-1])):
+        spec = replace(student.spec, gestures=gestures)
+        odd = replace(student, spec=spec, unit=names[1])
+        folder = tmp_path / f"c{place}"
+        to_c(odd, step=STEP).write(folder)
+        program = """
+#include <stdio.h>
+#include "md.h"
+int main(void)
+{
+    int g;
+    for (g = 0; g < MD_CLASSES; g++) {
+        fputs(md_gestures[g], stdout);
+        putchar(0);
+    }
+    fputs(MD_UNIT, stdout);
+    return 0;
+}
+"""
+        (folder / "names.c").write_text(program)
+        strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+        command = ["gcc", *strict, "names.c", "md.c", "-o", "names", "-lm"]
+        subprocess.run(command, cwd=folder, check=True)
+        shown = subprocess.run([str(folder / "names")], capture_output=True, check=True).stdout
+        assert shown.decode().split("\0") == [*gestures, names[1]]
+
+
+@needs_gcc
+@pytest.mark.parametrize("temperature", [0.4, 3.0])
+def test_the_temperature_is_in_every_form(
+    student: Bundle, tmp_path: Path, temperature: float
+) -> None:
+    warm = replace(student, origin={**student.origin, "temperature": temperature})
+    windows, mine = filtered(warm), filtered(student, recording(3, 4))
+    logits = warm.logits(windows)
+    assert np.allclose(logits, student.logits(windows) / temperature, atol=1e-5)
+    assert warm.preprocessing is not None
+    inputs = warm.preprocessing.map(windows).gather()
+    assert np.allclose(warm.infer(inputs), logits, atol=1e-4)
+    write_onnx(warm, tmp_path / "warm.onnx", windows)
+    single = OnnxModel.load(tmp_path / "warm.onnx")
+    assert np.abs(single.infer(inputs) - logits).max() < 1e-3
+    bits = quantise(warm, mine)
+    eight = OnnxModel.load(bits.model.SerializeToString())
+    step = np.abs(eight.infer(inputs) - logits).max() * temperature
+    assert step < 0.5  # as without a temperature
+    c = played(tmp_path / "c", warm)
+    assert np.abs(c.logits - logits).max() < 2e-3 / min(temperature, 1)
+    c8 = played(tmp_path / "c8", warm, quantised=bits)
+    assert np.abs(c8.logits - eight.infer(inputs)).max() < 0.1 / min(temperature, 1)
+    expected = np.exp(logits - logits.max(axis=1, keepdims=True))
+    confidence = (expected / expected.sum(axis=1, keepdims=True)).max(axis=1)
+    for model in (warm, single):
+        said = [d.confidence for d in Decoder(model).push(SIGNAL)]
+        assert np.allclose(said, confidence, atol=1e-3)
+
+
+def test_the_temperature_of_other_networks(tmp_path: Path) -> None:
+    for name in ("tcn-10k", "cnn-10k", "gru-10k"):
+        other = bundle(name, epochs=1)
+        warm = replace(other, origin={**other.origin, "temperature": 2.5})
+        assert write_onnx(warm, tmp_path / "x.onnx", filtered(warm, SIGNAL[:400])) < 1e-4
+    shifted = nn.Sequential(other.network, nn.Softplus())
+    with pytest.raises(ModelError, match="expected a network that ends with its linear layer"):
+        to_onnx(replace(warm, network=shifted))
+
+
+def test_int8_decides_at_rest_as_float_does_if_rest_is_in_its_ranges() -> None:
+    """A log power at rest lies far below those of gestures, and outside of their range."""
+
+    def rest(seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        scales = 10 ** rng.uniform(-1.5, 0.5, (20, 1, 6))
+        return (300 + rng.standard_normal((20, 300, 6)) * scales).reshape(-1, 6).astype(np.float32)
+
+    student, gestures = bundle(channels=6, gestures=6), recording(6, 6)
+    windows = filtered(student, rest(2))
+    assert student.preprocessing is not None
+    inputs, answers = student.preprocessing.map(windows).gather(), student.logits(windows).argmax(1)
+    equal = []
+    for calibration in (gestures, np.concatenate([rest(1), gestures])):
+        bits = quantise(student, filtered(student, calibration))
+        found = OnnxModel.load(bits.model.SerializeToString()).infer(inputs)
+        equal.append(np.mean(found.argmax(1) == answers))
+    assert equal[0] < 0.95
+    assert equal[1] > 0.98
+
+
+@needs_gcc
+def test_pooled_electrodes(tmp_path: Path) -> None:
+    wide = bundle(channels=48, rows=4, gestures=4, epochs=20)
+    signal = recording(4, 48, seed=2, seconds=0.4)
+    require_same(wide, played(tmp_path / "c", wide, signal), signal, STEP, None)
+
+
+@needs_gcc
+def test_int8_equals_onnx(student: Bundle, quantised: Quantised, tmp_path: Path) -> None:
+    c = played(tmp_path / "c", student, quantised=quantised, rule=VARIED)
+    model = OnnxModel.load(quantised.model.SerializeToString())
+    require_same(model, c, SIGNAL, STEP, VARIED)
+    mapped = model.preprocessing.map(filtered(student))
+    assert np.abs(c.logits - model.infer(mapped.gather())).max() < 0.1  # one step of an input
+    accuracy = np.mean(c.answers == mapped.labels)
+    assert accuracy > np.mean(student.logits(filtered(student)).argmax(1) == mapped.labels) - 0.02
+
+
+def test_int8_says_what_is_float(quantised: Quantised) -> None:
+    kinds = {(kind, number) for _, kind, number in quantised.operators}
+    assert ("MatMulInteger", "int8") in kinds
+    assert ("Conv", "float32") in kinds
+    assert "Gemm" not in {kind for kind, _ in kinds}
+    assert [layer.weights.shape for layer in quantised.layers] == [(60, 144), (3, 60)]
+
+
+def test_int8_sums_are_exact(quantised: Quantised, student: Bundle) -> None:
+    """Also on processors where ONNX Runtime saturates signed weights."""
+    model = OnnxModel.load(quantised.model.SerializeToString())
+    inputs = np.zeros((1, 4, 100), np.float32)  # every log power is the floor's
+    logits = model.infer(inputs)[0]
+    x = np.full(144, np.log(np.float32(1e-3)), np.float32)
+    for place, layer in enumerate(quantised.layers):
+        q = np.clip(np.rint(x / layer.scale) + layer.zero, 0, 255).astype(np.int32)
+        x = layer.weights.astype(np.int32) @ (q - layer.zero) * layer.scales + layer.biases
+        x = np.maximum(x, 0).astype(np.float32) if place == 0 else x
+    assert np.allclose(logits, x, atol=1e-4)
+
+
+def test_a_layer_that_stays_float_fails(student: Bundle) -> None:
+    with pytest.raises(ModelError, match=r"Gemm with head\.1\.weight stays in float"):
+        require_int8("log-power-10k", to_onnx(student))
+    other = bundle("tcn-10k", epochs=0)
+    with pytest.raises(ModelError, match=r"tcn-10k: expected every layer in 8 bits, Conv"):
+        quantise(other, filtered(other))
+
+
+@pytest.mark.parametrize(("model", "kind"), [("lstm", "LSTM"), ("cnn-10k", "Conv")])
+def test_no_layer_stays_float_in_silence(model: str, kind: str) -> None:
+    """As ONNX Runtime's own quantisation leaves an LSTM from PyTorch's exporter."""
+    with pytest.raises(ModelError, match=f"expected every layer in 8 bits, {kind} with"):
+        require_int8(model, to_onnx(bundle(model, epochs=0)))
+
+
+def test_bad_input(student: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = bundle("tcn-10k", epochs=0)
+    with pytest.raises(ModelError, match=r"tcn-10k: .*log-power-30k, log-power-10k.*got a Tcn"):
+        lower(other, other.network)
+    monkeypatch.setattr(generated, "find_spec", lambda _: None)
+    with pytest.raises(ToolError, match="emx-onnx-cgen: expected it to be installed"):
+        to_c(other, step=STEP)
+    with pytest.raises(BundleError, match="person's pre-processing"):
+        to_c(replace(student, preprocessing=None), step=STEP)
+    with pytest.raises(SettingsError, match="step"):
+        to_c(student, step=0)
+    with pytest.raises(DataError, match="expected calibration windows, got none"):
+        quantise(student, filtered(student).take(np.arange(0)))
+    with pytest.raises(ToolError, match="no-such-compiler: expected it on this machine"):
+        build_host(tmp_path, compiler="no-such-compiler")
+    assert not list(tmp_path.iterdir())
+
+
+@needs_gcc
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["tcn-10k", "cnn-10k", "lstm-10k", "gru-10k"])
+def test_generated_networks(model: str, tmp_path: Path) -> None:
+    pytest.importorskip("emx_onnx_cgen")
+    other = bundle(model, epochs=3)
+    c = played(tmp_path / "c", other, SIGNAL[:2000])
+    require_same(other, c, SIGNAL[:2000], STEP, None)
+
+
+def test_states_its_memory(student: Bundle, quantised: Quantised) -> None:
+    single, eight = to_c(student, step=STEP), to_c(student, step=STEP, quantised=quantised)
+    assert f"#define MD_RAM_BYTES {single.ram}\n" in single.files["md.h"]
+    assert single.ram < 16_000
+    assert eight.weights < 0.45 * single.weights
+    assert operators(quantised.model) == quantised.operators
+
+
+@pytest.mark.skipif(LACKING is not None, reason=f"no {LACKING} on this machine")
+@pytest.mark.parametrize("eight", [False, True])
+def test_cortex_m4f(student: Bundle, quantised: Quantised, tmp_path: Path, eight: bool) -> None:
+    signal = SIGNAL[:1500].copy()
+    signal[400, 2] = np.nan
+    folder, bits = tmp_path / "c", quantised if eight else None
+    source = to_c(student, step=STEP, rule=VARIED, quantised=bits)
+    source.write(folder)
+    memory = footprint(build_cortex(folder))
+    assert source.tables < memory.flash < source.tables + 8000
+    assert source.ram <= memory.ram < source.ram + 512
+    emulated = emulate(folder, signal)
+    model = OnnxModel.load(quantised.model.SerializeToString()) if eight else student
+    require_same(model, emulated.played, signal, STEP, VARIED)
+    assert 0 < emulated.stack < 640
+    assert 10_000 < emulated.instructions < 1_000_000
