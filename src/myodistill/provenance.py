@@ -16,10 +16,10 @@ _LEARNED_FROM_OTHERS = (
     "pretrain-student",
     "finetune",
     "pretrained",
-    "distill",
+    "distilled",
     "pretrained_distilled",
 )
-_OF_A_PERSON = ("finetune", "supervised", "pretrained", "distill", "pretrained_distilled")
+_OF_A_PERSON = ("finetune", "supervised", "pretrained", "distilled", "pretrained_distilled")
 
 
 def implied_seen(bundle: Bundle, split: Split) -> frozenset[Repetition]:

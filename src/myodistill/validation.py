@@ -24,7 +24,7 @@ def problem(error: ValidationError) -> tuple[str, str]:
     got = shown(first["input"])
     if first["type"] == "path_type":
         return key, f"expected a path, got {got}"
-    said = one_line(first["msg"], 160)
+    said = one_line(first["msg"].removeprefix("Value error, "), 160)
     if not said.startswith("Input should be "):
         return key, f"{said[:1].lower()}{said[1:]}, got {got}"
     return key, f"expected {said.removeprefix('Input should be ')}, got {got}"

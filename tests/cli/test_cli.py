@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from conftest import write_threedc
 
-from myodistill.cli import main as cli
 from myodistill.bundle import Bundle
 from myodistill.bundle_card import card_hash
+from myodistill.cli import main as cli
 from myodistill.config import make_settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.recording import Repetition

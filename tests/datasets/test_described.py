@@ -20,7 +20,6 @@ from myodistill.config import Settings
 from myodistill.datasets.dataset import Facts
 from myodistill.datasets.description import read_description
 from myodistill.datasets.registry import facts_of, open_dataset
-from myodistill.deploy.onnx import unit
 from myodistill.errors import DataError
 from myodistill.reporting.figures import draw
 from myodistill.reporting.run import read_run
@@ -363,7 +362,7 @@ def test_a_run_on_a_dataset_of_ones_own_knows_its_unit_and_draws_it(tmp_path: Pa
     assert set(picture.data["unit"]) == {"mV"}
     bundles = [Bundle.load(file.parent) for file in out.glob("fold-1/seed-*/*/k-1/*/record.json")]
     assert bundles
-    assert {unit(bundle) for bundle in bundles} == {"mV"}
+    assert {bundle.unit for bundle in bundles} == {"mV"}
     (out / "facts.json").write_text('{"name": 3}')
     with pytest.raises(DataError, match="facts"):
         draw("rms-map", read_run(out))

@@ -70,7 +70,7 @@ class TestSameSeedSameBytes:
             "print(t.digest(t.Synthetic(**t.QUIET)))"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code, str(Path(__file__).parents[1])],
+            [sys.executable, "-c", code, str(Path(__file__).parent)],
             capture_output=True,
             text=True,
             check=True,

@@ -119,7 +119,7 @@ def lonely(seconds: float) -> None:
 def test_a_killed_run_leaves_nobody_working() -> None:
     code = "from test_cache import lonely\nif __name__ == '__main__': lonely(60)"
     killed = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True
     )
     worker = Path(f"/proc/{int(killed.stdout)}")
     until = time.monotonic() + 20

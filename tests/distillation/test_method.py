@@ -345,7 +345,7 @@ def test_a_bundle_that_was_tampered_with_is_refused(
         "expected a bundle": lambda f: (f / "weights.safetensors").unlink(),
         "expected bundle format 2, got 99": edit(format=99),
         "expected bundle format 2, got 1; run again": edit(format=1),
-        "expected bundle format 2, got None": lambda f: (f / "bundle.json").write_text("[]"),
+        "a list in the place of an object": lambda f: (f / "bundle.json").write_text("[]"),
         "expected bundle.json as it was written, it was altered": altered,
         "expected bundle.json as it was written": edit(sealed=False),
         "got: expected finite numbers, got NaN": edit(step=float("nan")),
@@ -416,7 +416,7 @@ def test_a_bundle_owns_to_all_that_its_stage_implies(
     assert [b.origin["stage"] for b in made] == [
         "supervised",
         "pretrained",
-        "distill",
+        "distilled",
         "pretrained_distilled",
     ]
     for one in (*teachers, begun, *tuned, *made):

@@ -129,7 +129,7 @@ def test_at_chance_is_no_better_than_guessing() -> None:
     stuck = (frame["stage"] == "distilled") & (frame["k"] == 4)
     frame.loc[stuck, "balanced_accuracy"] = 1 / 6 + 0.01
     found = at_chance(frame, 6)
-    assert found[["stage", "k"]].to_numpy().tolist() == [["distill", 4]]
+    assert found[["stage", "k"]].to_numpy().tolist() == [["distilled", 4]]
     assert found["chance"].iloc[0] == pytest.approx(1 / 6)
     assert found["balanced_accuracy"].iloc[0] == pytest.approx(1 / 6 + 0.01)
     few = frame[stuck].assign(windows=20, balanced_accuracy=0.22)
@@ -189,7 +189,7 @@ def test_seeds_are_averaged_before_anything_is_compared() -> None:
     assert scores.loc["Ann", "student, distilled · log-power"] == pytest.approx(
         100 * one["accuracy"].mean()
     )
-    assert scores.columns[0].startswith("classical floor")
+    assert scores.columns[0].startswith("classical baseline")
 
 
 def test_power_says_what_so_few_people_can_show() -> None:

@@ -135,7 +135,7 @@ def test_it_says_what_a_wearer_feels_and_how_sure_the_decoder_is(page: Page) -> 
 
 def test_event_metrics_that_were_counted_twice_are_refused() -> None:
     events = example_events(quick())
-    with pytest.raises(DataError, match="expected each row once, got floor"):
+    with pytest.raises(DataError, match="expected each row once, got baseline"):
         mean_events(pd.concat([events, events.iloc[:1]]))
     with pytest.raises(DataError, match="a table with the column delay"):
         mean_events(events.drop(columns="delay"))
@@ -221,7 +221,7 @@ def test_wrong_runs_are_shouted_about(tmp_path: Path) -> None:
     text = prose(read(report(folder)))
     assert "Read this first" in text
     assert "Fold 1 scored Ann, whom its split" in text
-    assert "No classical floor was scored" in text
+    assert "No classical baseline was scored" in text
 
 
 def test_text_from_files_is_never_markup(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from myodistill.datasets.synthetic import Synthetic
 from myodistill.datasets.threedc import ThreeDC
 from myodistill.errors import DataError, OutputError, SettingsError
 from myodistill.models.classical import in_band
-from myodistill.signals import store as stores
+from myodistill.signals import prepared as stores
 from myodistill.signals.filters import apply, design
 from myodistill.signals.preparation import Preparation, prepare_recording, resample
 from myodistill.signals.prepared import open_prepared, prepare

@@ -255,9 +255,9 @@ def test_who_is_at_chance_is_told(
 HOLD = """
 import sys, time
 from pathlib import Path
-from myodistill.studies.lock import alone
+from myodistill.studies.lock import locked_folder
 sys.argv = ["myodistill", "run", "--temp", "9"]
-with alone(Path(sys.stdin.readline().strip())):
+with locked_folder(Path(sys.stdin.readline().strip())):
     print("held", flush=True)
     time.sleep(60)
 """

@@ -25,8 +25,8 @@ import pytest
 import yaml
 from people import CALIBRATION, TEST, DecisionStream, Takes
 
-from myodistill.cli import main as cli
 from myodistill.bundle import Bundle
+from myodistill.cli import main as cli
 from myodistill.realtime.decoder import Decoder
 
 SETTINGS = {

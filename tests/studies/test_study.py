@@ -19,9 +19,9 @@ from myodistill.errors import DataError, ModelError, SettingsError
 from myodistill.evaluation import results
 from myodistill.reporting.figures import FIGURES
 from myodistill.reporting.merge_runs import merged
+from myodistill.studies import study as study_module
 from myodistill.studies.experiment import steps
 from myodistill.studies.study import carry_out, read_study
-from myodistill.training import study as study_module
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 

@@ -164,21 +164,21 @@ from test_loop import batches_of, network, problem
 from safetensors.torch import save_file
 from myodistill.config import Training
 from myodistill.training import checkpoint
-from myodistill.training.loop import Where, train
+from myodistill.training.loop import RunPaths, train
 from myodistill.training.tasks import Task
 checkpoint._SECONDS_BETWEEN = 0.0
 x, y = problem()
 net = network()
 slow = (lambda net: (time.sleep(0.05), 0.0)[1]) if {slow} else None
 train(Task(net), batches_of(x, y, 20), Training(num_epochs=40, learning_rate=1e-2),
-      where=Where(Path({checkpoint!r})), validate=slow)
+      where=RunPaths(Path({checkpoint!r})), validate=slow)
 save_file(net.state_dict(), {out!r})
 """
 
 
 def script(folder: Path, name: str, *, slow: bool = False) -> list[str]:
     text = SCRIPT.format(
-        tests=str(Path(__file__).parents[1]),
+        tests=str(Path(__file__).parent),
         slow=slow,
         checkpoint=str(folder / "run.safetensors"),
         out=str(folder / name),

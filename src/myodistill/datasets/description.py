@@ -21,6 +21,7 @@ from myodistill.datasets.limits import MOST_CHANNELS
 from myodistill.errors import DataError, Wanted, shown
 from myodistill.files import plain_name
 from myodistill.readers import read_yaml
+from myodistill.validation import problem
 
 NAMES = ("subject", "session", "gesture", "repetition")
 T = TypeVar("T")
@@ -160,9 +161,5 @@ def read_description(path: Path) -> Description:
     try:
         return Description.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        key = key if key.isprintable() and len(key) <= 80 else shown(key)
-        said = first["msg"].removeprefix("Value error, ")
-        got = f", got {shown(first['input'])}" if first["loc"] else ""
-        raise DataError(f"{path}: {key}: {said[:1].lower()}{said[1:]}{got}") from None
+        key, said = problem(error)
+        raise DataError(f"{path}: {key or 'the file'}: {said}") from None

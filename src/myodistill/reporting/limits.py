@@ -37,7 +37,7 @@ def warnings(run: Run) -> list[str]:
             )
     if not (frame["stage"] == "baseline").any():
         found.append(
-            "No classical floor was scored: whether any network here beats a linear method is "
+            "No classical baseline was scored: whether any network here beats a linear method is "
             "not known."
         )
     return found

@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 
 def template(name: str) -> str:
     """Return the text of a file of the report's templates."""
-    folder = resources.files("myodistill.evaluation") / "templates"
+    folder = resources.files("myodistill.reporting") / "templates"
     return (folder / name).read_text(encoding="utf-8")
 
 
