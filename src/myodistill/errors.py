@@ -58,6 +58,10 @@ class OutputError(MyoDistillError):
     """Results cannot be written; what was there before is untouched."""
 
 
+class PluginError(MyoDistillError):
+    """A plug-in is not there, or fails while it is imported."""
+
+
 class ToolError(MyoDistillError):
     """A program that is needed is not on this machine, or fails."""
 
