@@ -14,6 +14,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -105,13 +106,13 @@ def load_plugins(names: Sequence[str] = ()) -> None:
         PluginError: One of them is not there or fails while it is imported.
     """
     for point in entry_points(group=GROUP):
-        _load(point.name, lambda point=point: importlib.import_module(point.module))
+        _load(point.name, partial(importlib.import_module, point.module))
     for name in names:
         path = Path(name).expanduser()
         if path.suffix == ".py":
-            _load(str(path.resolve()), lambda path=path: _import_file(path))
+            _load(str(path.resolve()), partial(_import_file, path))
         else:
-            _load(name, lambda name=name: importlib.import_module(name))
+            _load(name, partial(importlib.import_module, name))
 
 
 def loaded_plugins() -> dict[str, str]:

@@ -62,7 +62,7 @@ def test_both_get_the_same_budget_and_a_search_goes_on(
     again = make_settings(read_settings(found[0].path))
     assert again == found[0].settings.model_copy(update={"out": again.out, "trials": again.trials})
     with sqlite3.connect(settings.out / "tune.db") as file:
-        assert file.run_experiment("select count(*) from trials").fetchone() == (6,)
+        assert file.execute("select count(*) from trials").fetchone() == (6,)
 
     def never(*_: object) -> float:
         raise AssertionError("a trial was done again")
@@ -141,13 +141,13 @@ def test_a_full_disk_is_one_line_and_keeps_the_trials(
 
     def scored(*_: object) -> float:
         with sqlite3.connect(settings.out / "tune.db") as file:
-            pages[:] = [file.run_experiment("pragma page_count").fetchone()[0]]
+            pages[:] = [file.execute("pragma page_count").fetchone()[0]]
         return 0.5
 
     def full(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(path)
         if pages:
-            connection.run_experiment(f"pragma max_page_count = {pages[0]}")
+            connection.execute(f"pragma max_page_count = {pages[0]}")
         return connection
 
     monkeypatch.setattr(tuning._Bench, "accuracy", scored)

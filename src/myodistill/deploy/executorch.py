@@ -101,7 +101,7 @@ def _difference(bundle: Bundle, program: bytes, windows: Windows) -> float:
     assert bundle.preprocessing is not None
     inputs = torch.from_numpy(bundle.preprocessing.map(windows).gather())
     ours = torch.from_numpy(bundle.logits(windows))
-    theirs = torch.cat([method.run_experiment([window[None]])[0] for window in inputs])
+    theirs = torch.cat([method.execute([window[None]])[0] for window in inputs])
     return float((ours - theirs).abs().max())
 
 
