@@ -88,7 +88,7 @@ def changed(rng: random.Random, value: Any, raw: tuple[str, ...]) -> Any:
             holder[last] = Raw(rng.choice(raw))
         elif kind == 5 and isinstance(holder[last], list):
             holder[last] = holder[last] * rng.choice((0, 2, 50))
-        elif kind == 6 and isinstance(holder[last], int | float):
+        elif kind == 6 and isinstance(holder[last], int | float) and abs(holder[last]) < 2**70:
             holder[last] = holder[last] * rng.choice((-1, 0, 2, 1000, 0.5)) + rng.choice(
                 (0, 1, 0.1)
             )
