@@ -124,6 +124,23 @@ def test_yaml_keys_are_the_flags(tmp_path: Path) -> None:
         ({"temp": -1}, "temp: expected greater than 0"),
         ({"alpha": 1.5}, "alpha: expected less than or equal to 1"),
         ({"k": "one"}, "k: expected a valid integer"),
+        ({"temp": "inf"}, "temp: expected a finite number, got 'inf'"),
+        ({"temp": float("nan")}, "temp: expected a finite number, got nan"),
+        ({"seed": 2**32}, "seed: expected less than 4294967296"),
+        ({"seed": -1}, "seed: expected greater than or equal to 0"),
+        ({"threads": 2000}, "threads: expected less than or equal to 256, got 2000"),
+        ({"processes": 10**400}, "processes: .* got a number of 1329 bits"),
+        ({"device": "meta"}, "device: expected cpu, cuda or cuda:N, got 'meta'"),
+        ({"augmentation": None}, "augmentation: expected a valid dictionary"),
+        ({"augmentation": {"gain_db": 1e30}}, "augmentation.gain_db: expected less than"),
+        ({"augmentation": {"snr_db": "20,5"}}, "snr_db: expected a range, the lower end first"),
+        ({"distill": {"rehearsal": 1000}}, "distill.rehearsal: expected less than or equal to 100"),
+        ({"distill": {"learning_rate": 1e30}}, "learning_rate: expected less than or equal to 10"),
+        ({"distill": {"learning_rate": True}}, "distill.learning_rate: expected a number"),
+        ({"distill": {"num_epochs": 10**9}}, "num_epochs: expected less than or equal to 100000"),
+        ({"dataset": "a\nb"}, "dataset: expected a word, of at most 1000 characters"),
+        ({"out": ""}, "out: expected a word"),
+        ({"k": True}, "k: expected no truth value"),
         ({"distill": {"schedule": "zigzag"}}, "distill.schedule: expected 'one-cycle', 'cosine'"),
         ({"distill": {"batch_size": 1}}, "distill.batch_size: expected greater than or equal to 2"),
     ],
@@ -131,6 +148,41 @@ def test_yaml_keys_are_the_flags(tmp_path: Path) -> None:
 def test_bad_settings_name_their_key(values: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         make_settings(values)
+
+
+@pytest.mark.parametrize("key", ["k", "seed", "teacher_model", "student_model", "loss"])
+@pytest.mark.parametrize("nothing", ["", " , ", [], None])
+def test_lists_that_a_run_needs_are_not_empty(key: str, nothing: object) -> None:
+    with pytest.raises(SettingsError, match=f"{key}: "):
+        make_settings({key: nothing})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("k", "1,1"), ("seed", [0, 0]), ("teacher_model", "population,population")),
+        *(("student_model", "cnn,cnn"), ("loss", "dist,dist"), ("baseline", "svm,svm")),
+        *(("fold", "1,2,1"), ("subjects", "a,b,a")),
+    ],
+)
+def test_lists_name_each_thing_once(key: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=f"{key}: expected values that are each named once"):
+        make_settings({key: value})
+
+
+@pytest.mark.parametrize("key", ["fold", "subjects", "baseline"])
+def test_lists_of_what_is_chosen_may_be_empty(key: str) -> None:
+    assert getattr(make_settings({key: ""}), key) == ()
+
+
+def test_a_section_that_is_null_is_one_line_below_a_flag(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("augmentation:\n")
+    words = ["run", "--config", str(path), "--augmentation.gain-db", "1"]
+    line = refused(capsys, monkeypatch, *words)
+    assert line == "myodistill: augmentation: expected options below it, got None"
 
 
 @pytest.mark.parametrize(
@@ -164,6 +216,60 @@ def test_bad_yaml_is_one_line(
     path = tmp_path / "bad.yaml"
     path.write_text(content)
     assert "bad.yaml: expected" in refused(capsys, monkeypatch, "run", "--config", str(path))
+
+
+COMMANDS = [
+    *(["report"], ["table"], ["figure", "paired-slopes"], ["study"], ["deploy-report"]),
+    *(["export", "--to", "c"], ["data", "inspect"], ["data", "prepare"], ["data", "fetch"]),
+    *(["run", "--fold", "9", "--config"], ["tune", "--config"], ["run", "--dataset"]),
+    *(["models", "--geometry"], ["models", "--deployable", "--geometry"], ["models", "--format"]),
+    *(["evaluate"], ["nonsense"], ["run", "--nonsense"], ["figure"], ["run", "--distill", "1"]),
+]
+
+
+@pytest.mark.parametrize("place", ["missing", "empty", "folder", "junk", "long", "two lines"])
+@pytest.mark.parametrize("suffix", ["", ".yaml", ".zip"])
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_refuses_nonsense_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: list[str],
+    place: str,
+    suffix: str,
+) -> None:
+    names = {"long": "x" * 5000, "two lines": "a\nb"}
+    path = tmp_path / f"{names.get(place, place)}{suffix}"
+    if place == "folder":
+        path.mkdir()
+    elif place in ("empty", "junk"):
+        path.write_bytes(bytes(range(256)) if place == "junk" else b"")
+    before = set(tmp_path.rglob("*"))
+    assert len(refused(capsys, monkeypatch, *words, str(path))) < 500
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_may_not_be_read_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    line = refused(capsys, monkeypatch, "data", "inspect", "there")
+    assert line == "myodistill: there: expected to read there, got: Permission denied"
+
+
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "execute", stop)
+    code, _, err = call(capsys, monkeypatch, "run")
+    assert code == 130
+    assert err.strip() == "myodistill: stopped; the same command goes on from here"
 
 
 def damage(path: Path, kind: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -12,9 +13,11 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from evaluation_tables import example_events, example_results, write_answers, write_run
+from myodistill.evaluation.run import Run, read_run
 
 from myodistill.deploy.parity_table import CHIP, DeployedForm, ParityTable
 from myodistill.errors import DataError
@@ -283,6 +286,62 @@ def test_damaged_parts_are_named(tmp_path: Path) -> None:
         report(folder)
     with pytest.raises(DataError, match=r"results\.parquet: expected a results table"):
         report(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("confusion.json", '{"gestures": ["a", "b"], "full": {"1": [[1]]}}', "no matrix of shape"),
+        ("confusion.json", '{"full": {"1": [["x"]]}}', "full.1: expected a valid integer"),
+        ("confusion.json", "[" * 5000, "too many levels"),
+        ("confusion.json", "[]", "a list in the place of an object"),
+        ("models.json", '{"a": {}}', "a.flops: expected a value"),
+        ("models.json", '{"a": {"flops": NaN}}', "NaN, which JSON does not have"),
+        ("environment.json", "\x00", "expecting value"),
+        ("settings.json", "", "expecting value"),
+        ("splits/fold-1.json", "{}", "dataset: expected a value"),
+        ("events.parquet", "x", "expected delays, false activations, missed gestures, got"),
+        ("sessions.parquet", "", "expected scores of each test session, got"),
+        ("results.parquet", "PAR1", "expected a results table, got"),
+    ],
+)
+def test_a_damaged_side_file_is_one_line(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    folder = write_run(tmp_path, quick(3))
+    (folder / name).write_text(content)
+    with pytest.raises(DataError) as caught:
+        read_run(folder)
+    line = str(caught.value)
+    assert f"{name}: expected " in line
+    assert message.lower() in line.lower()
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"labels": [0]}, "no array probabilities"),
+        ({"labels": [0], "probabilities": [0.5]}, "shapes"),
+        ({"labels": [2], "probabilities": [[0.5, 0.5]]}, "no gesture's number"),
+        ({"labels": [0], "probabilities": [[0.0, 0.0]]}, "no probabilities"),
+        ({"labels": [0], "probabilities": [[math.nan, 1.0]]}, "no probabilities"),
+        ({"labels": [0], "probabilities": [["a", "b"]]}, "no number"),
+        (None, "not a zip"),
+    ],
+)
+def test_damaged_answers_are_one_line(
+    tmp_path: Path, arrays: dict[str, list[object]] | None, message: str
+) -> None:
+    frame = quick(3)
+    row = frame[frame["stage"] == "full"].iloc[:1]
+    write_answers(tmp_path, row)
+    path = next(tmp_path.rglob("*.npz"))
+    path.write_bytes(b"") if arrays is None else np.savez(path, **arrays)
+    with pytest.raises(DataError, match=r"answers, .*: expected the probabilities") as caught:
+        Run(tmp_path, row).answers([("full", "log-power", "soft-target")], 1)
+    assert message in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
 
 
 def test_students_on_a_device(tmp_path: Path) -> None:

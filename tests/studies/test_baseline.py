@@ -202,3 +202,38 @@ def test_one_subject_and_a_missing_method_say_what_cannot_be_drawn(
     for name in ("confidence", "abstention"):
         assert called(monkeypatch, "figure", name, str(run)) == 2
         assert "got: No such file or directory; a report over" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("unreported")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("confusion.json", '{"methods": [1]}'),
+        ("confusion.json", "[[[["),
+        ("models.json", "[]"),
+        ("environment.json", "\x00"),
+        ("settings.json", ""),
+        ("settings.json", '{"baseline": 5}'),
+        ("settings.json", '{"dataset": "tiny", "baseline": {"a": 1}}'),
+        ("events.parquet", "PAR1"),
+        ("results.parquet", ""),
+    ],
+)
+def test_a_damaged_run_is_not_added_to(
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: str,
+) -> None:
+    (run / name).write_text(content)
+    before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    words = ["--config", str(run / "own.yaml")] if name == "settings.json" else []
+    if words:  # else the settings of the run itself are what is refused
+        (run / "own.yaml").write_text(f"dataset: tiny\nfold: 1\nk: 1\nout: {run}\n")
+        before[run / "own.yaml"] = (run / "own.yaml").read_bytes()
+    else:
+        words = ["--out", str(run)]
+    assert called(monkeypatch, "baseline", "svm-time-domain", *words) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast, get_args
 
 import pandas as pd
 import typer
@@ -18,7 +19,7 @@ from myodistill.cli.data import data
 from myodistill.config import Settings, make_settings, read_settings
 from myodistill.datasets.registry import open_dataset
 from myodistill.deploy import targets
-from myodistill.errors import MyoDistillError, SettingsError, Wanted, shown
+from myodistill.errors import MyoDistillError, SettingsError, Wanted, one_line, shown
 from myodistill.evaluation import results
 from myodistill.evaluation.events import without_rest
 from myodistill.evaluation.protocol import STUDENTS, at_chance, require_one_protocol
@@ -45,6 +46,11 @@ console = Console()
 
 _SETTINGS = Wanted("the settings of a run", SettingsError, "choose another folder with --out")
 
+_USAGE = cast("type[Any]", typer.BadParameter.__mro__[1])
+"""What Typer raises for a command line that it cannot read; it has no public name."""
+_STOPPED = 130
+_UNREADABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP)
+
 _SECTIONS = tuple(
     name
     for name, field in Settings.model_fields.items()
@@ -56,13 +62,23 @@ def main() -> None:
     """Run the command line: exit code 2 and one line for what a user can mend."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        app()
+        code = app(standalone_mode=False)
+        if code == _STOPPED:
+            typer.echo("myodistill: stopped; the same command goes on from here", err=True)
+        raise SystemExit(code or 0)
     except MyoDistillError as error:
-        typer.echo(f"myodistill: {error}", err=True)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("myodistill: stopped; the same command goes on from here", err=True)
-        raise SystemExit(130) from None
+        line = str(error)
+    except _USAGE as error:
+        if (text := str(error.format_message())).startswith("Usage: "):  # there was no command
+            typer.echo(text, err=True)
+            raise SystemExit(2) from None
+        line = f"{one_line(text, 300).rstrip('.')}; see --help"
+    except OSError as error:
+        if error.errno not in _UNREADABLE:
+            raise
+        line = f"{one_line(str(error.filename))}: expected to read there, got: {error.strerror}"
+    typer.echo(f"myodistill: {line}", err=True)
+    raise SystemExit(2)
 
 
 def command(

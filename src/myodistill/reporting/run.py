@@ -201,10 +201,10 @@ def read_run(folder: Path) -> Run:
         DataError: The results are missing, or a file is damaged.
     """
     absent: list[str] = []
+    table = results.read(folder / "results.parquet")
     splits = sorted((folder / "splits").glob("fold-*.json"), key=lambda p: (len(p.name), p))
     if not splits:
         absent.append("splits/fold-N.json (who was trained on and who was scored)")
-    table = results.read(folder / "results.parquet")
     settings = _stated(folder / "settings.json", "settings of the run", absent)
     counts = _stated(folder / "confusion.json", "counts of confusions", absent)
     gestures, confusion = _confusions(folder / "confusion.json", counts)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from myodistill import __version__
-from myodistill.config import Settings, digest
+from myodistill.config import Settings, digest, make_settings
 from myodistill.datasets.dataset import Dataset
 from myodistill.distillation.digests import Known, facts_digest
 from myodistill.errors import ModelError, SettingsError, Wanted
@@ -27,6 +27,7 @@ from myodistill.files import write_text
 from myodistill.models.classical import CLASSICAL
 from myodistill.models.complexity import complexity
 from myodistill.readers import read_json
+from myodistill.reporting.run import read_run
 from myodistill.splits import Split
 from myodistill.studies.runner import Row
 
@@ -58,8 +59,12 @@ class RunWriter:
         """Refuse what cannot be added to what is there.
 
         Raises:
+            DataError: What the earlier run left is damaged.
             SettingsError: Rows would be added to those of another dataset, or of other recordings.
         """
+        if self._add:
+            read_run(self._settings.out)  # what is damaged is refused before any work
+            make_settings(self._earlier("settings.json"))
         there = self._earlier("settings.json").get("dataset")
         if there not in (None, self._settings.dataset):
             raise SettingsError(
