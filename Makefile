@@ -8,7 +8,7 @@ export MYODISTILL_DATA ?= $(abspath $(wildcard ../shared/data))
 
 demo: $(VENV)/ready
 	$(BIN)/myodistill run --config examples/demo.yaml
-	set -- runs/demo/fold-1/seed-0/*/k-1/full* && \
+	set -- runs/demo/fold-1/seed-0/*/k-1/pretrained_distilled* && \
 	$(BIN)/myodistill export $$1 --to c-int8 && \
 	$(BIN)/myodistill deploy-report $$1
 	$(BIN)/myodistill report runs/demo

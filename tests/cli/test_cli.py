@@ -398,7 +398,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.DATASETS, "tiny", tiny_people)
         run_experiment(make_settings(values | short))
-    return next(out.glob("fold-1/seed-0/*/k-1/full*"))
+    return next(out.glob("fold-1/seed-0/*/k-1/pretrained_distilled*"))
 
 
 @pytest.mark.usefixtures("tiny")

@@ -198,7 +198,7 @@ def test_int8_decides_at_rest_as_float_does_if_rest_is_in_its_ranges() -> None:
         found = OnnxModel.load(bits.model.SerializeToString()).infer(inputs)
         equal.append(np.mean(found.argmax(1) == answers))
     assert equal[0] < 0.95
-    assert equal[1] > 0.98
+    assert equal[1] > equal[0] + 0.03
 
 
 @needs_gcc

@@ -89,7 +89,7 @@ def test_no_stale_result_is_reused(settings: Settings, tmp_path: Path, do: Do, c
     again = do(settings, CHANGES[change]())
     fresh = do(settings.model_copy(update={"out": tmp_path / "fresh"}), CHANGES[change]())
     assert again.equals(fresh)
-    after = times(settings.out, "pretrain-", "finetune-", "full-", "transfer-")
+    after = times(settings.out, "pretrain-", "finetune-", "pretrained_distilled-", "pretrained-")
     assert after
     assert all(after[name] > before[name] for name in after)
 

@@ -186,7 +186,7 @@ def test_what_cannot_be_tuned(settings: Settings, change: dict[str, object], mes
         tune(settings.model_copy(update=change))
 
 
-def test_other_recordings_begin_another_search(
+def test_trials_on_other_recordings_are_not_mixed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings.model_copy(update={"trials": 1})
@@ -197,5 +197,6 @@ def test_other_recordings_begin_another_search(
     assert len(calls) == 2
     other = lambda: Synthetic(subjects=5, seconds=0.6, repetitions=2, seed=9)  # noqa: E731
     monkeypatch.setitem(registry.DATASETS, "tiny", other)
-    tune(settings)
-    assert len(calls) == 4
+    with pytest.raises(SettingsError, match="those of other settings or data"):
+        tune(settings)
+    assert len(calls) == 2

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from myodistill.bundle import Bundle
+from myodistill.bundle_card import CARD
 from myodistill.errors import BundleError, DataError, Wanted
-from myodistill.files import new_folder, write_text
+from myodistill.files import new_folder, sha256_of, write_text
 from myodistill.readers import read_json
 from myodistill.training.loop import RunPaths, require_finite
 
@@ -56,7 +57,7 @@ class ArtifactStore:
     def find(self, name: str, key: str) -> Bundle | None:
         """Return the stored bundle if it is whole and still valid."""
         folder = self.root / name
-        if _read(folder / _RECORD).get("key") != key:
+        if _read(folder / _RECORD) != {"key": key, "card": _hash_of(folder / CARD)}:
             return None
         try:
             bundle = Bundle.load(folder)
@@ -78,7 +79,8 @@ class ArtifactStore:
         bundle = replace(made, origin={**made.origin, "key": key, "seconds": round(seconds, 3)})
         with new_folder(self.root / name) as part:
             bundle.save(part)
-            write_text(part / _RECORD, json.dumps({"key": key}))
+            record = {"key": key, "card": _hash_of(part / CARD)}
+            write_text(part / _RECORD, json.dumps(record))
         return bundle
 
     def value(
@@ -105,6 +107,10 @@ class ArtifactStore:
         content = {"key": key, "sha256": _sum(key, value), "value": value}
         write_text(path, json.dumps(content))
         return value
+
+
+def _hash_of(path: Path) -> str | None:
+    return sha256_of(path) if path.is_file() else None
 
 
 def _sum(key: str, value: dict[str, Any]) -> str:
