@@ -104,7 +104,7 @@ class Done:
 
 
 def finish(
-    words: list[str], folder: Path, *, after: float | None = None, locked_folder: bool = False
+    words: list[str], folder: Path, *, after: float | None = None, alone: bool = False
 ) -> Done:
     """Run a command; kill it after so many seconds, with its whole group or the parent alone."""
     begin = time.monotonic()
@@ -121,7 +121,7 @@ def finish(
         try:
             code = process.wait(LIMIT if after is None else after)
         except subprocess.TimeoutExpired:
-            (os.kill if locked_folder else os.killpg)(process.pid, signal.SIGKILL)
+            (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
             process.wait()
         left = _outlived(process.pid)
         said.seek(0)
@@ -198,8 +198,8 @@ def kill(template: Path, chosen: list[str], times: int, seed: int) -> dict[str, 
                     if row.kills == wanted or done.code is not None:
                         break
                     low = 0.0 if rng.random() < 0.1 else min(0.9 * begins, 0.9 * first.seconds)
-                    after, locked_folder = rng.uniform(low, first.seconds), rng.random() < 0.5
-                    done = finish(words, work, after=after, locked_folder=locked_folder)
+                    after, alone = rng.uniform(low, first.seconds), rng.random() < 0.5
+                    done = finish(words, work, after=after, alone=alone)
                     row.kills += done.code is None
                     row.restarts += done.code is None
                     row.orphans += done.orphans
@@ -226,7 +226,7 @@ _PROGRESS = re.compile(r"^(fold \d|distilled, trial|undistilled, trial|prepare:)
 def one_line(done: Done) -> str:
     """Return what is wrong with how a command says that the disk is full; empty if nothing is."""
     lines = [line for line in done.err.splitlines() if line and not _PROGRESS.match(line)]
-    if done.code == 2 and len(lines) == 1 and "pretrained_distilled" in lines[0]:
+    if done.code == 2 and len(lines) == 1 and "full" in lines[0]:
         return ""
     last = lines[-1][:160] if lines else "no line"
     return f"exit code {done.code}, {len(lines)} lines, the last: {last}"
@@ -322,9 +322,7 @@ def main(words: list[str] | None = None) -> int:
             rows = kill(template, chosen, asked.times, asked.seed)
         else:
             rows = disk(template, chosen, asked.levels)
-    print(
-        f"command | {'kills' if killing else 'pretrained_distilled'} | restarts | equal | orphans | hidden left"
-    )
+    print(f"command | {'kills' if killing else 'full'} | restarts | equal | orphans | hidden left")
     for name, row in rows.items():
         print(
             f"{name} | {row.kills} | {row.restarts} | {row.equal} of {row.ends} | {row.orphans} | "

@@ -342,9 +342,12 @@ def test_names_that_are_no_path(name: str) -> None:
 
 def test_a_run_on_a_dataset_of_ones_own_knows_its_unit_and_draws_it(tmp_path: Path) -> None:
     # Two sessions in one file a person; the name is one of the catalogue's.
-    for subject in ("anna", "bert"):
+    for subject in ("anna", "berta"):
         for day in (1, 2):
-            x, y = layouts.noise(800, 4, day), np.tile(np.repeat([0, 1], 200), 2)
+            x, y = (
+                layouts.noise(800, 4, day + 10 * len(subject)),
+                np.tile(np.repeat([0, 1], 200), 2),
+            )
             turn = np.repeat([1, 2], 400)
             np.savez(tmp_path / f"{subject}-{day}.npz", x=x, y=y, turn=turn)
     changes = {"files": "{subject}-{session}.npz", "subjects_of": "absent", "unit": "mV"}

@@ -173,7 +173,7 @@ def test_ones_own_models_go_through_all_stages(
     """A fixed front is re-used between models only where it is the same."""
     dataset, brief = Synthetic(subjects=5, seconds=0.6, repetitions=2), {"num_epochs": 1}
     settings = make_settings(
-        {"dataset": "synthetic", **dict.fromkeys(("pretrain", "distilled"), brief)}
+        {"dataset": "synthetic", **dict.fromkeys(("pretrain", "distill"), brief)}
     )
     fold = DistillationPipeline(FoldData(dataset, make_split(dataset, 1), settings), settings, 0)
     subject = fold.split.heldout[0]

@@ -41,10 +41,10 @@ from myodistill.datasets.recording import Annotation, Recording, ring
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.signals.disk_cache import give_back_memory
 from myodistill.splits import make_split
-from myodistill.training.batches import Batches, Order
-from myodistill.training.loop import NOWHERE
-from myodistill.distillation.data import Material
-from myodistill.distillation.method import Fold
+from myodistill.training.batches import Batches, BatchSampler
+from myodistill.training.loop import NO_PATHS
+from myodistill.distillation.data import FoldData
+from myodistill.distillation.method import DistillationPipeline
 import numpy as np
 
 class Noise(Synthetic):
@@ -64,11 +64,11 @@ give_back_memory()
 people = Noise(subjects=int(sys.argv[1]), repetitions=1)
 split = replace(make_split(people, 1), heldout=("Person1",))
 settings = make_settings({"pretrain": {"num_epochs": 1}})
-material = Material(people, split, settings)
-fold = Fold(material, settings, 0)
-fold.pretrain("population", NOWHERE)
+material = FoldData(people, split, settings)
+fold = DistillationPipeline(material, settings, 0)
+fold.pretrain("population", NO_PATHS)
 cohort = material.cohort("tcn-10k")
-for _ in Batches(cohort.inputs, cohort.labels, 7, Order(256)).epoch(0, 0):
+for _ in Batches(cohort.inputs, cohort.labels, 7, BatchSampler(256)).epoch(0, 0):
     pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
@@ -228,7 +228,7 @@ def test_a_run_removes_what_it_and_killed_ones_left(
         "pretrain": {"num_epochs": 0},
     }
     run_experiment(make_settings(values), until="pretrain")
-    assert seen[0] == [".safetensors"] * 4
+    assert seen[0] == [".safetensors"] * 3
     assert not left.parent.exists()
 
 

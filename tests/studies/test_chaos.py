@@ -55,8 +55,8 @@ def test_a_worker_that_outlives_its_parent_is_an_orphan(
     monkeypatch.setattr(chaos, "PYTHON", ["sh", "-c"])
     monkeypatch.setattr(chaos, "PATIENCE", 0.5)
     program = ["sleep 60 & sleep 60"]
-    assert chaos.finish(program, tmp_path, after=1.0, locked_folder=True).orphans == 2
-    assert chaos.finish(program, tmp_path, after=1.0, locked_folder=False).orphans == 0
+    assert chaos.finish(program, tmp_path, after=1.0, alone=True).orphans == 2
+    assert chaos.finish(program, tmp_path, after=1.0, alone=False).orphans == 0
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_a_killed_study_goes_on_and_ends_with_reports(
 
     table = results.read(tmp_path / "out" / "all-1" / "results.parquet")
     models = table.groupby("stage")["model"].unique()
-    assert set(models["baseline"]) == {"lda-time-domain", "lda-log-covariance"}
+    assert set(models["baseline"]) == {"lda-time-domain", "lda-log-covariance", "svm-time-domain"}
     assert set(models["supervised"]) == {"log-power-10k"}, "the same in both runs: once"
     assert set(models["pretrained_distilled"]) == {f"log-power-10k ({name})" for name in teachers}
     events = pd.read_parquet(tmp_path / "out" / "all-1" / "events.parquet")

@@ -221,7 +221,7 @@ def test_a_loss_that_is_no_number_ends_training(
     assert where.checkpoint is not None
     assert where.checkpoint.exists()
     with pytest.raises(TrainingError, match="student of Anna: expected a finite loss") as told:
-        learn(Training(num_epochs=9, learning_rate=1e30), where)
+        learn(Training(num_epochs=9).model_copy(update={"learning_rate": 1e30}), where)
     assert "(learning rate 1e+30)" in str(told.value)
     assert "\n" not in str(told.value)
     assert not where.checkpoint.exists()
