@@ -25,7 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from myodistill.config import Settings, make_settings, read_settings
+from myodistill.config import Settings, make_settings, read_settings, spelled_out
 from myodistill.errors import MyoDistillError, SettingsError, shown, unknown_name
 from myodistill.reporting.merge_runs import index, write_merged
 from myodistill.reporting.report import report
@@ -180,10 +180,10 @@ def _combinations(file: _File) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, changes in (file.runs or {"": {}}).items():
         for combination in itertools.product(*file.each.values()):
             chosen: dict[str, Any] = {}
-            _update(chosen, file.defaults)
-            _update(chosen, changes)
+            _update(chosen, spelled_out(file.defaults))
+            _update(chosen, spelled_out(changes))
             for key, value in zip(file.each, combination, strict=True):
-                _update(chosen, _nested(key.split("."), value))
+                _update(chosen, spelled_out(_nested(key.split("."), value)))
             words = ["+".join(map(str, v)) if isinstance(v, list) else str(v) for v in combination]
             only = Path(str(chosen.get("dataset", "run"))).stem
             yield "-".join(filter(None, [name, *words])) or only, chosen

@@ -3,7 +3,7 @@
 The training subjects of a fold are split once more: some calibrate and are scored as if they were
 new. The fold's own held-out subjects take no part, so that its scores stay honest (Varma and Simon,
 Bias in error estimation when using cross-validation for model selection, BMC Bioinformatics 7(91),
-2006). What is found is for that fold; tune each fold by itself.
+2006). The result is for that fold; tune each fold by itself.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from myodistill.splits import make_split, nested
 from myodistill.studies.lock import locked_folder
 from myodistill.studies.preflight import ScoredFold, check_recordings
 from myodistill.studies.scorer import Scorer
-from myodistill.training.batches import mix_seed
 from myodistill.training.loop import NO_PATHS
+from myodistill.training.sampler import mix_seed
 
 if TYPE_CHECKING:
     import optuna
@@ -60,9 +60,11 @@ class Tuned:
 
 
 def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) -> list[Tuned]:
-    """Search for settings of the student of stage ``pretrained_distilled``, then of its control ``pretrained``.
+    """Search settings of the distilled student, then of its control without a teacher.
 
-    Trials are kept in ``settings.out/tune.db``; a search that was killed goes on from there, and
+    Their stages are ``pretrained_distilled`` and ``pretrained``.
+
+    Trials are stored in ``settings.out/tune.db``; a search that was killed resumes from there, and
     more ``trials`` add to those that are done.
 
     Args:
@@ -165,35 +167,36 @@ class _Bench:
         depends_on: What decides a score beside the settings.
     """
 
-    def __init__(self, material: FoldData, settings: Settings) -> None:
-        self._fold = DistillationPipeline(material, settings, settings.seed[0])
-        self._across = cache(self._pretrained)
-        self._tuned = cache(self._finetuned)
-        contents = material.contents
-        of = [asdict(contents.of(subject)) for subject in material.split.heldout]
-        self.depends_on = (__version__, contents.training(), material.split.hash, of)
+    def __init__(self, data: FoldData, settings: Settings) -> None:
+        self._pipeline = DistillationPipeline(data, settings, settings.seed[0])
+        self._teachers = cache(self._pretrain)
+        self._finetuned_teachers = cache(self._finetune)
+        digests = data.digests
+        subjects = [asdict(digests.of(subject)) for subject in data.split.heldout]
+        self.depends_on = (__version__, digests.training(), data.split.hash, subjects)
 
     def accuracy(self, settings: Settings, taught: bool) -> float:
         """Return the mean over held-out subjects and K of the share of windows decided rightly."""
-        fold = DistillationPipeline(self._fold.material, settings, settings.seed[0])
-        scorer = Scorer(fold)
+        pipeline = DistillationPipeline(self._pipeline.data, settings, settings.seed[0])
+        scorer = Scorer(pipeline)
         (model,), (loss, *_) = settings.student_model, settings.loss
-        begun = fold.pretrain_student(model, self._across() if taught else [], NO_PATHS, loss=loss)
+        teachers = self._teachers() if taught else []
+        pretrained = pipeline.pretrain_student(model, teachers, NO_PATHS, loss=loss)
         scores = []
-        for subject in fold.split.heldout:
+        for subject in pipeline.split.heldout:
             for k in settings.k:
-                teachers = self._tuned(subject, k) if taught else []
-                made = fold.distill(StudentSpec(model, begun, teachers, subject, k, loss), NO_PATHS)
-                said = scorer.evaluate([made], subject)
-                scores.append(float(np.mean(said.predicted == said.labels)))
+                teachers = self._finetuned_teachers(subject, k) if taught else []
+                spec = StudentSpec(model, pretrained, teachers, subject, k, loss)
+                predictions = scorer.evaluate([pipeline.distill(spec, NO_PATHS)], subject)
+                scores.append(float(np.mean(predictions.predicted == predictions.labels)))
         return float(np.mean(scores))
 
-    def _pretrained(self) -> list[Bundle]:
-        names = self._fold.settings.teacher_model
-        return [self._fold.pretrain(name, NO_PATHS) for name in names]
+    def _pretrain(self) -> list[Bundle]:
+        names = self._pipeline.settings.teacher_model
+        return [self._pipeline.pretrain(name, NO_PATHS) for name in names]
 
-    def _finetuned(self, subject: str, k: int) -> list[Bundle]:
-        return [self._fold.finetune(one, subject, k, NO_PATHS) for one in self._across()]
+    def _finetune(self, subject: str, k: int) -> list[Bundle]:
+        return [self._pipeline.finetune(one, subject, k, NO_PATHS) for one in self._teachers()]
 
 
 def _search(
@@ -246,7 +249,11 @@ def _usual(settings: Settings, taught: bool) -> dict[str, Any]:
     rate = {"learning_rate": distill.learning_rate, "label_smoothing": distill.label_smoothing}
     if not taught:
         return rate
-    return rate | {"alpha": settings.alpha, "temp": settings.temp, "loss": settings.loss[0]}
+    return rate | {
+        "alpha": settings.alpha,
+        "temperature": settings.temperature,
+        "loss": settings.loss[0],
+    }
 
 
 def _suggested(settings: Settings, trial: Any, taught: bool) -> Settings:
@@ -266,8 +273,9 @@ def _suggested(settings: Settings, trial: Any, taught: bool) -> Settings:
     }
     if taught:
         values["alpha"] = trial.suggest_float("alpha", 0.0, max(0.9, settings.alpha))
-        values["temp"] = trial.suggest_float(
-            "temp", min(1.0, settings.temp), max(20.0, settings.temp), log=True
+        temperature = settings.temperature
+        values["temperature"] = trial.suggest_float(
+            "temperature", min(1.0, temperature), max(20.0, temperature), log=True
         )
         values["loss"] = [trial.suggest_categorical("loss", list(settings.loss))]
     return make_settings(values)
