@@ -63,16 +63,8 @@ def main() -> None:
     def student(epochs: int, outputs: TeacherOutputs | None) -> None:
         network = placed(build(options.student, data.spec, seed=0), settings)
         task = DistillationTask(network, temperature=3.0) if outputs else Task(network)
-        batches = Batches(
-            calibration_set.inputs,
-            calibration_set.labels,
-            data.spec.classes,
-            BatchSampler(256),
-            teacher_outputs=outputs,
-        )
-        train(
-            task, batches, Training(num_epochs=epochs), execution=ExecutionConfig(options.precision)
-        )
+        batches = Batches(inputs, labels, classes, BatchSampler(256), teacher_outputs=outputs)
+        train(task, batches, Training(num_epochs=epochs), execution=execution)
 
     def filled(folder: Path) -> CachedTeacher:
         key = CacheKey("teacher", calibration_set.digest, "", (0,), count, classes)

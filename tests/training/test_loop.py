@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 from myodistill.config import Augmentation, Training
 from myodistill.datasets.recording import Electrodes
 from myodistill.errors import ModelError, TrainingError
+from myodistill.models.base import GestureModel
 from myodistill.signals.augmentation import Augmenter
 from myodistill.training import checkpoint
 from myodistill.training.batches import Batches, ConcatInputs, TensorInputs
@@ -39,6 +41,22 @@ def network(seed: int = 0) -> nn.Module:
     return nn.Sequential(
         nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 2)
     )
+
+
+class Featured(GestureModel):
+    """A network with features to compare."""
+
+    num_features = 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(6, 16), nn.Linear(16, 2)
+
+    def forward_features(self, windows: Tensor) -> Tensor:
+        return torch.relu(self.body(windows))
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        return self.head(features)
 
 
 def batches_of(
@@ -153,6 +171,41 @@ def test_distillation_copies_its_teacher() -> None:
     assert (net(x).argmax(1) == y).float().mean() < 0.7
 
 
+def scalars(log: Path) -> dict[str, list[float]]:
+    """The values of a TensorBoard log over epochs, by tag."""
+    events = EventAccumulator(str(log))
+    events.Reload()
+    return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_tensorboard_holds_the_named_losses(tmp_path: Path) -> None:
+    """The loss of every epoch is what its weights make of the parts."""
+    x, y = problem()
+    teacher = torch.stack([x[:, 2], -x[:, 2]], dim=1) * 3
+    outputs: TeacherOutputs = lambda indices, view: TeacherOutput(teacher[indices], x[indices])  # noqa: E731
+    settings = Training(num_epochs=3, batch_size=20, learning_rate=1e-2)
+    for loss in ("soft-target", "relational"):
+        torch.manual_seed(0)
+        task = DistillationTask(
+            Featured(), loss=loss, alpha=0.25, temperature=2.0, feature_weight=0.5
+        )
+        log = tmp_path / loss
+        batches = Batches(TensorInputs(x), y, 2, BatchSampler(20), teacher_outputs=outputs)
+        train(task, batches, settings, paths=RunPaths(log=log))
+        found = {tag: torch.tensor(values) for tag, values in scalars(log).items()}
+        expected = 0.25 * found["task_loss"] + 0.75 * found["kd_loss"]
+        if loss == "relational":
+            expected = expected + 0.5 * found.pop("feature_loss")
+        assert set(found) == {"loss", "task_loss", "kd_loss"}
+        assert len(found["loss"]) == 3
+        assert torch.allclose(found["loss"], expected)
+    log = tmp_path / "labels"
+    learn(settings, RunPaths(log=log))
+    found = scalars(log)
+    assert set(found) == {"loss", "task_loss"}
+    assert found["loss"] == found["task_loss"]
+
+
 def test_joined_inputs_are_both() -> None:
     joined = ConcatInputs(TensorInputs(torch.arange(3.0)), TensorInputs(torch.arange(10.0, 14.0)))
     assert len(joined) == 7
@@ -224,10 +277,7 @@ def test_a_loss_that_is_no_number_ends_training(
     assert where.checkpoint is not None
     assert where.checkpoint.exists()
     with pytest.raises(TrainingError, match="student of Anna: expected a finite loss") as told:
-        learn(
-            Training.model_construct(**vars(Training(num_epochs=9)) | {"learning_rate": 1e30}),
-            where,
-        )
+        learn(Training(num_epochs=9).model_copy(update={"learning_rate": 1e30}), where)
     assert "(learning rate 1e+30)" in str(told.value)
     assert "\n" not in str(told.value)
     assert not where.checkpoint.exists()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 from myodistill.config import Training
@@ -63,9 +65,9 @@ def student(name: str, number: int, *, windows: int = 66, loss: str = "soft-targ
         label_smoothing=0.05,
     )
     outputs: TeacherOutputs = lambda indices, view: TeacherOutput(teacher[indices].log_softmax(1))  # noqa: E731
-    order = BatchSampler(SETTINGS.batch_size)
+    sampler = BatchSampler(SETTINGS.batch_size)
     return task.double(), Batches(
-        TensorInputs(inputs), labels, CLASSES, order, teacher_outputs=outputs
+        TensorInputs(inputs), labels, CLASSES, sampler, teacher_outputs=outputs
     )
 
 
@@ -110,15 +112,35 @@ def test_every_loss_can_be_stacked(loss: str, caplog: pytest.LogCaptureFixture) 
     assert not caplog.records
 
 
+def test_a_stack_logs_the_means_of_the_named_losses(tmp_path: Path) -> None:
+    students = [student("log-power", number) for number in range(2)]
+    for number, (task, own) in enumerate(copy.deepcopy(students)):
+        train(task, own, SETTINGS, seed=number, paths=RunPaths(log=tmp_path / f"alone-{number}"))
+    tasks, batches = zip(*students, strict=True)
+    paths = RunPaths(log=tmp_path / "stack")
+    train_stacked(tasks, batches, SETTINGS, seeds=range(2), paths=paths)
+    logs = ("stack-1", "alone-0", "alone-1")
+    stack, first, second = (scalars(tmp_path / name) for name in logs)
+    assert set(stack) == {"loss", "task_loss", "kd_loss"}
+    for tag, values in stack.items():
+        alone = torch.tensor([first[tag], second[tag]]).mean(dim=0)
+        torch.testing.assert_close(torch.tensor(values), alone)
+
+
+def scalars(log: Path) -> dict[str, list[float]]:
+    events = EventAccumulator(str(log))
+    events.Reload()
+    return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
 def in_single(number: int) -> Student:
     task, batches = student("log-power", number)
     inputs, labels = batches.inputs[torch.arange(66)].float(), batches.targets.argmax(1)
-    outputs: TeacherOutputs = lambda indices, view: TeacherOutput(
-        inputs.flatten(1)[indices, :CLASSES]
-    )
-    order = BatchSampler(SETTINGS.batch_size)
+    teacher = inputs.flatten(1)[:, :CLASSES]
+    outputs: TeacherOutputs = lambda indices, view: TeacherOutput(teacher[indices])  # noqa: E731
+    sampler = BatchSampler(SETTINGS.batch_size)
     return task.float(), Batches(
-        TensorInputs(inputs), labels, CLASSES, order, teacher_outputs=outputs
+        TensorInputs(inputs), labels, CLASSES, sampler, teacher_outputs=outputs
     )
 
 
