@@ -18,7 +18,7 @@ from myodistill.evaluation.event_metrics import not_counted
 
 QUICK = [
     *("--dataset", "tiny", "--fold", "1", "--k", "0,1", "--student-model", "log-power-10k"),
-    *("--pretrain.num-epochs", "1", "--pretrain-student.num-epochs", "1", "--temp", "7"),
+    *("--pretrain.num-epochs", "1", "--pretrain-student.num-epochs", "1", "--temperature", "7"),
     *("--finetune.num-epochs", "1", "--distill.num_epochs", "1"),
 ]
 

@@ -128,10 +128,10 @@ def read(path: Path, key: CacheKey) -> CachedOutputs:
     stored, sums = (parse_json(header.get(name, ""), path, _WANTED) for name in ("card", "sums"))
     if not isinstance(stored, dict) or "logits" not in tensors:
         _WANTED.refuse(path, "a file without them")
-    for name, wanted in json.loads(json.dumps(asdict(key))).items():
-        if stored.get(name) != wanted:
+    for name, expected in json.loads(json.dumps(asdict(key))).items():
+        if stored.get(name) != expected:
             raise CacheError(
-                f"{path}: expected outputs for {name} {shown(wanted)}, it was written for "
+                f"{path}: expected outputs for {name} {shown(expected)}, it was written for "
                 f"{shown(stored.get(name))}; {_WANTED.advice}"
             )
     shape = (len(key.views), key.count, key.gestures)

@@ -48,8 +48,8 @@ class ArtifactStore:
             checkpoint.unlink(missing_ok=True)
         title = f"{self.root.parent.name} {self.root.name} {name}"
         begin = time.perf_counter()
-        made = make(RunPaths(checkpoint, self.root / "logs" / name, title))
-        bundle = self.keep(name, key, made, time.perf_counter() - begin)
+        bundle = make(RunPaths(checkpoint, self.root / "logs" / name, title))
+        bundle = self.keep(name, key, bundle, time.perf_counter() - begin)
         checkpoint.unlink(missing_ok=True)
         return bundle
 
@@ -67,7 +67,7 @@ class ArtifactStore:
         is_valid = origin.get("key") == key and isinstance(origin.get("seconds"), float)
         return bundle if is_valid else None
 
-    def keep(self, name: str, key: str, made: Bundle, seconds: float) -> Bundle:
+    def keep(self, name: str, key: str, bundle: Bundle, seconds: float) -> Bundle:
         """Store a bundle that took ``seconds`` to make; return it as it is stored.
 
         Raises:
@@ -75,8 +75,9 @@ class ArtifactStore:
         """
         title = f"{self.root.parent.name} {self.root.name} {name}"
         advice = "lower the learning rate; what was stored before is untouched"
-        require_finite(made.network, title, advice=advice)
-        bundle = replace(made, origin={**made.origin, "key": key, "seconds": round(seconds, 3)})
+        require_finite(bundle.network, title, advice=advice)
+        origin = {**bundle.origin, "key": key, "seconds": round(seconds, 3)}
+        bundle = replace(bundle, origin=origin)
         with new_folder(self.root / name) as part:
             bundle.save(part)
             write_text(part / _RECORD, json.dumps({"key": key}))

@@ -51,7 +51,7 @@ class MethodKey:
 
 def scored(settings: Settings, split: Split) -> list[str]:
     """Return the held-out subjects of a fold that a run scores."""
-    return [who for who in split.heldout if not settings.subjects or who in settings.subjects]
+    return [s for s in split.heldout if not settings.subjects or s in settings.subjects]
 
 
 class ExperimentRunner:

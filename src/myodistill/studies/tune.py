@@ -40,15 +40,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         taught: Whether the student had teachers.
-        accuracy: Mean over the subjects that were tuned on, of the best settings.
-        usual: The same with the settings that the search began with.
-        trials: How many settings were tried.
-        settings: The best, complete.
-        path: Where they are written, for ``--config``.
+        accuracy: Of the best settings, mean over the subjects of the search.
+        usual: Accuracy of the initial settings.
+        trials: Number of settings tried.
+        settings: The best settings, complete.
+        path: File of the best settings, for ``--config``.
     """
 
     taught: bool
@@ -99,16 +99,16 @@ def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) 
         bench = _Bench(FoldData(dataset, split, settings, known=known), settings)
         fixed = settings.model_dump(mode="json", exclude={"trials", "out", "processes", "threads"})
         key = digest(fixed, bench.depends_on)
-        names = {taught: f"{_WHO[taught]}-{key}" for taught in (True, False)}
+        names = {taught: f"{_STUDENT[taught]}-{key}" for taught in (True, False)}
         studies = _open(settings.out / "tune.db", names)
         return [_search(studies[taught], bench, settings, taught, say) for taught in names]
 
 
-_WHO = {True: "distilled", False: "undistilled"}
+_STUDENT = {True: "distilled", False: "undistilled"}
 
 
 def _open(path: Path, names: dict[bool, str]) -> dict[bool, optuna.Study]:
-    """Open the trials of both searches, or begin them.
+    """Open the trials of both searches, or create them.
 
     Raises:
         SettingsError: The file is damaged, or holds the trials of other settings.
@@ -141,7 +141,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def _keeping(path: Path) -> Iterator[None]:
-    """Turn what the database says while trials are kept into one line.
+    """Turn errors of the database into one line.
 
     Raises:
         OutputError: It cannot be written or read.
@@ -164,7 +164,7 @@ class _Bench:
     """Trains and scores a student under some settings; teachers are made once.
 
     Attributes:
-        depends_on: What decides a score beside the settings.
+        depends_on: Values that decide a score beside the settings.
     """
 
     def __init__(self, data: FoldData, settings: Settings) -> None:
@@ -176,7 +176,7 @@ class _Bench:
         self.depends_on = (__version__, digests.training(), data.split.hash, subjects)
 
     def accuracy(self, settings: Settings, taught: bool) -> float:
-        """Return the mean over held-out subjects and K of the share of windows decided rightly."""
+        """Return the accuracy, averaged over held-out subjects and K."""
         pipeline = DistillationPipeline(self._pipeline.data, settings, settings.seed[0])
         scorer = Scorer(pipeline)
         (model,), (loss, *_) = settings.student_model, settings.loss
@@ -208,13 +208,13 @@ def _search(
 ) -> Tuned:
     import optuna
 
-    who, usual = _WHO[taught], _usual(settings, taught)
-    if not _tried(study, usual):
-        study.enqueue_trial(usual)
+    student, initial = _STUDENT[taught], _initial(settings, taught)
+    if not _tried(study, initial):
+        study.enqueue_trial(initial)
 
     def objective(trial: optuna.Trial) -> float:
         accuracy = bench.accuracy(_suggested(settings, trial, taught), taught)
-        say(f"{who}, trial {_complete(study) + 1} of {settings.trials}: {accuracy:.2%}")
+        say(f"{student}, trial {_complete(study) + 1} of {settings.trials}: {accuracy:.2%}")
         return accuracy
 
     for number in range(_complete(study), settings.trials):
@@ -223,10 +223,10 @@ def _search(
         study.sampler = optuna.samplers.TPESampler(seed=seed)
         study.optimize(objective, n_trials=1)
     best = _suggested(settings, optuna.trial.FixedTrial(study.best_params), taught)
-    path = settings.out / f"{who}.yaml"
+    path = settings.out / f"{student}.yaml"
     values = best.model_dump(mode="json", exclude_unset=True, exclude={"out", "trials"})
     write_text(path, yaml.safe_dump(values, sort_keys=False))
-    first = next(t for t in study.trials if t.params == usual and t.value is not None)
+    first = next(t for t in study.trials if t.params == initial and t.value is not None)
     return Tuned(taught, study.best_value, float(first.values[0]), _complete(study), best, path)
 
 
@@ -243,8 +243,8 @@ def _complete(study: optuna.Study) -> int:
     return sum(trial.state.name == "COMPLETE" for trial in study.trials)
 
 
-def _usual(settings: Settings, taught: bool) -> dict[str, Any]:
-    """Return the parameters of the settings themselves: the first trial."""
+def _initial(settings: Settings, taught: bool) -> dict[str, Any]:
+    """Return the parameters of the first trial, those of the settings."""
     distill = settings.distill
     rate = {"learning_rate": distill.learning_rate, "label_smoothing": distill.label_smoothing}
     if not taught:
@@ -257,18 +257,18 @@ def _usual(settings: Settings, taught: bool) -> dict[str, Any]:
 
 
 def _suggested(settings: Settings, trial: Any, taught: bool) -> Settings:
-    """Return settings with what a trial chose in the place of the usual, which is in reach."""
-    usual = settings.distill
+    """Return settings with the choices of a trial; every range includes the initial value."""
+    initial = settings.distill
     values = settings.model_dump(exclude_unset=True)
     values["distill"] = settings.distill.model_dump() | {
         "learning_rate": trial.suggest_float(
             "learning_rate",
-            min(3e-4, usual.learning_rate),
-            max(1e-2, usual.learning_rate),
+            min(3e-4, initial.learning_rate),
+            max(1e-2, initial.learning_rate),
             log=True,
         ),
         "label_smoothing": trial.suggest_float(
-            "label_smoothing", 0.0, max(0.2, usual.label_smoothing)
+            "label_smoothing", 0.0, max(0.2, initial.label_smoothing)
         ),
     }
     if taught:
@@ -282,7 +282,7 @@ def _suggested(settings: Settings, trial: Any, taught: bool) -> Settings:
 
 
 def table(found: Sequence[Tuned]) -> str:
-    """Say what a search found, a line each."""
+    """Return the results as text, one line each."""
     return "".join(
         f"{'distilled' if one.taught else 'undistilled'}: {one.accuracy:.2%} after {one.trials} "
         f"trials, {one.usual:.2%} with the settings it began with; {one.path}\n"

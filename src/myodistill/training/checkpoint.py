@@ -128,7 +128,7 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _require_same_shapes(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    shapes = [{name: value.shape for name, value in one.items()} for one in (found, wanted)]
+def _require_same_shapes(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    shapes = [{name: value.shape for name, value in one.items()} for one in (stored, expected)]
     if shapes[0] != shapes[1]:
         raise ValueError("the weights of another network")

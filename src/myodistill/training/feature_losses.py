@@ -60,11 +60,11 @@ def relational(
     ours = _differences(student[:windows])
     theirs = _differences(teacher.detach()[:windows])
     count = len(ours)
-    apart = F.smooth_l1_loss(_distances(ours), _distances(theirs), reduction="sum")
-    turned = F.smooth_l1_loss(_cosines(ours), _cosines(theirs), reduction="sum")
+    distance_loss = F.smooth_l1_loss(_distances(ours), _distances(theirs), reduction="sum")
+    angle_loss = F.smooth_l1_loss(_cosines(ours), _cosines(theirs), reduction="sum")
     pairs = max(count * (count - 1), 1)
     triplets = max(pairs * (count - 2), 1)
-    return distance * apart / pairs + angle * turned / triplets
+    return distance * distance_loss / pairs + angle * angle_loss / triplets
 
 
 def _differences(points: Tensor) -> Tensor:

@@ -148,8 +148,8 @@ class StackedTask(Task):
         """Copy weights and batch-norm statistics back to every task, in evaluation mode."""
         state = self._state()
         for index, task in enumerate(self._tasks):
-            own = {name: state[name][index] for name in task.state_dict()}
-            task.to(next(iter(own.values())).device).load_state_dict(own)
+            weights = {name: state[name][index] for name in task.state_dict()}
+            task.to(next(iter(weights.values())).device).load_state_dict(weights)
             task.eval()
 
     def _state(self) -> dict[str, Tensor]:
