@@ -23,8 +23,9 @@ from myodistill.signals.gather import gather
 from myodistill.signals.preparation import Preparation
 from myodistill.signals.prepared import prepare
 from myodistill.signals.windows import Windows
-from myodistill.training.batches import Batches, BatchSampler
+from myodistill.training.batches import Batches
 from myodistill.training.inputs import SignalInputs
+from myodistill.training.sampler import BatchSampler
 
 
 def rate(batches: object, enough: float = 3.0) -> float:

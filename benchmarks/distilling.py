@@ -19,15 +19,17 @@ from common import machine
 
 from myodistill.config import Training, make_settings
 from myodistill.datasets.registry import open_dataset
-from myodistill.distillation.cache import CacheKey, TeacherOutputs, remember
-from myodistill.distillation.data import FoldData, WindowSet, placed
-from myodistill.distillation.teacher_outputs import CachedTeacher, OnlineTeacher, say
+from myodistill.distillation.cache import CacheKey, cached_outputs
+from myodistill.distillation.data import FoldData, placed
+from myodistill.distillation.teacher_outputs import CachedTeacher, OnlineTeacher, predict_outputs
 from myodistill.models.complexity import complexity
 from myodistill.models.registry import build
 from myodistill.splits import make_split
-from myodistill.training.batches import Batches, BatchSampler
+from myodistill.training.batches import Batches
 from myodistill.training.loop import ExecutionConfig, train
+from myodistill.training.sampler import BatchSampler
 from myodistill.training.tasks import DistillationTask, Task
+from myodistill.training.teacher_output import TeacherOutputs
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -50,49 +52,53 @@ def main() -> None:
     settings = make_settings({"dataset": "3dc", "channels_last": options.channels_last})
     dataset = open_dataset("3dc")
     split = make_split(dataset, 1)
-    material = FoldData(dataset, split, settings)
-    person = material.person(split.heldout[0], 4)
-    teacher = placed(build(options.teacher, material.spec, seed=0), settings).eval()
-    own = material.own(teacher, person, 4)
-    count = len(own.labels)
+    data = FoldData(dataset, split, settings)
+    subject = data.subject(split.heldout[0], 4)
+    teacher = placed(build(options.teacher, data.spec, seed=0), settings).eval()
+    calibration_set = data.calibration_set(teacher, subject, 4)
+    inputs, labels, classes = calibration_set.inputs, calibration_set.labels, data.spec.classes
+    count = len(labels)
+    execution = ExecutionConfig(options.precision)
 
-    def student(epochs: int, answers: TeacherOutputs | None) -> None:
-        network = placed(build(options.student, material.spec, seed=0), settings)
-        task = DistillationTask(network, temperature=3.0) if answers else Task(network)
-        batches = Batches(
-            own.inputs, own.labels, material.spec.classes, BatchSampler(256), answers=answers
-        )
-        train(task, batches, Training(num_epochs=epochs), speed=ExecutionConfig(options.precision))
+    def student(epochs: int, outputs: TeacherOutputs | None) -> None:
+        network = placed(build(options.student, data.spec, seed=0), settings)
+        task = DistillationTask(network, temperature=3.0) if outputs else Task(network)
+        batches = Batches(inputs, labels, classes, BatchSampler(256), teacher_outputs=outputs)
+        train(task, batches, Training(num_epochs=epochs), execution=execution)
 
-    def filled(folder: Path, own: WindowSet) -> CachedTeacher:
-        card = CacheKey("teacher", own.digest, "", (0,), count, material.spec.classes)
-        every = torch.arange(count)
+    def filled(folder: Path) -> CachedTeacher:
+        key = CacheKey("teacher", calibration_set.digest, "", (0,), count, classes)
+        all_windows = torch.arange(count)
 
-        def answer(view: int) -> object:
-            return say(teacher, own.inputs.augmented(view), every, False, options.precision)
+        def compute(view: int) -> object:
+            return predict_outputs(
+                teacher,
+                calibration_set.inputs.augmented(view),
+                all_windows,
+                False,
+                options.precision,
+            )
 
-        return CachedTeacher([[remember(folder, card, answer)]], [1.0], "mean", clean=False)  # type: ignore[arg-type]
+        return CachedTeacher([[cached_outputs(folder, key, compute)]], [1.0], "mean", clean=False)  # type: ignore[arg-type]
 
     student(1, None)
     print(machine(), options.precision, f"channels last: {options.channels_last}")
     with tempfile.TemporaryDirectory() as folder:
-        fill = timed(lambda: filled(Path(folder), own))
-        cached = min(
-            timed(lambda: student(options.epochs, filled(Path(folder), own))) for _ in "12"
-        )
-        locked_folder = min(timed(lambda: student(options.epochs, None)) for _ in "12")
-    live = OnlineTeacher([(teacher, own.inputs)], [1.0], "mean", False, options.precision)
+        fill = timed(lambda: filled(Path(folder)))
+        cached = min(timed(lambda: student(options.epochs, filled(Path(folder)))) for _ in "12")
+        alone = min(timed(lambda: student(options.epochs, None)) for _ in "12")
+    live = OnlineTeacher([(teacher, inputs)], [1.0], "mean", False, options.precision)
     every_batch = timed(lambda: student(options.live_epochs, live)) / options.live_epochs
     every_batch *= options.epochs
-    cost = complexity(options.teacher, material.spec).flops
+    cost = complexity(options.teacher, data.spec).flops
     print(f"{count} windows, {options.epochs} epochs, {options.teacher} into {options.student}")
     for name, seconds in (
-        ("student alone", locked_folder),
+        ("student alone", alone),
         ("distilled, cache filled", cached),
         ("distilled, cache to be filled", cached + fill),
         ("distilled, teacher on every batch", every_batch),
     ):
-        print(f"{name:<36}{seconds:8.2f} s {seconds / locked_folder:7.2f} of alone")
+        print(f"{name:<36}{seconds:8.2f} s {seconds / alone:7.2f} of alone")
     print(f"the usual loop takes {every_batch / cached:.1f} times the cached one")
     rate = count / fill
     print(f"the teacher answers {rate:,.0f} windows/s, {rate * cost / 1e9:.0f} GFLOP/s")

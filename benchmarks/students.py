@@ -23,14 +23,15 @@ from common import machine, seconds
 from torch import Tensor, nn
 
 from myodistill.config import Training
-from myodistill.distillation.cache import TeacherOutput
 from myodistill.models.logpower import LogPower
 from myodistill.models.registry import build
 from myodistill.models.verification import GEOMETRIES
-from myodistill.training.batches import Batches, BatchSampler, TensorInputs
+from myodistill.training.batches import Batches, TensorInputs
 from myodistill.training.loop import train
+from myodistill.training.sampler import BatchSampler
 from myodistill.training.stacked import train_stacked
 from myodistill.training.tasks import DistillationTask
+from myodistill.training.teacher_output import TeacherOutput
 
 SPEC = GEOMETRIES["3dc"]
 STUDENTS: list[tuple[DistillationTask, Batches]] = []
@@ -58,7 +59,7 @@ def student(seed: int, windows: int, device: str) -> tuple[DistillationTask, Bat
         teacher.argmax(1),
         SPEC.classes,
         BatchSampler(256),
-        answers=lambda places, view: TeacherOutput(said[places]),
+        teacher_outputs=lambda indices, view: TeacherOutput(said[indices]),
     )
     return task.to(device), batches
 
@@ -101,8 +102,8 @@ def timed(device: str, work: Callable[[], None]) -> float:
     return seconds(whole, least=0)
 
 
-def report(way: str, taken: float, locked_folder: float) -> None:
-    print(f"{way:<30} {taken:7.2f} s {locked_folder / taken:6.2f}x")
+def report(way: str, taken: float, alone: float) -> None:
+    print(f"{way:<30} {taken:7.2f} s {alone / taken:6.2f}x")
 
 
 def main() -> None:
@@ -130,13 +131,13 @@ def main() -> None:
     cuda = options.device.startswith("cuda")
     print(machine() + (f", {torch.cuda.get_device_name()}" if cuda else ""))
     print(f"{options.students} students, {options.windows} windows each, {options.epochs} epochs")
-    locked_folder = timed(options.device, one_by_one)
-    report("one after another, one thread", locked_folder, locked_folder)
+    alone = timed(options.device, one_by_one)
+    report("one after another, one thread", alone, alone)
     if not cuda:
         spread = in_processes(options)
-        report(f"{options.processes} processes of one thread", spread, locked_folder)
-    together = timed(options.device, stacked)
-    report("stacked, one thread", together, locked_folder)
+        report(f"{options.processes} processes of one thread", spread, alone)
+    in_a_stack = timed(options.device, stacked)
+    report("stacked, one thread", in_a_stack, alone)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -214,7 +216,13 @@ class Settings(_Settings):
     )
     loss: Some[Name] = Field(("soft-target",), description="distillation losses, a student of each")
     alpha: float = Field(0.0, ge=0, le=1, description="weight of the hard-label loss")
-    temp: float = Field(3.0, gt=0, le=1000, description="temperature of the soft targets")
+    temperature: float = Field(
+        3.0,
+        gt=0,
+        le=1000,
+        validation_alias=AliasChoices("temperature", "temp"),
+        description="temperature of the soft targets",
+    )
     feature_weight: float = Field(
         1.0, ge=0, le=1000, description="weight of the losses over features beside the soft targets"
     )
@@ -247,7 +255,7 @@ class Settings(_Settings):
     channels_last: bool = Field(
         True, description="keep the channels of an image together in memory, for convolutions"
     )
-    together: bool | None = Field(
+    stacked: bool | None = Field(
         None,
         description="calibrate the students of a fold as one batched computation; left out: on a "
         "GPU only",
@@ -285,7 +293,16 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         SettingsError: The file cannot be read or is not a mapping.
     """
-    return read_yaml(path, Wanted("a settings file", SettingsError))
+    return spelled_out(read_yaml(path, Wanted("a settings file", SettingsError)))
+
+
+def spelled_out(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace short names of options by their own; merge settings only after this.
+
+    An option that is given under both names keeps both, which :func:`make_settings` refuses.
+    """
+    both = "temp" in values and "temperature" in values
+    return {"temperature" if n == "temp" and not both else n: v for n, v in values.items()}
 
 
 def digest(*values: object) -> str:

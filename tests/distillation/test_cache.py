@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from myodistill.bundle import Bundle
 from myodistill.config import Augmentation, Settings, make_settings
 from myodistill.datasets.synthetic import Synthetic
-from myodistill.distillation.cache import CacheKey, TeacherOutput, remember
+from myodistill.distillation.cache import CacheKey, cached_outputs
 from myodistill.distillation.data import FoldData, placed
 from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.errors import CacheError, ModelError, SettingsError
@@ -27,11 +27,13 @@ from myodistill.models.registry import build
 from myodistill.splits import make_split
 from myodistill.studies.experiment import _end_with, run_experiment
 from myodistill.training.batch_norm import adapt_batch_norm
-from myodistill.training.batches import TensorInputs, view_of
+from myodistill.training.batches import TensorInputs
 from myodistill.training.loop import NO_PATHS
+from myodistill.training.sampler import view_of
 from myodistill.training.tasks import FEATURE_LOSSES
+from myodistill.training.teacher_output import TeacherOutput
 
-CARD = CacheKey("teacher", "windows", "augmentation", (1, 2), count=50, gestures=3)
+KEY = CacheKey("teacher", "windows", "augmentation", (1, 2), count=50, gestures=3)
 NOISY = Augmentation(jitter=0.3, gain_db=2.0, rotation=1)
 
 
@@ -45,8 +47,8 @@ def never(view: int) -> TeacherOutput:
 
 
 def test_outputs_are_computed_once(tmp_path: Path) -> None:
-    remember(tmp_path, CARD, predict_outputs)
-    kept = remember(tmp_path, CARD, never)
+    cached_outputs(tmp_path, KEY, predict_outputs)
+    kept = cached_outputs(tmp_path, KEY, never)
     for view in (1, 2):
         torch.testing.assert_close(kept.view(view).logits, predict_outputs(view).logits.half())
     with pytest.raises(CacheError, match="expected view 3, the cache has 1, 2"):
@@ -66,25 +68,25 @@ def test_outputs_are_computed_once(tmp_path: Path) -> None:
     ],
 )
 def test_outputs_of_something_else_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
-    remember(tmp_path, CARD, predict_outputs)
-    other = replace(CARD, **change)  # type: ignore[arg-type]
-    (tmp_path / CARD.name).rename(tmp_path / other.name)
+    cached_outputs(tmp_path, KEY, predict_outputs)
+    other = replace(KEY, **change)  # type: ignore[arg-type]
+    (tmp_path / KEY.name).rename(tmp_path / other.name)
     (name,) = change
     with pytest.raises(CacheError, match=f"expected outputs for {name} .*--refill"):
-        remember(tmp_path, other, never)
-    assert other.name != CARD.name
+        cached_outputs(tmp_path, other, never)
+    assert other.name != KEY.name
 
 
 @pytest.mark.parametrize("harm", ["cut", "flip", "empty", "text"])
 def test_a_damaged_file_is_refused_and_can_be_refilled(tmp_path: Path, harm: str) -> None:
-    remember(tmp_path, CARD, predict_outputs)
-    path = tmp_path / CARD.name
+    cached_outputs(tmp_path, KEY, predict_outputs)
+    path = tmp_path / KEY.name
     content = path.read_bytes()
     flipped = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
     path.write_bytes({"cut": content[:-7], "flip": flipped, "empty": b"", "text": b"{}"}[harm])
     with pytest.raises(CacheError, match="--refill true"):
-        remember(tmp_path, CARD, never)
-    refilled = remember(tmp_path, CARD, predict_outputs, refill=True)
+        cached_outputs(tmp_path, KEY, never)
+    refilled = cached_outputs(tmp_path, KEY, predict_outputs, refill=True)
     torch.testing.assert_close(refilled.view(1).logits, predict_outputs(1).logits.half())
 
 
@@ -94,7 +96,7 @@ def fill_slowly(folder: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return predict_outputs(view)
 
-    remember(folder, CARD, kill)
+    cached_outputs(folder, KEY, kill)
 
 
 def test_a_killed_fill_leaves_nothing_that_is_used(tmp_path: Path) -> None:
@@ -102,9 +104,9 @@ def test_a_killed_fill_leaves_nothing_that_is_used(tmp_path: Path) -> None:
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert not (tmp_path / CARD.name).exists()
-    remember(tmp_path, CARD, predict_outputs)
-    assert remember(tmp_path, CARD, never).card == CARD
+    assert not (tmp_path / KEY.name).exists()
+    cached_outputs(tmp_path, KEY, predict_outputs)
+    assert cached_outputs(tmp_path, KEY, never).key == KEY
 
 
 def lonely(seconds: float) -> None:
@@ -130,7 +132,7 @@ def test_a_killed_run_leaves_nobody_working() -> None:
 
 def test_the_cache_is_small(tmp_path: Path) -> None:
     card = CacheKey("t", "w", "a", (1, 2, 3, 4), count=190_000, gestures=11)
-    remember(tmp_path, card, lambda view: TeacherOutput(torch.zeros(190_000, 11)))
+    cached_outputs(tmp_path, card, lambda view: TeacherOutput(torch.zeros(190_000, 11)))
     assert (tmp_path / card.name).stat().st_size < 40e6
 
 
@@ -211,7 +213,7 @@ def test_a_calibrated_teacher_is_softened_or_sharpened() -> None:
     assert one.finetune(teacher, subject, 1, NO_PATHS).temperature == 1.0
     tuned = one.finetune(teacher, subject, 2, NO_PATHS)
     assert tuned.temperature != 1.0
-    windows = one.material.people.filtered(subject)
+    windows = one.data.subjects.filtered(subject)
     plain = replace(tuned, origin={**tuned.origin, "temperature": 1.0})
     scaled = plain.logits(windows) / tuned.temperature
     torch.testing.assert_close(torch.tensor(tuned.logits(windows)), torch.tensor(scaled))
@@ -236,7 +238,7 @@ def test_batch_norm_takes_a_persons_statistics() -> None:
     [
         ({"loss": ["distt"]}, "unknown loss 'distt': did you mean dist"),
         ({"views": 0}, "views: expected 1 to 9999, fresh or clean, got 0"),
-        ({"temp": 0}, "temp: expected greater than 0, got 0"),
+        ({"temperature": 0}, "temperature: expected greater than 0, got 0"),
         ({"alpha": 1.5}, "alpha: expected less than or equal to 1, got 1.5"),
         ({"loss": ["hint"], "augmentation": {"mixup": 0.3}}, "a loss over logits with"),
     ],

@@ -13,12 +13,11 @@ from myodistill.distillation.ensemble import (
     averaged,
     confidence_weighted,
     confidence_weights,
-    virtual_teacher,
 )
 from myodistill.distillation.temperature import LEAST, fit_temperature
 from myodistill.errors import DataError
 from myodistill.training.feature_losses import Hint, relational
-from myodistill.training.losses import smoothed, soft_target
+from myodistill.training.losses import smoothed, soft_target, virtual_teacher
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

@@ -116,7 +116,7 @@ def test_what_is_valid_is_not_done_again_and_what_is_not_is(settings: Settings) 
     assert run_experiment(settings).equals(first)
     assert changed(settings.out) == before
 
-    hotter = settings.model_copy(update={"temp": 5.0})
+    hotter = settings.model_copy(update={"temperature": 5.0})
     run_experiment(hotter)
     after = changed(settings.out)
     redone = {name for name in before if before[name] != after[name]}
@@ -144,7 +144,7 @@ def test_a_bundle_decides_the_same_after_saving(
     subject = fold.split.heldout[0]
     tuned = [fold.finetune(teacher, subject, 1, NO_PATHS) for teacher in teachers]
     student = fold.distill(StudentSpec("log-power-10k", None, tuned, subject, 1), NO_PATHS)
-    windows = fold.material.people.filtered(subject)
+    windows = fold.data.subjects.filtered(subject)
     for bundle in (*tuned, student):
         bundle.save(tmp_path / bundle.model)
         loaded = Bundle.load(tmp_path / bundle.model)
@@ -169,10 +169,10 @@ def leaks(fold: DistillationPipeline, teachers: list[Bundle]) -> dict[str, Bundl
     test = fold.split.test(subject)
     model = "log-power-10k"
     tuned = fold.finetune(teachers[0], subject, 1, NO_PATHS)
-    person = fold.material.person(subject, 1)
+    person = fold.data.subject(subject, 1)
     peeking = replace(person.preprocessing, seen=person.preprocessing.seen | test)
     told = replace(tuned, seen=tuned.seen | {max(test)})
-    fold.material.person.cache_clear()
+    fold.data.subject.cache_clear()
     return {
         "a teacher trained on test repetitions": told,
         "a student pre-trained on them": fold.distill(
@@ -221,7 +221,7 @@ def test_a_teacher_that_trained_on_a_subject_cannot_be_scored_on_them(
 ) -> None:
     trained_on = fold.split.pretraining[0]
     assert Repetition(trained_on, "test", 0) in teachers[0].seen
-    own = replace(teachers[0], preprocessing=fold.material.people.training()[0].preprocessing)
+    own = replace(teachers[0], preprocessing=fold.data.subjects.training()[0].preprocessing)
     with pytest.raises(LeakageError, match=trained_on):
         Scorer(fold).evaluate([own], trained_on)
 
@@ -251,7 +251,7 @@ def test_models_that_read_signals_go_through_all_stages(
         stage: getattr(fold.settings, stage).model_copy(update={"num_epochs": 1})
         for stage in ("pretrain", "pretrain_student", "finetune", "distill")
     }
-    spare = DistillationPipeline(fold.material, fold.settings.model_copy(update=brief), 0)
+    spare = DistillationPipeline(fold.data, fold.settings.model_copy(update=brief), 0)
     subject = fold.split.heldout[0]
     teacher = spare.pretrain(model, NO_PATHS)
     tuned = spare.finetune(teacher, subject, 1, NO_PATHS)
@@ -263,12 +263,12 @@ def test_models_that_read_signals_go_through_all_stages(
 def test_without_recentring_nothing_is_centred(fold: DistillationPipeline) -> None:
     plain = fold_of(tiny(), fold.settings.model_copy(update={"recentre": False}))
     subject = fold.split.heldout[0]
-    person = plain.material.person(subject, 1)
+    person = plain.data.subject(subject, 1)
     matrix = person.preprocessing.matrix
     assert np.count_nonzero(matrix - np.diag(np.diag(matrix))) == 0
     identity = torch.eye(len(matrix)).expand_as(person.centre)
     assert torch.equal(person.centre, identity)
-    assert not torch.equal(fold.material.person(subject, 1).centre, identity)
+    assert not torch.equal(fold.data.subject(subject, 1).centre, identity)
 
 
 def test_early_stopping_holds_out_a_repetition(
@@ -277,7 +277,7 @@ def test_early_stopping_holds_out_a_repetition(
     patient = fold.settings.model_copy(
         update={"finetune": fold.settings.finetune.model_copy(update={"patience": 1})}
     )
-    other = DistillationPipeline(fold.material, patient, 0)
+    other = DistillationPipeline(fold.data, patient, 0)
     subject = fold.split.heldout[0]
     plain = fold.finetune(teachers[1], subject, 2, NO_PATHS)
     early = other.finetune(teachers[1], subject, 2, NO_PATHS)
@@ -348,7 +348,7 @@ def test_a_bundle_that_was_tampered_with_is_refused(
         "a list in the place of an object": lambda f: (f / "bundle.json").write_text("[]"),
         "expected bundle.json as it was written, it was altered": altered,
         "expected bundle.json as it was written": edit(sealed=False),
-        "NaN, which JSON does not have": edit(step=float("nan")),
+        "got: NaN, which JSON does not have": edit(step=float("nan")),
         "got: maximum recursion|got: .*recursion": lambda f: (f / "bundle.json").write_text(
             "[" * 100_000
         ),
@@ -388,10 +388,10 @@ def test_a_bundle_that_was_tampered_with_is_refused(
         assert "\n" not in str(caught.value)
 
 
-def test_students_calibrated_together_are_those_calibrated_alone(settings: Settings) -> None:
+def test_students_calibrated_stacked_are_those_calibrated_alone(settings: Settings) -> None:
     """The CNN draws nothing, so stacking changes nothing but rounding."""
-    changes = {"student_model": ("cnn-10k",), "k": (1,), "together": True}
-    one_by_one = settings.model_copy(update=changes | {"together": False})
+    changes = {"student_model": ("cnn-10k",), "k": (1,), "stacked": True}
+    one_by_one = settings.model_copy(update=changes | {"stacked": False})
     stacked = settings.model_copy(update=changes | {"out": settings.out.parent / "stacked"})
     a, b = run_experiment(one_by_one), run_experiment(stacked)
     assert list(a.stage) == list(b.stage)

@@ -16,7 +16,6 @@ from myodistill.bundle import Bundle
 from myodistill.config import Training, make_settings
 from myodistill.datasets.recording import SignalSpec, ring
 from myodistill.datasets.synthetic import Synthetic
-from myodistill.distillation.cache import TeacherOutput
 from myodistill.distillation.data import FoldData
 from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.errors import ModelError
@@ -24,9 +23,11 @@ from myodistill.models import registry as registry
 from myodistill.models.base import GestureModel, split_network
 from myodistill.models.registry import build, register
 from myodistill.splits import make_split
-from myodistill.training.batches import Batches, BatchSampler, TensorInputs
+from myodistill.training.batches import Batches, TensorInputs
 from myodistill.training.loop import NO_PATHS, train
+from myodistill.training.sampler import BatchSampler
 from myodistill.training.tasks import DistillationTask
+from myodistill.training.teacher_output import TeacherOutput
 
 TINY = SignalSpec(ring(4), 24, 200.0, ("rest", "fist", "point"))
 
@@ -152,16 +153,16 @@ def moved(network: nn.Module, trained: nn.Module, inputs: Tensor) -> set[str]:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     labels = torch.arange(len(inputs)) % TINY.classes
 
-    def answers(places: Tensor, view: int) -> TeacherOutput:
+    def outputs(indices: Tensor, view: int) -> TeacherOutput:
         return TeacherOutput(
-            functional.one_hot(labels[places], 3).float(), inputs.flatten(1)[places, :5]
+            functional.one_hot(labels[indices], 3).float(), inputs.flatten(1)[indices, :5]
         )
 
     compares = isinstance(network, GestureModel)
     task = DistillationTask(
         trained, loss="hint" if compares else "soft-target", temperature=2.0, features=5
     )
-    batches = Batches(TensorInputs(inputs), labels, 3, BatchSampler(16), answers=answers)
+    batches = Batches(TensorInputs(inputs), labels, 3, BatchSampler(16), teacher_outputs=outputs)
     train(task, batches, Training(num_epochs=2, batch_size=16, learning_rate=1e-2))
     after = network.state_dict()
     return {name for name in before if not torch.equal(before[name], after[name])}
@@ -190,7 +191,7 @@ def test_ones_own_models_go_through_all_stages(
         assert not torch.equal(weight, begun["front.weight"])
         student.save(tmp_path / name)
         loaded = Bundle.load(tmp_path / name)
-        windows = fold.material.people.filtered(subject)
+        windows = fold.data.subjects.filtered(subject)
         assert np.array_equal(loaded.logits(windows), student.logits(windows))
 
 

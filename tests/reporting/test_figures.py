@@ -242,6 +242,9 @@ def test_training_curves_show_the_median() -> None:
     picture = training_curves(histories())
     first = picture.data[(picture.data["stage"] == "finetune") & (picture.data["epoch"] == 1)]
     assert first[["low", "median", "high", "runs"]].iloc[0].tolist() == [1.5, 2.0, 2.5, 3]
+    part = histories().assign(measure="kd_loss")
+    both = training_curves(pd.concat([part, histories()]))
+    assert list(both.data["measure"].unique()) == ["loss", "kd_loss"], "the named parts follow"
     broken = histories()
     broken.loc[4, "value"] = np.nan
     with pytest.raises(DataError, match="loss of finetune/0 is nan in epoch 5"):

@@ -18,7 +18,7 @@ from myodistill.evaluation.event_metrics import not_counted
 
 QUICK = [
     *("--dataset", "tiny", "--fold", "1", "--k", "0,1", "--student-model", "log-power-10k"),
-    *("--pretrain.num-epochs", "1", "--pretrain-student.num-epochs", "1", "--temp", "7"),
+    *("--pretrain.num-epochs", "1", "--pretrain-student.num-epochs", "1", "--temperature", "7"),
     *("--finetune.num-epochs", "1", "--distill.num_epochs", "1"),
 ]
 
@@ -82,7 +82,7 @@ def test_rows_are_added_to_a_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("pretrained", "gru-10k", 1),
     }
     settings = json.loads((run / "settings.json").read_text())
-    assert settings["temp"] == 7, "the run's own settings stay"
+    assert settings["temperature"] == 7, "the run's own settings stay"
     assert settings["baseline"] == ["mdm-covariance", "gru-10k"]
     assert {"log-power-10k", "gru-10k"} <= set(json.loads((run / "models.json").read_text()))
     kept = json.loads((run / "confusion.json").read_text())

@@ -212,10 +212,10 @@ def test_what_diverges_is_not_stored(
     with pytest.raises(
         TrainingError, match=r"supervised-log-power-10k: .*learning rate 10"
     ) as told:
-        run_experiment(settings.model_copy(update={"distill": hot, "together": False}))
+        run_experiment(settings.model_copy(update={"distill": hot, "stacked": False}))
     assert "\n" not in str(told.value)
     with pytest.raises(TrainingError, match=r"log-power-10k of 1 subjects at K=1: .*epoch . of 3"):
-        run_experiment(settings.model_copy(update={"distill": hot, "together": True}))
+        run_experiment(settings.model_copy(update={"distill": hot, "stacked": True}))
     for path, content in kept.items():
         assert path.read_bytes() == content, path
     assert not list(settings.out.rglob("unfinished/*"))
@@ -226,10 +226,10 @@ def test_a_teacher_in_closed_form_is_checked(
 ) -> None:
     dataset = Altered()
     fold = DistillationPipeline(FoldData(dataset, make_split(dataset, 1), settings), settings, 0)
-    cohort = fold.material.cohort("population")
-    broken = torch.full((len(cohort.labels), 8 * 9 // 2 * 6), torch.nan)
+    training_set = fold.data.training_set("population")
+    broken = torch.full((len(training_set.labels), 8 * 9 // 2 * 6), torch.nan)
     monkeypatch.setattr(
-        fold.material, "cohort", lambda model: replace(cohort, inputs=TensorInputs(broken))
+        fold.data, "training_set", lambda model: replace(training_set, inputs=TensorInputs(broken))
     )
     with pytest.raises(TrainingError, match="population: expected finite weights, some are not"):
         fold.pretrain("population", NO_PATHS)
@@ -307,7 +307,7 @@ def test_a_refused_or_failed_run_describes_nothing(
     run_experiment(settings)
     names = ("settings.json", "splits/fold-1.json", "environment.json", "results.parquet")
     before = {name: (settings.out / name).read_bytes() for name in names}
-    other = settings.model_copy(update={"temp": 9.0, "fold": (1, 2), "subjects": ()})
+    other = settings.model_copy(update={"temperature": 9.0, "fold": (1, 2), "subjects": ()})
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -321,7 +321,7 @@ def test_a_refused_or_failed_run_describes_nothing(
     run_experiment(settings, until="pretrain")
     assert {name: (settings.out / name).read_bytes() for name in names} == before
     run_experiment(other.model_copy(update={"fold": (2,)}))
-    assert json.loads((settings.out / "settings.json").read_text())["temp"] == 9
+    assert json.loads((settings.out / "settings.json").read_text())["temperature"] == 9
     assert [path.name for path in (settings.out / "splits").iterdir()] == ["fold-2.json"]
 
 

@@ -57,6 +57,27 @@ def test_runs_and_values_are_combined(tmp_path: Path) -> None:
     assert study.runs["plain-population-0.1"].distill.batch_size != 9
 
 
+def test_a_short_name_of_an_option_is_that_option(tmp_path: Path) -> None:
+    """What is more particular wins, whichever name it goes by; settings are written by one name."""
+    study = read_study(
+        write(
+            tmp_path,
+            defaults={"temperature": 20},
+            runs={"plain": {}, "warm": {"temp": 3}},
+        )
+    )
+    assert [one.temperature for one in study.runs.values()] == [20, 3]
+    swept = read_study(write(tmp_path, defaults={"temp": 20}, each={"temperature": [2, 5]}))
+    assert [one.temperature for one in swept.runs.values()] == [2, 5]
+    (tmp_path / "run.yaml").write_text("temp: 7")
+    assert read_settings(tmp_path / "run.yaml") == {"temperature": 7}
+    written = make_settings({"temp": 7}).model_dump()
+    assert written["temperature"] == 7
+    assert "temp" not in written
+    with pytest.raises(SettingsError, match="temp"):
+        make_settings({"temp": 7, "temperature": 7})
+
+
 def test_one_run_needs_no_name(tmp_path: Path) -> None:
     study = read_study(write(tmp_path, defaults={"k": 1}), out=tmp_path / "elsewhere")
     assert list(study.runs) == ["run"]
@@ -71,7 +92,7 @@ def test_one_run_needs_no_name(tmp_path: Path) -> None:
     [
         ({"default": {}}, "unknown key 'default': did you mean defaults"),
         ({"defaults": {"colour": 1}}, r"run run: settings: there is no option 'colour'"),
-        ({"runs": {"a": {"temp": 0}}}, "run a: temp: expected greater than 0, got 0"),
+        ({"runs": {"a": {"temp": 0}}}, "run a: temperature: expected greater than 0, got 0"),
         ({"runs": {"a": {"out": "x"}}}, "a: expected no 'out' in a run"),
         ({"runs": {"../a": {}}}, r"a run's name to be a folder's, got '../a'"),
         ({"runs": ["a"]}, "runs: expected a valid dictionary"),

@@ -126,7 +126,7 @@ def test_trials_that_are_no_help_are_one_line(
         before = path.read_bytes()
         if content == "torn":
             path.write_bytes(before[: len(before) // 2])
-    other = settings.model_copy(update={"temp": 4.0}) if content == "others" else settings
+    other = settings.model_copy(update={"temperature": 4.0}) if content == "others" else settings
     with pytest.raises(SettingsError, match=message) as caught:
         tune(other)
     assert str(caught.value).isprintable()
@@ -168,7 +168,9 @@ def test_usual_settings_beyond_the_range_are_tried(
 ) -> None:
     monkeypatch.setattr(tuning._Bench, "accuracy", constant)
     distill = settings.distill.model_copy(update={"learning_rate": 0.1, "label_smoothing": 0.5})
-    found = tune(settings.model_copy(update={"alpha": 1.0, "temp": 50.0, "distill": distill}))
+    found = tune(
+        settings.model_copy(update={"alpha": 1.0, "temperature": 50.0, "distill": distill})
+    )
     assert found[0].usual == 0.5
     assert not [one for one in recwarn if "out of range" in str(one.message)]
 

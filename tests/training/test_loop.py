@@ -12,17 +12,20 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 from myodistill.config import Augmentation, Training
 from myodistill.datasets.recording import Electrodes
-from myodistill.distillation.cache import TeacherOutput, TeacherOutputs
 from myodistill.errors import ModelError, TrainingError
+from myodistill.models.base import GestureModel
 from myodistill.signals.augmentation import Augmenter
 from myodistill.training import checkpoint
-from myodistill.training.batches import Batches, BatchSampler, ConcatInputs, TensorInputs
+from myodistill.training.batches import Batches, ConcatInputs, TensorInputs
 from myodistill.training.loop import RunPaths, rate, train
+from myodistill.training.sampler import BatchSampler
 from myodistill.training.tasks import DistillationTask, Task
+from myodistill.training.teacher_output import TeacherOutput, TeacherOutputs
 
 torch.set_num_threads(1)
 
@@ -40,6 +43,22 @@ def network(seed: int = 0) -> nn.Module:
     )
 
 
+class Featured(GestureModel):
+    """A network with features to compare."""
+
+    num_features = 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(6, 16), nn.Linear(16, 2)
+
+    def forward_features(self, windows: Tensor) -> Tensor:
+        return torch.relu(self.body(windows))
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        return self.head(features)
+
+
 def batches_of(
     x: Tensor, y: Tensor, size: int, *, mixup: float = 0.3, **options: object
 ) -> Batches:
@@ -49,14 +68,14 @@ def batches_of(
     )  # type: ignore[arg-type]
 
 
-def learn(settings: Training, where: RunPaths | None = None, **options: object) -> nn.Module:
+def learn(settings: Training, paths: RunPaths | None = None, **options: object) -> nn.Module:
     x, y = problem()
     net = network()
     train(
         Task(net),
         batches_of(x, y, settings.batch_size),
         settings,
-        where=where or RunPaths(),
+        paths=paths or RunPaths(),
         **options,
     )  # type: ignore[arg-type]
     return net
@@ -113,25 +132,27 @@ def test_early_stop_keeps_the_best_weights() -> None:
 
 
 def test_an_epoch_passes_once_over_the_primary_windows() -> None:
-    order = BatchSampler(10, primary=torch.arange(20), others=20, rehearsal=0.5)
+    order = BatchSampler(10, primary=torch.arange(20), rehearsed_from=20, rehearsal=0.5)
     batches = Batches(TensorInputs(torch.zeros(30, 1)), torch.zeros(30).long(), 2, order)
-    seen = torch.cat([batch.places for batch in batches.epoch(0, 0)])
+    seen = torch.cat([batch.indices for batch in batches.epoch(0, 0)])
     assert sorted(seen[seen < 20].tolist()) == list(range(20))
     assert int((seen >= 20).sum()) == 20
-    again = torch.cat([batch.places for batch in batches.epoch(0, 0)])
+    again = torch.cat([batch.indices for batch in batches.epoch(0, 0)])
     assert torch.equal(seen, again)
-    assert not torch.equal(seen, torch.cat([b.places for b in batches.epoch(0, 1)]))
+    assert not torch.equal(seen, torch.cat([b.indices for b in batches.epoch(0, 1)]))
 
 
 def test_teacher_answers_belong_to_their_windows_when_mixed() -> None:
     x = torch.linspace(0.01, 0.99, 40)[:, None]
     said = torch.cat([x, 1 - x], dim=1).log()
-    answers: TeacherOutputs = lambda places, view: TeacherOutput(said[places])  # noqa: E731
+    outputs: TeacherOutputs = lambda indices, view: TeacherOutput(said[indices])  # noqa: E731
     mixed = 0
-    for batch in batches_of(x, torch.zeros(40).long(), 8, mixup=0.5, answers=answers).epoch(3, 1):
-        assert batch.answers is not None
-        assert torch.allclose(batch.answers.exp()[:, :1], batch.inputs, atol=1e-5)
-        mixed += int((batch.inputs != x[batch.places]).sum())
+    for batch in batches_of(x, torch.zeros(40).long(), 8, mixup=0.5, teacher_outputs=outputs).epoch(
+        3, 1
+    ):
+        assert batch.teacher_logits is not None
+        assert torch.allclose(batch.teacher_logits.exp()[:, :1], batch.inputs, atol=1e-5)
+        mixed += int((batch.inputs != x[batch.indices]).sum())
     assert mixed > 20
 
 
@@ -140,14 +161,49 @@ def test_distillation_copies_its_teacher() -> None:
     teacher = torch.stack([x[:, 2], -x[:, 2]], dim=1) * 3
     net = network()
     task = DistillationTask(net, alpha=0.0, temperature=2.0)
-    answers: TeacherOutputs = lambda places, view: TeacherOutput(teacher[places])  # noqa: E731
+    outputs: TeacherOutputs = lambda indices, view: TeacherOutput(teacher[indices])  # noqa: E731
     train(
         task,
-        Batches(TensorInputs(x), y, 2, BatchSampler(40), answers=answers),
+        Batches(TensorInputs(x), y, 2, BatchSampler(40), teacher_outputs=outputs),
         Training(num_epochs=40, learning_rate=1e-2),
     )
     assert (net(x).argmax(1) == teacher.argmax(1)).float().mean() > 0.93
     assert (net(x).argmax(1) == y).float().mean() < 0.7
+
+
+def scalars(log: Path) -> dict[str, list[float]]:
+    """The values of a TensorBoard log over epochs, by tag."""
+    events = EventAccumulator(str(log))
+    events.Reload()
+    return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_tensorboard_holds_the_named_losses(tmp_path: Path) -> None:
+    """The loss of every epoch is what its weights make of the parts."""
+    x, y = problem()
+    teacher = torch.stack([x[:, 2], -x[:, 2]], dim=1) * 3
+    outputs: TeacherOutputs = lambda indices, view: TeacherOutput(teacher[indices], x[indices])  # noqa: E731
+    settings = Training(num_epochs=3, batch_size=20, learning_rate=1e-2)
+    for loss in ("soft-target", "relational"):
+        torch.manual_seed(0)
+        task = DistillationTask(
+            Featured(), loss=loss, alpha=0.25, temperature=2.0, feature_weight=0.5
+        )
+        log = tmp_path / loss
+        batches = Batches(TensorInputs(x), y, 2, BatchSampler(20), teacher_outputs=outputs)
+        train(task, batches, settings, paths=RunPaths(log=log))
+        found = {tag: torch.tensor(values) for tag, values in scalars(log).items()}
+        expected = 0.25 * found["task_loss"] + 0.75 * found["kd_loss"]
+        if loss == "relational":
+            expected = expected + 0.5 * found.pop("feature_loss")
+        assert set(found) == {"loss", "task_loss", "kd_loss"}
+        assert len(found["loss"]) == 3
+        assert torch.allclose(found["loss"], expected)
+    log = tmp_path / "labels"
+    learn(settings, RunPaths(log=log))
+    found = scalars(log)
+    assert set(found) == {"loss", "task_loss"}
+    assert found["loss"] == found["task_loss"]
 
 
 def test_joined_inputs_are_both() -> None:
@@ -171,7 +227,7 @@ x, y = problem()
 net = network()
 slow = (lambda net: (time.sleep(0.05), 0.0)[1]) if {slow} else None
 train(Task(net), batches_of(x, y, 20), Training(num_epochs=40, learning_rate=1e-2),
-      where=RunPaths(Path({checkpoint!r})), validate=slow)
+      paths=RunPaths(Path({checkpoint!r})), validate=slow)
 save_file(net.state_dict(), {out!r})
 """
 

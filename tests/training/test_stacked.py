@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 from myodistill.config import Training
 from myodistill.datasets.recording import SignalSpec, grid, ring
-from myodistill.distillation.cache import TeacherOutput, TeacherOutputs
 from myodistill.errors import TrainingError
 from myodistill.models.logpower import LogPowers
 from myodistill.models.registry import build
-from myodistill.training.batches import Batches, BatchSampler, TensorInputs
-from myodistill.training.loop import ExecutionConfig, train
+from myodistill.training.batches import Batches, TensorInputs
+from myodistill.training.loop import ExecutionConfig, RunPaths, train
 from myodistill.training.losses import LOSSES
+from myodistill.training.sampler import BatchSampler
 from myodistill.training.stacked import train_stacked
 from myodistill.training.tasks import DistillationTask, Task
+from myodistill.training.teacher_output import TeacherOutput, TeacherOutputs
 
 SPEC = SignalSpec(ring(6), 60, 1000.0, ("rest", "fist", "point"))
 CLASSES = SPEC.classes
@@ -61,29 +64,29 @@ def student(name: str, number: int, *, windows: int = 66, loss: str = "soft-targ
         loss=loss,
         label_smoothing=0.05,
     )
-    answers: TeacherOutputs = lambda places, view: TeacherOutput(teacher[places].log_softmax(1))  # noqa: E731
-    order = BatchSampler(SETTINGS.batch_size)
-    return task.double(), Batches(TensorInputs(inputs), labels, CLASSES, order, answers=answers)
+    outputs: TeacherOutputs = lambda indices, view: TeacherOutput(teacher[indices].log_softmax(1))  # noqa: E731
+    sampler = BatchSampler(SETTINGS.batch_size)
+    return task.double(), Batches(
+        TensorInputs(inputs), labels, CLASSES, sampler, teacher_outputs=outputs
+    )
 
 
 def both_ways(students: Sequence[Student]) -> tuple[list[Task], list[Task]]:
-    """Train together, and copies one by one."""
+    """Train stacked, and copies one by one."""
     tasks, batches = zip(*students, strict=True)
-    locked_folder = copy.deepcopy(tasks)
-    for seed, (task, own) in enumerate(zip(locked_folder, batches, strict=True)):
+    alone = copy.deepcopy(tasks)
+    for seed, (task, own) in enumerate(zip(alone, batches, strict=True)):
         train(task, own, SETTINGS, seed=seed)
     train_stacked(tasks, batches, SETTINGS, seeds=range(len(tasks)))
-    return list(tasks), list(locked_folder)
+    return list(tasks), list(alone)
 
 
-def require_same(
-    together: Sequence[Task], locked_folder: Sequence[Task], tolerance: float = 1e-6
-) -> None:
+def require_same(stacked: Sequence[Task], alone: Sequence[Task], tolerance: float = 1e-6) -> None:
     """Compare all weights and statistics.
 
     A bias before batch normalisation has no gradient but rounding, which AdamW divides by 1e-8.
     """
-    for one, other in zip(together, locked_folder, strict=True):
+    for one, other in zip(stacked, alone, strict=True):
         assert not one.training
         expected = other.state_dict()
         for name, value in one.state_dict().items():
@@ -93,12 +96,12 @@ def require_same(
 
 
 @pytest.mark.parametrize("name", ["log-power", "cnn", "tcn-10k"])
-def test_together_as_one_by_one(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_stacked_as_one_by_one(name: str, caplog: pytest.LogCaptureFixture) -> None:
     students = [student(name, number, windows=64 + 3 * number) for number in range(3)]
     begun = copy.deepcopy(students[0][0].state_dict())
-    together, locked_folder = both_ways(students)
-    require_same(together, locked_folder)
-    for key, value in together[0].state_dict().items():
+    stacked, alone = both_ways(students)
+    require_same(stacked, alone)
+    for key, value in stacked[0].state_dict().items():
         assert not torch.equal(value, begun[key]), key  # weights and batch-norm statistics moved
     assert not caplog.records
 
@@ -109,21 +112,43 @@ def test_every_loss_can_be_stacked(loss: str, caplog: pytest.LogCaptureFixture) 
     assert not caplog.records
 
 
+def test_a_stack_logs_the_means_of_the_named_losses(tmp_path: Path) -> None:
+    students = [student("log-power", number) for number in range(2)]
+    for number, (task, own) in enumerate(copy.deepcopy(students)):
+        train(task, own, SETTINGS, seed=number, paths=RunPaths(log=tmp_path / f"alone-{number}"))
+    tasks, batches = zip(*students, strict=True)
+    paths = RunPaths(log=tmp_path / "stack")
+    train_stacked(tasks, batches, SETTINGS, seeds=range(2), paths=paths)
+    logs = ("stack-1", "alone-0", "alone-1")
+    stack, first, second = (scalars(tmp_path / name) for name in logs)
+    assert set(stack) == {"loss", "task_loss", "kd_loss"}
+    for tag, values in stack.items():
+        alone = torch.tensor([first[tag], second[tag]]).mean(dim=0)
+        torch.testing.assert_close(torch.tensor(values), alone)
+
+
+def scalars(log: Path) -> dict[str, list[float]]:
+    events = EventAccumulator(str(log))
+    events.Reload()
+    return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
 def in_single(number: int) -> Student:
     task, batches = student("log-power", number)
     inputs, labels = batches.inputs[torch.arange(66)].float(), batches.targets.argmax(1)
-    answers: TeacherOutputs = lambda places, view: TeacherOutput(
-        inputs.flatten(1)[places, :CLASSES]
+    teacher = inputs.flatten(1)[:, :CLASSES]
+    outputs: TeacherOutputs = lambda indices, view: TeacherOutput(teacher[indices])  # noqa: E731
+    sampler = BatchSampler(SETTINGS.batch_size)
+    return task.float(), Batches(
+        TensorInputs(inputs), labels, CLASSES, sampler, teacher_outputs=outputs
     )
-    order = BatchSampler(SETTINGS.batch_size)
-    return task.float(), Batches(TensorInputs(inputs), labels, CLASSES, order, answers=answers)
 
 
 def test_single_precision_differs_by_rounding() -> None:
     """By the batch's own statistics, in which a bias before batch normalisation does not show."""
     students = [in_single(number) for number in range(2)]
-    together, locked_folder = both_ways(students)
-    for (_, batches), one, other in zip(students, together, locked_folder, strict=True):
+    stacked, alone = both_ways(students)
+    for (_, batches), one, other in zip(students, stacked, alone, strict=True):
         inputs = batches.inputs[torch.arange(66)]
         logits, expected = one.network.train()(inputs), other.network.train()(inputs)
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
@@ -191,8 +216,8 @@ ALONE = "no other has the same architecture, loss and number and shape of batche
 def test_who_cannot_be_stacked_is_trained_alone(
     make: Callable[[int], Student], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    together, locked_folder = both_ways([make(number) for number in range(2)])
-    require_same(together, locked_folder, tolerance=0)
+    stacked, alone = both_ways([make(number) for number in range(2)])
+    require_same(stacked, alone, tolerance=0)
     (record,) = caplog.records
     line = record.getMessage()
     assert line.startswith("students trained one by one, not stacked: 2 of 2: ")
@@ -232,7 +257,7 @@ def test_dropout_is_drawn_for_each_student_and_repeatably() -> None:
 
 def test_bfloat16_runs_through_the_stack() -> None:
     tasks, batches = zip(*(in_single(number) for number in range(2)), strict=True)
-    train_stacked(tasks, batches, SETTINGS, seeds=[0, 1], speed=ExecutionConfig("bfloat16"))
+    train_stacked(tasks, batches, SETTINGS, seeds=[0, 1], execution=ExecutionConfig("bfloat16"))
     assert all(torch.isfinite(p).all() for task in tasks for p in task.parameters())
 
 
@@ -241,4 +266,4 @@ def test_a_stack_that_diverges_ends(count: int) -> None:
     tasks, batches = zip(*(in_single(number) for number in range(count)), strict=True)
     hot = SETTINGS.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(TrainingError, match="two students: expected a finite loss"):
-        train_stacked(tasks, batches, hot, seeds=range(count), title="two students")
+        train_stacked(tasks, batches, hot, seeds=range(count), paths=RunPaths(title="two students"))

@@ -29,7 +29,7 @@ from myodistill.reporting.figures import draw
 from myodistill.reporting.report import report
 from myodistill.studies import tune as tuning
 from myodistill.studies.experiment import run_experiment
-from myodistill.studies.runner import Method
+from myodistill.studies.runner import MethodKey
 from myodistill.studies.study import carry_out, read_study
 
 app = typer.Typer(
@@ -197,7 +197,7 @@ def run(settings: Settings) -> None:
     written = report(settings.out)
     best = table[table["stage"] == "pretrained_distilled"].sort_values("k").iloc[-1]
     seed = settings.out / f"fold-{best.fold}" / f"seed-{best.seed}"
-    method = Method("pretrained_distilled", best.model, best.loss)
+    method = MethodKey("pretrained_distilled", best.model, best.loss)
     typer.echo(f"report: {written}")
     if caution := without_rest(open_dataset(settings.dataset).facts.gestures):
         typer.echo(caution, err=True)

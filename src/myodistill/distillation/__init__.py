@@ -1,1 +1,1 @@
-"""Distillation: the losses, and teacher outputs computed once."""
+"""The method: data of a fold, the three stages, and teacher outputs computed once."""

@@ -1,7 +1,7 @@
-"""What a teacher says, computed once: for every window and view, compact and memory-mapped.
+"""Teacher outputs, computed once for every window and view; compact and memory-mapped.
 
-One file per teacher and set of windows. Its card names the teacher's weights, the windows and the
-views; a file with another card is never used.
+One file per teacher and set of windows. Its key names the teacher's weights, the windows and the
+views; a file with another key is never used.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from myodistill.config import digest
 from myodistill.errors import CacheError, Wanted, shown
 from myodistill.files import write_bytes
 from myodistill.readers import checksums, parse_json, read_tensors
+from myodistill.training.teacher_output import TeacherOutput
 
 _WANTED = Wanted(
     "teacher outputs", CacheError, "remove the file, or pass --refill true to compute it again"
@@ -26,39 +27,17 @@ _WANTED = Wanted(
 
 
 @dataclass(frozen=True)
-class TeacherOutput:
-    """What a teacher, or several, say of some windows.
-
-    Attributes:
-        logits: Log-probabilities, shape ``(window, gesture)``.
-        features: What goes into their last layer, shape ``(window, feature)``; None if not asked.
-    """
-
-    logits: Tensor
-    features: Tensor | None = None
-
-    def half(self) -> TeacherOutput:
-        """Round to half precision, in which outputs are kept; what is less than e^-1e4 is that."""
-        features = None if self.features is None else self.features.half()
-        return TeacherOutput(self.logits.clamp_min(-1e4).half(), features)
-
-
-TeacherOutputs = Callable[[Tensor, int], TeacherOutput]
-"""Teachers: places of windows and the number of a view to what they say of them."""
-
-
-@dataclass(frozen=True)
 class CacheKey:
-    """What some outputs are of.
+    """What decides a teacher's outputs.
 
     Attributes:
         teacher: Hash of its weights.
-        windows: Hash of the signals, their pre-processing, and where the windows begin.
-        augmentation: Hash of what is done to them, with its seed.
-        views: Numbers of the views, 0 for the windows as they were recorded.
+        windows: Hash of the signals, their pre-processing, and the starts of the windows.
+        augmentation: Hash of the augmentation's settings.
+        views: Numbers of the views; view 0 holds the windows as they were recorded.
         count: Number of windows.
         gestures: Number of gestures.
-        features: Whether features are kept beside the logits.
+        features: Whether features are stored beside the logits.
     """
 
     teacher: str
@@ -71,7 +50,7 @@ class CacheKey:
 
     @property
     def name(self) -> str:
-        """File name that belongs to these outputs alone."""
+        """Name of the file that holds these outputs and no others."""
         return f"{digest(asdict(self))}.safetensors"
 
 
@@ -79,85 +58,85 @@ class CachedOutputs:
     """The outputs of one teacher, half precision, read-only.
 
     Args:
-        card: What they are of.
+        key: What decides them.
         logits: Shape ``(view, window, gesture)``.
         features: Shape ``(view, window, feature)``, or None.
     """
 
-    def __init__(self, card: CacheKey, logits: Tensor, features: Tensor | None) -> None:
-        self.card = card
+    def __init__(self, key: CacheKey, logits: Tensor, features: Tensor | None) -> None:
+        self.key = key
         self._logits = logits
         self._features = features
 
     def view(self, number: int) -> TeacherOutput:
-        """Return what the teacher says of every window in one view.
+        """Return the outputs for every window in one view.
 
         Raises:
-            CacheError: The view is not kept.
+            CacheError: The view is not stored.
         """
-        if number not in self.card.views:
-            kept = ", ".join(map(str, self.card.views))
-            raise CacheError(f"teacher outputs: expected view {number}, the cache has {kept}")
-        place = self.card.views.index(number)
+        if number not in self.key.views:
+            stored = ", ".join(map(str, self.key.views))
+            raise CacheError(f"teacher outputs: expected view {number}, the cache has {stored}")
+        index = self.key.views.index(number)
         return TeacherOutput(
-            self._logits[place], None if self._features is None else self._features[place]
+            self._logits[index], None if self._features is None else self._features[index]
         )
 
 
-def remember(
+def cached_outputs(
     folder: Path | None,
-    card: CacheKey,
-    say: Callable[[int], TeacherOutput],
+    key: CacheKey,
+    compute: Callable[[int], TeacherOutput],
     *,
     refill: bool = False,
 ) -> CachedOutputs:
-    """Return the outputs that belong to a card: from the folder, else computed and kept there.
+    """Return the outputs of a key: read from the folder, or computed and stored there.
 
-    A fill that is killed leaves nothing behind and is done again.
+    Computing that is killed leaves nothing behind and starts again.
 
     Args:
         folder: Of the cache; None keeps the outputs in memory only.
-        card: What is wanted.
-        say: Computes the output for every window in one view.
-        refill: Compute even if a file is there.
+        key: Of the outputs.
+        compute: Takes the number of a view, returns the output for every window.
+        refill: Compute the outputs even if they are stored.
 
     Raises:
         CacheError: The file is damaged or was written for something else.
     """
-    path = folder / card.name if folder else None
+    path = folder / key.name if folder else None
     if path is not None and path.exists() and not refill:
-        return read(path, card)
-    said = [say(view).half() for view in card.views]
-    logits = torch.stack([one.logits for one in said]).cpu()
-    kept = [one.features for one in said if one.features is not None]
-    features = torch.stack(kept).cpu() if kept else None
+        return read(path, key)
+    outputs = [compute(view).half() for view in key.views]
+    logits = torch.stack([output.logits for output in outputs]).cpu()
+    of_views = [output.features for output in outputs if output.features is not None]
+    features = torch.stack(of_views).cpu() if of_views else None
     if path is None:
-        return CachedOutputs(card, logits, features)
+        return CachedOutputs(key, logits, features)
     tensors = {"logits": logits} | ({} if features is None else {"features": features})
-    header = {"card": json.dumps(asdict(card)), "sums": json.dumps(checksums(tensors))}
+    header = {"card": json.dumps(asdict(key)), "sums": json.dumps(checksums(tensors))}
     write_bytes(path, save(tensors, header))
-    return read(path, card)
+    return read(path, key)
 
 
-def read(path: Path, card: CacheKey) -> CachedOutputs:
-    """Open a file of teacher outputs; what is read of it is mapped, not copied.
+def read(path: Path, key: CacheKey) -> CachedOutputs:
+    """Open a file of teacher outputs, memory-mapped.
 
     Raises:
-        CacheError: It is damaged, or its card is another one; the line names the difference.
+        CacheError: It is damaged or has another key; the message names the difference.
     """
     tensors, header = read_tensors(path, _WANTED)
-    found, sums = (parse_json(header.get(name, ""), path, _WANTED) for name in ("card", "sums"))
-    if not isinstance(found, dict) or "logits" not in tensors:
+    stored, sums = (parse_json(header.get(name, ""), path, _WANTED) for name in ("card", "sums"))
+    if not isinstance(stored, dict) or "logits" not in tensors:
         _WANTED.refuse(path, "a file without them")
-    for name, wanted in json.loads(json.dumps(asdict(card))).items():
-        if found.get(name) != wanted:
+    for name, expected in json.loads(json.dumps(asdict(key))).items():
+        if stored.get(name) != expected:
             raise CacheError(
-                f"{path}: expected outputs for {name} {shown(wanted)}, it was written for "
-                f"{shown(found.get(name))}; {_WANTED.advice}"
+                f"{path}: expected outputs for {name} {shown(expected)}, it was written for "
+                f"{shown(stored.get(name))}; {_WANTED.advice}"
             )
-    shape = (len(card.views), card.count, card.gestures)
+    shape = (len(key.views), key.count, key.gestures)
     features = tensors.get("features")
-    fits = tensors["logits"].shape == shape and (features is not None) == card.features
+    fits = tensors["logits"].shape == shape and (features is not None) == key.features
     if not fits or sums != checksums(tensors):
         _WANTED.refuse(path, f"a file that was altered, expected the shape {shape}")
-    return CachedOutputs(card, tensors["logits"], features)
+    return CachedOutputs(key, tensors["logits"], features)

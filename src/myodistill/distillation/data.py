@@ -1,4 +1,4 @@
-"""What the stages of one fold learn from: people's windows, and what teachers say of them."""
+"""The data of one fold: the windows of its subjects, and the outputs of teachers for them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from myodistill.bundle import Bundle
 from myodistill.config import Augmentation, Settings, digest
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Repetition
-from myodistill.distillation.cache import CachedOutputs, CacheKey, TeacherOutputs, remember
-from myodistill.distillation.digests import FoldDigests, Known
-from myodistill.distillation.subjects import Subject, SubjectPool, front_key, inputs
+from myodistill.distillation.cache import CachedOutputs, CacheKey, cached_outputs
+from myodistill.distillation.digests import FoldDigests, KnownDigests
+from myodistill.distillation.subjects import Subject, SubjectPool, front_key, make_inputs
 from myodistill.distillation.teacher_outputs import (
     CachedTeacher,
     OnlineTeacher,
@@ -32,48 +32,50 @@ from myodistill.models.registry import build
 from myodistill.signals.augmentation import Augmenter
 from myodistill.signals.windows import Windows
 from myodistill.splits import Split, require_unseen
-from myodistill.training.batches import ConcatInputs, Inputs, Views
+from myodistill.training.batches import ConcatInputs, Inputs
+from myodistill.training.sampler import Views
+from myodistill.training.teacher_output import TeacherOutputs
 
 
 @dataclass(frozen=True)
 class WindowSet:
-    """Windows to learn from, as one network reads them.
+    """Windows with labels, as one network reads them.
 
     Attributes:
         inputs: Of every window.
         labels: Gesture of every window.
-        late: Whether a window is of the last repetition of its session.
-        digest: Hash of which windows they are and of their signals.
+        in_last_repetition: Whether a window is of the last repetition of its session.
+        digest: Hash of the windows and of their signals.
     """
 
     inputs: Inputs
     labels: Tensor
-    late: Tensor
+    in_last_repetition: Tensor
     digest: str
 
 
 @dataclass(frozen=True)
 class TrainingSet(WindowSet):
-    """The training subjects.
+    """The windows of the training subjects.
 
     Attributes:
-        people: Number of the subject of every window.
-        seen: All their repetitions.
+        subjects: Number of the subject of every window.
+        seen: All repetitions of these subjects.
     """
 
-    people: Tensor
+    subjects: Tensor
     seen: frozenset[Repetition]
 
 
 class FoldData:
-    """The windows of one fold, and teachers' answers to them, each computed once for all seeds.
+    """The windows of one fold and teachers' outputs for them, each computed once for all seeds.
 
     Args:
-        dataset: Whose recordings.
-        split: Who is held out.
+        dataset: Source of the recordings.
+        split: Which subjects are held out.
         settings: Of the run.
         outputs: Folder for teachers' outputs; None keeps them in memory.
-        known: Digests of recordings that need not be computed again.
+        known: Digests of recordings that are computed already.
         scratch: Folder for signals and inputs, which take about three times the recordings there
             (more with augmented views); None for a temporary one.
     """
@@ -84,16 +86,16 @@ class FoldData:
         split: Split,
         settings: Settings,
         outputs: Path | None = None,
-        known: Known = (),
+        known: KnownDigests = (),
         scratch: Path | None = None,
     ) -> None:
         self.dataset = dataset
         self.spec = dataset.facts.spec()
         self.split = split
-        self.contents = FoldDigests(dataset, split, known)
-        self.people = SubjectPool(dataset, split, recentre=settings.recentre, scratch=scratch)
-        self.person = cache(self.people.heldout)
-        self.cohort = cache(self._cohort_of)
+        self.digests = FoldDigests(dataset, split, known)
+        self.subjects = SubjectPool(dataset, split, recentre=settings.recentre, scratch=scratch)
+        self.subject = cache(self.subjects.heldout)
+        self.training_set = cache(self._training_set)
         self.augmenter: Augmenter | None = None
         self.views: Views | None = None
         if settings.augmentation != Augmentation():
@@ -102,53 +104,53 @@ class FoldData:
             self.views = settings.views
         self._settings = settings
         self._outputs = outputs
-        self._cohorts: dict[str, TrainingSet] = {}
+        self._training_sets: dict[str, TrainingSet] = {}
 
-    def own(self, network: nn.Module, person: Subject, k: int) -> WindowSet:
+    def calibration_set(self, network: nn.Module, subject: Subject, k: int) -> WindowSet:
         """Return a held-out subject's first ``k`` repetitions as a network reads them."""
-        repetitions = self.split.calibration(person.subject, k)
-        windows = person.filtered().select(repetitions)
+        repetitions = self.split.calibration(subject.name, k)
+        windows = subject.filtered().select(repetitions)
         return WindowSet(
-            self._inputs(network, [person], repetitions),
+            self._inputs(network, [subject], repetitions),
             torch.from_numpy(windows.labels),
-            _last_repetition(windows),
+            _in_last_repetition(windows),
             digest(
-                self._cohort_digest(),
-                person.subject,
-                self.contents.of(person.subject).calibration[k],
+                self._training_digest(),
+                subject.name,
+                self.digests.of(subject.name).calibration[k],
             ),
         )
 
-    def unlabelled(self, network: nn.Module, person: Subject) -> Inputs:
-        """Return the windows that a subject's frame was found from, as a network reads them."""
-        return self._inputs(network, [person], person.known)
+    def unlabelled(self, network: nn.Module, subject: Subject) -> Inputs:
+        """Return the windows that a subject's frame was fitted on, as a network reads them."""
+        return self._inputs(network, [subject], subject.fitted_on)
 
-    def _cohort_of(self, model: str) -> TrainingSet:
-        """Return the training subjects as a model reads them; models with one front share it."""
+    def _training_set(self, model: str) -> TrainingSet:
+        """Return the training subjects as a model reads them; models with equal fronts share it."""
         network = build(model, self.spec)
         front, _ = split_network(network)
-        kind = front_key(front)
-        if kind not in self._cohorts:
-            self._cohorts[kind] = self._cohort(network)
-        return self._cohorts[kind]
+        key = front_key(front)
+        if key not in self._training_sets:
+            self._training_sets[key] = self._make_training_set(network)
+        return self._training_sets[key]
 
-    def answers(
+    def teacher_outputs(
         self,
         teachers: Sequence[Bundle],
-        person: Subject | None,
+        subject: Subject | None,
         k: int,
         *,
-        others: bool,
+        training_set: bool,
         features: bool,
     ) -> TeacherOutputs | None:
-        """Return what teachers say of a subject's calibration windows, then of the cohort's.
+        """Return the teachers' outputs for a calibration set, the training set, or both in turn.
 
         Args:
-            teachers: None of them may know the subject's test repetitions.
-            person: The subject; None for the cohort alone.
+            teachers: None of them may have seen the subject's test repetitions.
+            subject: Whose calibration set; None for the training set alone.
             k: The subject's calibration repetitions.
-            others: Whether the cohort follows.
-            features: Whether features are asked for beside the logits.
+            training_set: Whether the training set is included.
+            features: Whether features are returned beside the logits.
 
         Returns:
             None without teachers.
@@ -162,117 +164,117 @@ class FoldData:
         networks = [placed(teacher.network, self._settings) for teacher in teachers]
         heads = [split_network(network)[1] for network in networks]
         for teacher in teachers:
-            self._require_fit(teacher, person)
+            self._require_fit(teacher, subject)
         if features and not feature_count(heads):
             names = ", ".join(teacher.model for teacher in teachers)
             raise ModelError(
                 f"features: expected a teacher with features that are learned, {names} has none; "
                 f"take a loss over logits or another --teacher-model"
             )
-        parts = [
+        sets_of_teachers: list[list[WindowSet]] = [
             [
-                *([self.own(teacher.network, person, k)] if person else []),
-                *([self.cohort(teacher.model)] if others else []),
+                *([self.calibration_set(teacher.network, subject, k)] if subject else []),
+                *([self.training_set(teacher.model)] if training_set else []),
             ]
             for teacher in teachers
         ]
         temperatures = [teacher.temperature for teacher in teachers]
         merge = self._settings.teacher_merge
         if self.views == "fresh":
-            asked = [
-                (head, _laid_out([part.inputs for part in of_teacher]))
-                for head, of_teacher in zip(heads, parts, strict=True)
+            online = [
+                (head, _concatenated([window_set.inputs for window_set in window_sets]))
+                for head, window_sets in zip(heads, sets_of_teachers, strict=True)
             ]
-            return OnlineTeacher(asked, temperatures, merge, features, self._settings.precision)
-        kept = [
-            [self._remember(teacher, head, part, features) for part in of_teacher]
-            for teacher, head, of_teacher in zip(teachers, heads, parts, strict=True)
+            return OnlineTeacher(online, temperatures, merge, features, self._settings.precision)
+        cached = [
+            [self._cached_outputs(teacher, head, one, features) for one in window_sets]
+            for teacher, head, window_sets in zip(teachers, heads, sets_of_teachers, strict=True)
         ]
-        return CachedTeacher(kept, temperatures, merge, clean=self.views == "clean")
+        return CachedTeacher(cached, temperatures, merge, clean=self.views == "clean")
 
     def feature_count(self, teachers: Sequence[Bundle]) -> int:
-        """Return the number of features that teachers give together."""
+        """Return the sum of the teachers' numbers of features."""
         return feature_count([split_network(teacher.network)[1] for teacher in teachers])
 
-    def _remember(
-        self, teacher: Bundle, head: nn.Module, part: WindowSet, features: bool
+    def is_closed_form(self, model: str) -> bool:
+        """Return whether a model's weights are solved for, not trained."""
+        return isinstance(build(model, self.spec), Population)
+
+    def _cached_outputs(
+        self, teacher: Bundle, head: nn.Module, window_set: WindowSet, features: bool
     ) -> CachedOutputs:
         settings = self._settings
         clean = self.views is None or self.views == "clean"
-        card = CacheKey(
+        key = CacheKey(
             teacher=teacher.fingerprint,
-            windows=part.digest,
+            windows=window_set.digest,
             augmentation="" if clean else digest(settings.augmentation.model_dump()),
             views=(0,) if clean else tuple(range(1, int(self.views or 0) + 1)),
-            count=len(part.labels),
+            count=len(window_set.labels),
             gestures=self.spec.classes,
             features=features and has_features(head),
         )
-        every = torch.arange(len(part.labels))
-        return remember(
+        all_windows = torch.arange(len(window_set.labels))
+        return cached_outputs(
             self._outputs,
-            card,
+            key,
             lambda view: predict_outputs(
-                head, part.inputs.augmented(view), every, features, settings.precision
+                head, window_set.inputs.augmented(view), all_windows, features, settings.precision
             ),
             refill=settings.refill,
         )
 
-    def _require_fit(self, teacher: Bundle, person: Subject | None) -> None:
+    def _require_fit(self, teacher: Bundle, subject: Subject | None) -> None:
         if teacher.spec.gestures != self.spec.gestures:
             theirs, ours = len(teacher.spec.gestures), len(self.spec.gestures)
             raise ModelError(
                 f"teacher {teacher.model}: expected the {ours} gestures of the student, it knows "
                 f"{theirs} of its own; pre-train it on this dataset"
             )
-        if person is not None:
-            test = self.split.test(person.subject)
+        if subject is not None:
+            test = self.split.test(subject.name)
             require_unseen(test, teacher.seen, what=f"teacher {teacher.model}")
 
     def _inputs(
         self,
         network: nn.Module,
-        people: Sequence[Subject],
+        subjects: Sequence[Subject],
         repetitions: Collection[Repetition] | None,
     ) -> Inputs:
-        return inputs(
+        return make_inputs(
             network,
-            people,
+            subjects,
             repetitions,
             device=self._settings.device,
             augmenter=self.augmenter,
             views=self.views if isinstance(self.views, int) else 1,
-            scratch=self.people.scratch if repetitions is None else None,
+            scratch=self.subjects.scratch if repetitions is None else None,
         )
 
-    def _cohort(self, network: nn.Module) -> TrainingSet:
-        people = self.people.training()
-        labels, late, seen = [], [], frozenset[Repetition]()
-        for person in people:
-            windows = person.filtered()
+    def _make_training_set(self, network: nn.Module) -> TrainingSet:
+        subjects = self.subjects.training()
+        labels, last, seen = [], [], frozenset[Repetition]()
+        for subject in subjects:
+            windows = subject.filtered()
             labels.append(torch.tensor(windows.labels))
-            late.append(_last_repetition(windows))
+            last.append(_in_last_repetition(windows))
             seen |= windows.seen()
-        counts = torch.tensor([len(part) for part in labels])
+        counts = torch.tensor([len(of_subject) for of_subject in labels])
         return TrainingSet(
-            inputs=self._inputs(network, people, None),
+            inputs=self._inputs(network, subjects, None),
             labels=torch.cat(labels),
-            late=torch.cat(late),
-            digest=self._cohort_digest(),
-            people=torch.repeat_interleave(torch.arange(len(people)), counts),
+            in_last_repetition=torch.cat(last),
+            digest=self._training_digest(),
+            subjects=torch.repeat_interleave(torch.arange(len(subjects)), counts),
             seen=seen,
         )
 
-    def is_closed_form(self, model: str) -> bool:
-        """Say whether a model's weights are solved for, not trained."""
-        return isinstance(build(model, self.spec), Population)
-
-    def _cohort_digest(self) -> str:
-        return digest(self.contents.training(), self._settings.recentre)
+    def _training_digest(self) -> str:
+        return digest(self.digests.training(), self._settings.recentre)
 
 
 def placed(network: nn.Module, settings: Settings) -> nn.Module:
-    """Move a network to the device of a run, its images laid out as the settings say."""
+    """Move a network to the device of a run, in the memory format of the settings."""
     network = network.to(settings.device)
     for weight in network.parameters() if settings.channels_last else ():
         if weight.ndim == 4:  # of two-dimensional convolutions; three-dimensional ones stay
@@ -280,15 +282,15 @@ def placed(network: nn.Module, settings: Settings) -> nn.Module:
     return network
 
 
-def _laid_out(parts: Sequence[Inputs]) -> Inputs:
+def _concatenated(parts: Sequence[Inputs]) -> Inputs:
     first, *rest = parts
     return ConcatInputs(first, rest[0]) if rest else first
 
 
-def _last_repetition(windows: Windows) -> Tensor:
-    """Say of each window of a subject whether its session has no later repetition."""
+def _in_last_repetition(windows: Windows) -> Tensor:
+    """Return for each window of a subject whether its session has no later repetition."""
     last: dict[str, int] = {}
     for r in windows.seen():
         last[r.session] = max(r.index, last.get(r.session, 0))
-    late = np.array([r.index == last.get(r.session) for r in windows.repetitions])
-    return torch.from_numpy(late[windows.repetition_index])
+    is_last = np.array([r.index == last.get(r.session) for r in windows.repetitions])
+    return torch.from_numpy(is_last[windows.repetition_index])

@@ -1,4 +1,4 @@
-"""What results depend on, as hashes of raw recordings and what is said of them."""
+"""Hashes of the raw recordings and annotations that results depend on."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _OF_THE_SPLIT = ("repetitions", "calibration_session", "test_sessions")
 
 @dataclass(frozen=True)
 class SubjectDigests:
-    """Hashes of one subject's recordings, by what depends on them.
+    """Hashes of one subject's recordings, by their use.
 
     Attributes:
-        whole: Everything: what a training subject teaches.
-        calibration: What a held-out subject calibrates with, by K; at K = 0 the first repetition
-            without its labels.
-        test: What a held-out subject is scored on: the test recordings, whole.
+        whole: Everything, which a training subject contributes.
+        calibration: The calibration repetitions of a held-out subject, by K; at K = 0 the first
+            repetition without its labels.
+        test: The whole test recordings of a held-out subject.
     """
 
     whole: str
@@ -34,39 +34,39 @@ class SubjectDigests:
     test: str
 
 
-Known = tuple[tuple[str, SubjectDigests], ...]
-"""Digests by subject, in a form that another process can be given."""
+KnownDigests = tuple[tuple[str, SubjectDigests], ...]
+"""Digests by subject, hashable, so that they can be passed to another process and cached."""
 
 
 class FoldDigests:
-    """The digests of a dataset's subjects, each read when first asked for.
+    """The digests of a dataset's subjects, each computed when first asked for.
 
     Args:
         dataset: Whose recordings.
         split: Which sessions calibrate and are scored.
-        known: Digests that need not be computed again.
+        known: Digests that are computed already.
     """
 
-    def __init__(self, dataset: Dataset, split: Split, known: Known = ()) -> None:
+    def __init__(self, dataset: Dataset, split: Split, known: KnownDigests = ()) -> None:
         self.facts = facts_digest(dataset.facts)
         self._dataset = dataset
         self._split = split
-        self._found = dict(known)
+        self._digests = dict(known)
 
     def of(self, subject: str) -> SubjectDigests:
         """Return the digests of a subject."""
-        if subject not in self._found:
-            self._found[subject] = digests(self._dataset.recordings(subject), self._split)
-        return self._found[subject]
+        if subject not in self._digests:
+            self._digests[subject] = digests(self._dataset.recordings(subject), self._split)
+        return self._digests[subject]
 
     def training(self) -> str:
-        """Return what changes with anything that the training subjects are to a network."""
-        people = [(subject, self.of(subject).whole) for subject in self._split.pretraining]
-        return digest(self.facts, self._split.narrowed().hash, people)
+        """Return a digest of all that the training subjects contribute."""
+        subjects = [(subject, self.of(subject).whole) for subject in self._split.pretraining]
+        return digest(self.facts, self._split.narrowed().hash, subjects)
 
 
 def facts_digest(facts: Facts) -> str:
-    """Return the hash of what is fixed about a dataset, but for prose and what a split holds."""
+    """Return the hash of a dataset's facts, without prose and what a split holds."""
     decisive = {
         name: value
         for name, value in asdict(facts).items()
@@ -78,29 +78,29 @@ def facts_digest(facts: Facts) -> str:
 def digests(recordings: Sequence[Recording], split: Split) -> SubjectDigests:
     """Return the digests of one subject's recordings.
 
-    Filtering is causal, so that a repetition depends on its recording up to its end only.
+    Filtering is causal: a repetition depends on its recording up to the repetition's end only.
     """
     hashes = [_prefixes(recording) for recording in recordings]
-    every = list(zip(recordings, hashes, strict=True))
+    hashed = list(zip(recordings, hashes, strict=True))
 
     def calibration(k: int) -> str:
         part = []
-        for recording, until in every:
+        for recording, until in hashed:
             if recording.session != split.calibration_session:
                 continue
             for note in recording.annotations:
                 if note.repetition < max(k, 1):
                     label = note.gesture if k else None
-                    place = (note.start, note.stop, note.repetition, label)
-                    part.append((place, until[note.stop]))
+                    span = (note.start, note.stop, note.repetition, label)
+                    part.append((span, until[note.stop]))
         return digest(split.calibration_session, part)
 
     return SubjectDigests(
-        whole=digest([_content(r, until) for r, until in every]),
+        whole=digest([_content(r, until) for r, until in hashed]),
         calibration=tuple(calibration(k) for k in range(split.repetitions + 1)),
         test=digest(
-            [_content(r, until) for r, until in every if r.session in split.test_sessions],
-            # Where windows are said to lie counts in all recordings of the subject.
+            [_content(r, until) for r, until in hashed if r.session in split.test_sessions],
+            # The layout of all the subject's recordings decides the numbers of their windows.
             [(r.session, len(r.signal), [n.repetition for n in r.annotations]) for r in recordings],
         ),
     )
@@ -115,9 +115,9 @@ def _prefixes(recording: Recording) -> dict[int, str]:
     """Hash a signal from its beginning up to the end of each annotation, and to its own end."""
     signal = np.ascontiguousarray(recording.signal)
     running = hashlib.sha256(f"{signal.dtype} {signal.shape[1]}".encode())
-    found, begin = {}, 0
+    prefixes, begin = {}, 0
     for stop in sorted({note.stop for note in recording.annotations} | {len(signal)}):
         running.update(signal[begin:stop].data)
-        found[stop] = running.hexdigest()[:32]
+        prefixes[stop] = running.hexdigest()[:32]
         begin = stop
-    return found
+    return prefixes

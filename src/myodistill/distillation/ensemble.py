@@ -1,4 +1,4 @@
-"""Several teachers as one, and a teacher that is none."""
+"""Several teachers merged into one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def averaged(log_probabilities: Tensor) -> Tensor:
-    """The geometric mean of the teachers' opinions.
+    """The geometric mean of the teachers' probabilities.
 
     Hinton, Vinyals and Dean, Distilling the knowledge in a neural network, 2015, section 2, allows
     the arithmetic or the geometric mean; the latter is the mean of logits at every temperature.
@@ -22,7 +22,7 @@ def averaged(log_probabilities: Tensor) -> Tensor:
 
 
 def confidence_weighted(log_probabilities: Tensor) -> Tensor:
-    """The geometric mean of the teachers' opinions, weighted window by window.
+    """The geometric mean of the teachers' probabilities, weighted window by window.
 
     The weights are those of :func:`confidence_weights`.
 
@@ -37,12 +37,13 @@ def confidence_weighted(log_probabilities: Tensor) -> Tensor:
 
 
 def confidence_weights(log_probabilities: Tensor) -> Tensor:
-    """Weight of each teacher for each window: the surer it is, the more it counts.
+    """Weight of each teacher for each window: the lower its entropy, the more it counts.
 
-    That entropy says so without labels is from Kwon et al., Adaptive knowledge distillation based
-    on entropy, ICASSP 2020. The form of the weights, ``(1 - softmax(entropy)) / (teachers - 1)``,
-    is that of Zhang et al., Confidence-aware multi-teacher knowledge distillation, ICASSP 2022,
-    section 2, with the entropy in the place of their cross-entropy with the label.
+    Weighting by entropy, which needs no labels, is from Kwon et al., Adaptive knowledge
+    distillation based on entropy, ICASSP 2020. The form of the weights,
+    ``(1 - softmax(entropy)) / (teachers - 1)``, is that of Zhang et al., Confidence-aware
+    multi-teacher knowledge distillation, ICASSP 2022, section 2, with the entropy in the place of
+    their cross-entropy with the label.
 
     Args:
         log_probabilities: Shape ``(teacher, window, gesture)``.
@@ -54,22 +55,3 @@ def confidence_weights(log_probabilities: Tensor) -> Tensor:
     if len(entropy) == 1:
         return torch.ones_like(entropy)
     return (1 - torch.softmax(entropy, dim=0)) / (len(entropy) - 1)
-
-
-def virtual_teacher(labels: Tensor, classes: int, *, correct: float = 0.99) -> Tensor:
-    """A teacher made from the labels alone, right every time and equally wrong about the rest.
-
-    Yuan et al., Revisiting knowledge distillation via label smoothing regularization, 2020, the
-    manually designed teacher of their Tf-KD_reg, softened by a temperature as any other (theirs is
-    20). Against it one sees what a real teacher adds to regularisation.
-
-    Args:
-        labels: Shape ``(window,)``.
-        classes: Number of gestures, at least 2.
-        correct: Probability of the labelled gesture, between 0 and 1.
-
-    Returns:
-        Log-probabilities, shape ``(window, gesture)``.
-    """
-    named = labels[:, None] == torch.arange(classes, device=labels.device)
-    return torch.where(named, correct, (1 - correct) / (classes - 1)).log()

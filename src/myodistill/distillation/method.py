@@ -1,15 +1,15 @@
 """The whole method, from top to bottom.
 
 1. ``pretrain``: teachers learn from the subjects who are not held out.
-2. ``finetune``: each teacher calibrates on a held-out subject's first K repetitions.
+2. ``finetune``: each teacher is calibrated on a held-out subject's first K repetitions.
 3. ``distill``: the teachers' knowledge goes into a student, in one of two ways. As published, the
-   student learns only on the calibration windows, from scratch (stage ``distill``). The stronger
-   way first distills it across the training subjects, and then lets this subject's teachers label
-   everybody's windows, so that it sees far more than one repetition (stage ``pretrained_distilled``). The same
-   student without any teacher stands beside each: ``supervised`` and ``pretrained``.
+   student learns from scratch on the calibration windows alone (stage ``distilled``). The stronger
+   way first distills it across the training subjects; then the subject's teachers label the windows
+   of all subjects, so that it sees far more than one repetition (stage ``pretrained_distilled``).
+   Each has its control, the same student without a teacher: ``supervised`` and ``pretrained``.
 
-Whatever is trained is a :class:`~myodistill.bundle.Bundle` that knows which repetitions it
-has seen; ``scoring.evaluate`` refuses to score those.
+Every result is a :class:`~myodistill.bundle.Bundle` that records the repetitions it has seen;
+:class:`~myodistill.studies.scorer.Scorer` refuses to score those.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from myodistill.bundle import Bundle
-from myodistill.config import Settings, Training
+from myodistill.config import Settings
 from myodistill.datasets.recording import Repetition
-from myodistill.distillation.cache import TeacherOutputs
-from myodistill.distillation.data import FoldData, TrainingSet, WindowSet, placed
+from myodistill.distillation.data import FoldData, placed
+from myodistill.distillation.plan import TrainingPlan, plan_training
 from myodistill.distillation.subjects import Subject, recentre
 from myodistill.distillation.teacher_outputs import predict_outputs
 from myodistill.distillation.temperature import fit_temperature
@@ -35,12 +35,10 @@ from myodistill.models.base import split_network
 from myodistill.models.population import Population
 from myodistill.models.registry import build
 from myodistill.training.batch_norm import adapt_batch_norm
-from myodistill.training.batches import Batches, BatchSampler, ConcatInputs, Inputs
 from myodistill.training.loop import (
     NO_PATHS,
     ExecutionConfig,
     RunPaths,
-    Validate,
     require_finite,
     train,
 )
@@ -54,10 +52,10 @@ class StudentSpec:
 
     Attributes:
         model: Name of the student's model.
-        student: Pre-trained across subjects, whose windows are then rehearsed; None begins from
+        student: Pre-trained student, which rehearses the training subjects; None starts from
             scratch with the calibration windows alone.
         teachers: Fine-tuned to the subject; none for a student that learns from labels.
-        subject: Who.
+        subject: Name of the held-out subject.
         k: Calibration repetitions; 0 only re-centres a pre-trained student.
         loss: Name of the distillation loss.
     """
@@ -70,175 +68,194 @@ class StudentSpec:
     loss: str = "soft-target"
 
 
-@dataclass(frozen=True)
-class TrainingPlan:
-    """What one network is about to learn, and from what."""
-
-    task: Task
-    batches: Batches
-    settings: Training
-    validate: Validate | None
-
-
 class DistillationPipeline:
-    """One fold with one seed: the stages, and what they share.
+    """The three stages for one fold and one seed.
 
     Args:
-        material: What is learned from.
+        data: Of the fold.
         settings: Of the run.
         seed: Of weights, order and dropout.
     """
 
-    def __init__(self, material: FoldData, settings: Settings, seed: int) -> None:
-        self.material = material
-        self.dataset = material.dataset
-        self.split = material.split
-        self.spec = material.spec
+    def __init__(self, data: FoldData, settings: Settings, seed: int) -> None:
+        self.data = data
+        self.dataset = data.dataset
+        self.split = data.split
+        self.spec = data.spec
         self.settings = settings
         self.seed = seed
 
     # Stage 1
 
-    def pretrain(self, model: str, where: RunPaths) -> Bundle:
-        """Train a teacher across the training subjects."""
-        network = self._new(model)
-        cohort = self.material.cohort(model)
+    def pretrain(self, model: str, paths: RunPaths) -> Bundle:
+        """Train a teacher on the training subjects."""
+        network = self._build(model)
+        training_set = self.data.training_set(model)
         if isinstance(network, Population):
-            network.head.learn(cohort.inputs, cohort.labels, cohort.people)
+            network.head.learn(training_set.inputs, training_set.labels, training_set.subjects)
             require_finite(network.head, model, advice=_SILENT)
         else:
-            self._fit(self._lesson(Task, network, self.settings.pretrain, cohort), where)
-        return self._bundle(model, network, cohort.seen, stage="pretrain")
+            self._train(
+                plan_training(self.data, Task, network, self.settings.pretrain, training_set), paths
+            )
+        return self._bundle(model, network, training_set.seen, stage="pretrain")
 
     # Stage 2
 
-    def finetune(self, teacher: Bundle, subject: str, k: int, where: RunPaths) -> Bundle:
+    def finetune(self, teacher: Bundle, subject_name: str, k: int, paths: RunPaths) -> Bundle:
         """Calibrate a teacher on a held-out subject's first ``k`` repetitions.
 
-        With ``k`` = 0 it only meets the subject: re-centred, without labels.
+        With ``k`` = 0 it is only re-centred to the subject, which needs no labels.
         """
-        person = self.material.person(subject, k)
-        network = self._meet(teacher.network, person)
+        subject = self.data.subject(subject_name, k)
+        network = self._recentred(teacher.network, subject)
         if k:
-            self._calibrate(teacher.model, network, person, k, where)
+            self._calibrate(teacher.model, network, subject, k, paths)
         temperature = 1.0
         if self.settings.calibrate_teachers and k > 1:
-            temperature = self._temperature(teacher, person, k)
-        seen = teacher.seen | person.preprocessing.seen | self._labelled(subject, k)
-        made = self._bundle(teacher.model, network, seen, person=person, k=k, stage="finetune")
-        made.origin["temperature"] = temperature
-        return made
+            temperature = self._fit_temperature(teacher, subject, k)
+        seen = teacher.seen | subject.preprocessing.seen | self._labelled(subject_name, k)
+        bundle = self._bundle(teacher.model, network, seen, subject=subject, k=k, stage="finetune")
+        bundle.origin["temperature"] = temperature
+        return bundle
 
     def _calibrate(
-        self, model: str, network: nn.Module, person: Subject, k: int, where: RunPaths
+        self, model: str, network: nn.Module, subject: Subject, k: int, paths: RunPaths
     ) -> None:
-        own = self.material.own(network, person, k)
+        calibration_set = self.data.calibration_set(network, subject, k)
         if isinstance(network, Population):
-            read = _every(own.inputs)
-            network.head.calibrate(read, own.labels.to(read.device), k)
+            inputs = calibration_set.inputs[torch.arange(len(calibration_set.inputs))]
+            network.head.calibrate(inputs, calibration_set.labels.to(inputs.device), k)
             require_finite(network.head, model, advice=_SILENT)
             return
         settings = self.settings.finetune
-        share = settings.rehearsal / (settings.rehearsal + k)
-        others = self.material.cohort(model)
-        self._fit(self._lesson(Task, network, settings, own, others=others, share=share), where)
+        plan = plan_training(
+            self.data,
+            Task,
+            network,
+            settings,
+            calibration_set,
+            rehearsed=self.data.training_set(model),
+            rehearsal=settings.rehearsal / (settings.rehearsal + k),
+        )
+        self._train(plan, paths)
 
-    def _temperature(self, teacher: Bundle, person: Subject, k: int) -> float:
-        """Fit a temperature on the last repetition, to a teacher that learned from the others."""
-        network = self._meet(teacher.network, person)
-        self._calibrate(teacher.model, network, person, k - 1, NO_PATHS)
-        own = self.material.own(network, person, k)
-        places = torch.nonzero(own.late)[:, 0]
-        said = predict_outputs(split_network(network)[1], own.inputs, places, features=False)
-        return fit_temperature(said.logits.cpu(), own.labels[places])
+    def _fit_temperature(self, teacher: Bundle, subject: Subject, k: int) -> float:
+        """Calibrate the teacher on all but the last repetition; fit the temperature on that."""
+        network = self._recentred(teacher.network, subject)
+        self._calibrate(teacher.model, network, subject, k - 1, NO_PATHS)
+        calibration_set = self.data.calibration_set(network, subject, k)
+        indices = torch.nonzero(calibration_set.in_last_repetition)[:, 0]
+        _, head = split_network(network)
+        outputs = predict_outputs(head, calibration_set.inputs, indices, features=False)
+        return fit_temperature(outputs.logits.cpu(), calibration_set.labels[indices])
 
     # Stage 3
 
     def pretrain_student(
-        self, model: str, teachers: Sequence[Bundle], where: RunPaths, *, loss: str = "soft-target"
+        self, model: str, teachers: Sequence[Bundle], paths: RunPaths, *, loss: str = "soft-target"
     ) -> Bundle:
-        """Train a student across the training subjects: under ``teachers``, or with none."""
-        network = self._new(model)
-        cohort = self.material.cohort(model)
-        answers = self.material.answers(
-            teachers, None, 0, others=True, features=loss in FEATURE_LOSSES
+        """Train a student on the training subjects: distilled from ``teachers``, if any."""
+        network = self._build(model)
+        training_set = self.data.training_set(model)
+        teacher_outputs = self.data.teacher_outputs(
+            teachers, None, 0, training_set=True, features=loss in FEATURE_LOSSES
         )
-        settings = self.settings.pretrain_student
-        task = self._task(teachers, loss)
-        self._fit(self._lesson(task, network, settings, cohort, answers=answers), where)
-        seen = cohort.seen.union(*(teacher.seen for teacher in teachers))
+        plan = plan_training(
+            self.data,
+            self._task(teachers, loss),
+            network,
+            self.settings.pretrain_student,
+            training_set,
+            teacher_outputs=teacher_outputs,
+        )
+        self._train(plan, paths)
+        seen = training_set.seen.union(*(teacher.seen for teacher in teachers))
         return self._bundle(
             model, network, seen, stage="pretrain-student", loss=loss if teachers else ""
         )
 
-    def distill(self, job: StudentSpec, where: RunPaths) -> Bundle:
+    def distill(self, spec: StudentSpec, paths: RunPaths) -> Bundle:
         """Calibrate a student for a held-out subject."""
-        made, lesson = self._begin(job)
-        if lesson is not None:
-            self._fit(lesson, where)
-        return made
+        bundle, plan = self._student(spec)
+        if plan is not None:
+            self._train(plan, paths)
+        return bundle
 
-    def distill_stacked(self, jobs: Sequence[StudentSpec]) -> list[Bundle]:
+    def distill_stacked(
+        self, specs: Sequence[StudentSpec], paths: RunPaths = NO_PATHS
+    ) -> list[Bundle]:
         """Calibrate several students as one batched computation, where their models allow it.
 
-        As :meth:`distill` of each, but for what is drawn inside a network (dropout); see
-        :func:`~myodistill.training.stacked.train_stacked`.
+        Each result is that of :meth:`distill`, but for random numbers inside a network (dropout);
+        see :func:`~myodistill.training.stacked.train_stacked`.
         """
-        begun = [self._begin(job) for job in jobs]
-        lessons = [lesson for _, lesson in begun if lesson is not None]
-        if lessons:
+        students = [self._student(spec) for spec in specs]
+        plans = [plan for _, plan in students if plan is not None]
+        if plans:
             train_stacked(
-                [lesson.task for lesson in lessons],
-                [lesson.batches for lesson in lessons],
+                [plan.task for plan in plans],
+                [plan.batches for plan in plans],
                 self.settings.distill,
-                seeds=[self.seed] * len(lessons),
-                speed=self._speed(),
-                title=f"{jobs[0].model} of {len(lessons)} subjects at K={jobs[0].k}",
+                seeds=[self.seed] * len(plans),
+                execution=self._execution(),
+                paths=paths,
             )
-        return [made for made, _ in begun]
+        return [bundle for bundle, _ in students]
 
-    def _begin(self, job: StudentSpec) -> tuple[Bundle, TrainingPlan | None]:
-        """Return a student as it begins, and what it has to learn: nothing at ``k`` = 0."""
-        student, teachers, k, loss = job.student, job.teachers, job.k, job.loss
-        person = self.material.person(job.subject, k)
-        network = self._meet(student.network if student else self._new(job.model), person)
-        seen = self._labelled(job.subject, k) | person.preprocessing.seen
+    def _student(self, spec: StudentSpec) -> tuple[Bundle, TrainingPlan | None]:
+        """Return a student before calibration, and its plan; None at ``k`` = 0."""
+        student, teachers, k = spec.student, spec.teachers, spec.k
+        subject = self.data.subject(spec.subject, k)
+        network = self._recentred(student.network if student else self._build(spec.model), subject)
+        seen = self._labelled(spec.subject, k) | subject.preprocessing.seen
         seen = seen.union(*(b.seen for b in (*teachers, *([student] if student else []))))
-        stage = _STAGE[bool(student), bool(teachers)]
-        used = loss if teachers else ""
-        made = self._bundle(job.model, network, seen, person=person, k=k, stage=stage, loss=used)
-        if not k:
-            return made, None
-        settings = self.settings.distill
-        others = self.material.cohort(job.model) if student else None
-        answers = self.material.answers(
-            teachers, person, k, others=others is not None, features=loss in FEATURE_LOSSES
+        bundle = self._bundle(
+            spec.model,
+            network,
+            seen,
+            subject=subject,
+            k=k,
+            stage=_STAGE[bool(student), bool(teachers)],
+            loss=spec.loss if teachers else "",
         )
-        return made, self._lesson(
-            self._task(teachers, loss),
+        if not k:
+            return bundle, None
+        settings = self.settings.distill
+        rehearsed = self.data.training_set(spec.model) if student else None
+        teacher_outputs = self.data.teacher_outputs(
+            teachers,
+            subject,
+            k,
+            training_set=rehearsed is not None,
+            features=spec.loss in FEATURE_LOSSES,
+        )
+        return bundle, plan_training(
+            self.data,
+            self._task(teachers, spec.loss),
             network,
             settings,
-            self.material.own(network, person, k),
-            answers=answers,
-            others=others,
-            share=settings.rehearsal / (settings.rehearsal + k) if student else 0.0,
+            self.data.calibration_set(network, subject, k),
+            teacher_outputs=teacher_outputs,
+            rehearsed=rehearsed,
+            rehearsal=settings.rehearsal / (settings.rehearsal + k) if student else 0.0,
         )
 
-    # What the stages share
+    # Shared by the stages
 
-    def _new(self, model: str) -> nn.Module:
+    def _build(self, model: str) -> nn.Module:
         return placed(build(model, self.spec, seed=self.seed), self.settings)
 
-    def _meet(self, network: nn.Module, person: Subject) -> nn.Module:
-        """Copy a network for a person: re-centred, and no label is used."""
-        mine = placed(copy.deepcopy(network), self.settings)
-        recentre(mine, person)
+    def _recentred(self, network: nn.Module, subject: Subject) -> nn.Module:
+        """Return a copy of a network, adapted to a subject without labels."""
+        adapted = placed(copy.deepcopy(network), self.settings)
+        recentre(adapted, subject)
         if self.settings.adapt_batch_norm:
-            adapt_batch_norm(split_network(mine)[1], self.material.unlabelled(mine, person))
-        return mine
+            adapt_batch_norm(split_network(adapted)[1], self.data.unlabelled(adapted, subject))
+        return adapted
 
     def _task(self, teachers: Sequence[Bundle], loss: str) -> Callable[..., Task]:
-        """Return what makes the task of a student."""
+        """Return the constructor of a student's task."""
         if not teachers:
             return Task
         settings = self.settings
@@ -246,64 +263,27 @@ class DistillationPipeline:
             DistillationTask,
             loss=loss,
             alpha=settings.alpha,
-            temperature=settings.temp,
+            temperature=settings.temperature,
             feature_weight=settings.feature_weight,
-            features=self.material.feature_count(teachers) if loss in FEATURE_LOSSES else 0,
+            features=self.data.feature_count(teachers) if loss in FEATURE_LOSSES else 0,
         )
 
-    def _fit(self, lesson: TrainingPlan, where: RunPaths) -> None:
+    def _train(self, plan: TrainingPlan, paths: RunPaths) -> None:
         train(
-            lesson.task,
-            lesson.batches,
-            lesson.settings,
+            plan.task,
+            plan.batches,
+            plan.settings,
             seed=self.seed,
-            validate=lesson.validate,
-            speed=self._speed(),
-            where=where,
+            validate=plan.validate,
+            execution=self._execution(),
+            paths=paths,
         )
 
-    def _speed(self) -> ExecutionConfig:
+    def _execution(self) -> ExecutionConfig:
         return ExecutionConfig(self.settings.precision, self.settings.compile)
 
-    def _lesson(
-        self,
-        make_task: Callable[..., Task],
-        network: nn.Module,
-        settings: Training,
-        own: WindowSet,
-        *,
-        answers: TeacherOutputs | None = None,
-        others: TrainingSet | None = None,
-        share: float = 0.0,
-    ) -> TrainingPlan:
-        """Return what is trained of a network, and from what: labels or teachers' answers.
-
-        With ``settings.patience`` the last repetition is held out, if there is more than one.
-        """
-        read, labels, late = own.inputs, own.labels, own.late
-        if others is not None:
-            read, labels = ConcatInputs(read, others.inputs), torch.cat([labels, others.labels])
-        hold_out = settings.patience > 0 and bool(late.any()) and not bool(late.all())
-        early = torch.nonzero(~late)[:, 0] if hold_out else torch.arange(len(late))
-        _, trained = split_network(network)
-        batches = Batches(
-            read,
-            labels,
-            self.spec.classes,
-            BatchSampler(settings.batch_size, early, len(late), share),
-            answers=answers,
-            augmenter=self.material.augmenter,
-            views=self.material.views,
-        )
-        return TrainingPlan(
-            make_task(trained, label_smoothing=settings.label_smoothing),
-            batches,
-            settings,
-            partial(_accuracy, own, torch.nonzero(late)[:, 0]) if hold_out else None,
-        )
-
-    def _labelled(self, subject: str, k: int) -> frozenset[Repetition]:
-        return self.split.calibration(subject, k) if k else frozenset()
+    def _labelled(self, subject_name: str, k: int) -> frozenset[Repetition]:
+        return self.split.calibration(subject_name, k) if k else frozenset()
 
     def _bundle(
         self,
@@ -312,25 +292,26 @@ class DistillationPipeline:
         seen: frozenset[Repetition],
         *,
         stage: str,
-        person: Subject | None = None,
+        subject: Subject | None = None,
         k: int | None = None,
         loss: str = "",
     ) -> Bundle:
         facts = self.dataset.facts
+        name = subject.name if subject else None
         origin = {
             "dataset": facts.name,
             "opened": self.settings.dataset,
             "identity": self.dataset.identity(),
             "licence": facts.licence,
             "fold": self.split.fold,
-            "split": self.split.narrowed(person.subject if person else None).hash,
-            "subject": person.subject if person else None,
+            "split": self.split.narrowed(name).hash,
+            "subject": name,
             "k": k,
             "seed": self.seed,
             "stage": stage,
             "loss": loss,
         }
-        preprocessing = person.preprocessing if person else None
+        preprocessing = subject.preprocessing if subject else None
         return Bundle(
             model, self.spec, network.eval(), preprocessing, seen, origin, facts.unit, facts.step
         )
@@ -343,14 +324,4 @@ _STAGE: dict[tuple[bool, bool], Stage] = {
     (False, True): "distilled",
     (True, True): "pretrained_distilled",
 }
-"""Name of a student's stage by (pre-trained, taught)."""
-
-
-def _accuracy(own: WindowSet, places: Tensor, trained: nn.Module) -> float:
-    said = predict_outputs(trained, own.inputs, places, features=False)
-    return float((said.logits.argmax(dim=1).cpu() == own.labels[places]).float().mean())
-
-
-def _every(read: Inputs) -> Tensor:
-    """All inputs at once, as they were recorded: for what is solved in closed form."""
-    return read[torch.arange(len(read))]
+"""A student's stage by (pre-trained, distilled from teachers)."""

@@ -1,4 +1,4 @@
-"""People as a model meets them: filtered once, re-centred and turned into one frame."""
+"""Subjects as a model reads them: filtered once, then re-centred and turned into one frame."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ from myodistill.splits import Split
 from myodistill.training.batches import Inputs
 from myodistill.training.inputs import FeatureInputs, SignalInputs, concatenated
 
-_GLANCE = 4
-"""Every so many windows are looked at to find a person's orientation."""
+_STRIDE = 4
+"""One window in so many serves to find a subject's orientation."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One subject in the common frame; their signal stays on disk until it is asked for.
+    """One subject in the common frame; the signal stays on disk until it is read.
 
     Attributes:
-        subject: Name.
-        spec: The signal.
-        preprocessing: What brought them there.
-        known: The repetitions that the frame was found from.
+        name: Of the subject.
+        spec: Of the signal.
+        preprocessing: Maps filtered signals into the common frame.
+        fitted_on: The repetitions that the frame was fitted on.
         recentred: Whether band covariances are re-centred, too.
         filtered: Opens all of the subject's windows, filtered.
     """
 
-    subject: str
+    name: str
     spec: SignalSpec
     preprocessing: Preprocessing
-    known: frozenset[Repetition]
+    fitted_on: frozenset[Repetition]
     recentred: bool
     filtered: Callable[[], Windows] = field(repr=False)
 
     def windows(self, repetitions: Collection[Repetition] | None = None) -> Windows:
-        """Pre-process the windows of some repetitions; all of them where none are named."""
+        """Pre-process the windows of some repetitions; None for all."""
         windows = self.filtered()
         if repetitions is not None:
             windows = windows.select(repetitions).trimmed()
@@ -62,24 +62,24 @@ class Subject:
 
     @cached_property
     def centre(self) -> Tensor:
-        """What re-centres band covariances to this person; found once for all models."""
+        """The whitening that re-centres band covariances to this subject, computed once."""
         front = BandCovariances(self.spec)
         if not self.recentred:
             return front.whitening
-        return front.centre(map(torch.from_numpy, self.windows(self.known).batches()))
+        return front.centre(map(torch.from_numpy, self.windows(self.fitted_on).batches()))
 
 
 class SubjectPool:
     """The subjects of one fold.
 
-    Each is filtered once, into a file of the size of their recordings.
+    Each is filtered once, into a file as large as the recordings.
 
     Args:
-        dataset: Where the recordings come from.
-        split: Who trains and who is held out.
-        recentre: Whiten people and turn their rings alike; else scale their channels.
-        scratch: Folder for these files, which other processes may share; None for one that is
-            removed with this object.
+        dataset: Source of the recordings.
+        split: Which subjects train and which are held out.
+        recentre: Whiten subjects and align their electrode rings; else scale their channels.
+        scratch: Folder for these files, which other processes may share; None for a temporary
+            folder that is removed with this object.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class SubjectPool:
         self.scratch = scratch or Path(self._temporary.name)
         self.filtered = lru_cache(maxsize=1)(self._filtered)
         self.training = cache(self._training)
-        self._frame = cache(self._found_frame)
+        self._frame = cache(self._fit_frame)
         self._turns = orientations(dataset.facts.electrodes) if recentre else []
         self._training_turns: dict[str, int] = {}
         self._template: Template | None = None
@@ -101,71 +101,71 @@ class SubjectPool:
             self._align()
 
     def _training(self) -> list[Subject]:
-        """Return the subjects that are not held out; all their repetitions are known."""
-        return [self._training_person(subject) for subject in self.split.pretraining]
+        """Return the subjects that are not held out; their frames are fitted on all repetitions."""
+        return [self._training_subject(name) for name in self.split.pretraining]
 
-    def heldout(self, subject: str, k: int) -> Subject:
+    def heldout(self, name: str, k: int) -> Subject:
         """Return a held-out subject who calibrates with ``k`` repetitions.
 
-        At K = 0 the frame is found from the first repetition without its labels.
+        At K = 0 the frame is fitted on the first repetition without its labels.
         """
-        known = self.split.unlabelled(subject, k)
-        matrix = self._frame(subject, known)
+        fitted_on = self.split.unlabelled(name, k)
+        matrix = self._frame(name, fitted_on)
         if self._template is not None:
-            logarithms, labels = self._glance(self._person(subject, matrix, known))
+            logarithms, labels = self._sample(self._subject(name, matrix, fitted_on))
             turned = (self._front.permuted(logarithms, turn) for turn in self._turns)
             turn = self._turns[self._template.choose(turned, labels if k else None)]
             matrix = matrix[turn]
-        return self._person(subject, matrix, known)
+        return self._subject(name, matrix, fitted_on)
 
-    def _training_person(self, subject: str) -> Subject:
-        known = self.split.calibration(subject, self.split.repetitions)
-        matrix = self._frame(subject, known)
+    def _training_subject(self, name: str) -> Subject:
+        fitted_on = self.split.calibration(name, self.split.repetitions)
+        matrix = self._frame(name, fitted_on)
         if self._turns:
-            matrix = matrix[self._turns[self._training_turns.get(subject, 0)]]
-        return self._person(subject, matrix, known)
+            matrix = matrix[self._turns[self._training_turns.get(name, 0)]]
+        return self._subject(name, matrix, fitted_on)
 
-    def _person(self, subject: str, matrix: np.ndarray, known: frozenset[Repetition]) -> Subject:
+    def _subject(self, name: str, matrix: np.ndarray, fitted_on: frozenset[Repetition]) -> Subject:
         facts = self.dataset.facts
-        seen = known if self._template is None else known | self._training_repetitions
+        seen = fitted_on if self._template is None else fitted_on | self._training_repetitions
         preprocessing = Preprocessing(facts.sampling_rate, facts.passband, 0.0, matrix, seen)
-        filtered = partial(self.filtered, subject)
-        return Subject(subject, facts.spec(), preprocessing, known, self.recentre, filtered)
+        filtered = partial(self.filtered, name)
+        return Subject(name, facts.spec(), preprocessing, fitted_on, self.recentre, filtered)
 
     @cached_property
     def _training_repetitions(self) -> frozenset[Repetition]:
         return frozenset().union(*(self.filtered(s).seen() for s in self.split.pretraining))
 
     def _align(self) -> None:
-        """Turn the training subjects alike; of each only means and a few windows are kept."""
+        """Align the training subjects; only means and a few windows of each are kept."""
         means, labels = [], []
 
-        def glances() -> Iterator[Tensor]:
-            for subject in self.split.pretraining:
-                found, gestures = self._glance(self._training_person(subject))
-                turned = (self._front.permuted(found, turn) for turn in self._turns)
+        def samples() -> Iterator[Tensor]:
+            for name in self.split.pretraining:
+                sample, gestures = self._sample(self._training_subject(name))
+                turned = (self._front.permuted(sample, turn) for turn in self._turns)
                 means.append(torch.stack([centred_means(one, gestures) for one in turned]))
                 labels.append(gestures)
-                yield found
+                yield sample
 
-        logarithms = DiskRows(self.scratch, glances())
+        logarithms = DiskRows(self.scratch, samples())
         chosen = align(means)
         self._training_turns = dict(zip(self.split.pretraining, chosen, strict=True))
-        turns = [self._turns[place] for place in chosen]
+        turns = [self._turns[index] for index in chosen]
         aligned = _Aligned(self._front, logarithms, labels, turns)
         self._template = template(aligned, len(means[0][0]))
 
-    def _glance(self, person: Subject) -> tuple[Tensor, Tensor]:
-        """Log-covariances of some known windows, re-centred to their own mean, and gestures."""
-        known = person.windows(person.known)
-        some = known.take(np.arange(0, len(known), _GLANCE))
+    def _sample(self, subject: Subject) -> tuple[Tensor, Tensor]:
+        """Return log-covariances of a sample of windows, re-centred to their mean, and gestures."""
+        windows = subject.windows(subject.fitted_on)
+        some = windows.take(np.arange(0, len(windows), _STRIDE))
         front = self._front
         front.whitening.copy_(front.centre(map(torch.from_numpy, some.batches())))
         parts = [front.logarithms(torch.from_numpy(batch)) for batch in some.batches()]
         return torch.cat(parts), torch.from_numpy(some.labels)
 
-    def _found_frame(self, subject: str, known: frozenset[Repetition]) -> np.ndarray:
-        windows = self.filtered(subject).select(known)
+    def _fit_frame(self, name: str, repetitions: frozenset[Repetition]) -> np.ndarray:
+        windows = self.filtered(name).select(repetitions)
         return recentring(windows) if self.recentre else scaling(windows)
 
     def _filtered(self, subject: str) -> Windows:
@@ -188,7 +188,7 @@ class SubjectPool:
 
 @dataclass(frozen=True)
 class _Aligned:
-    """The log-covariances of people turned alike, person by person."""
+    """The aligned log-covariances, subject by subject."""
 
     front: LogCovariances
     logarithms: DiskRows
@@ -196,13 +196,14 @@ class _Aligned:
     turns: Sequence[np.ndarray]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        every = torch.split(torch.arange(len(self.logarithms)), [len(one) for one in self.labels])
-        for places, gestures, turn in zip(every, self.labels, self.turns, strict=True):
-            yield self.front.permuted(self.logarithms[places], turn), gestures
+        counts = [len(gestures) for gestures in self.labels]
+        parts = torch.split(torch.arange(len(self.logarithms)), counts)
+        for indices, gestures, turn in zip(parts, self.labels, self.turns, strict=True):
+            yield self.front.permuted(self.logarithms[indices], turn), gestures
 
 
 def front_key(front: nn.Module | None) -> str:
-    """What tells fixed fronts apart: their kinds, settings and numbers, not whom they have met."""
+    """Return a hash of a fixed front: its layers, settings and weights, not its re-centring."""
     if front is None:
         return ""
     content = hashlib.sha256()
@@ -215,9 +216,9 @@ def front_key(front: nn.Module | None) -> str:
     return content.hexdigest()
 
 
-def inputs(
+def make_inputs(
     network: nn.Module,
-    people: Sequence[Subject],
+    subjects: Sequence[Subject],
     repetitions: Collection[Repetition] | None,
     *,
     device: str = "cpu",
@@ -227,32 +228,32 @@ def inputs(
 ) -> Inputs:
     """Return what the trained part of a network reads.
 
-    A network with a fixed front has it computed once a view, re-centred to each person; for others
-    the signals themselves are the inputs.
+    A fixed front is computed once a view, re-centred to each subject; without one the signals are
+    the inputs.
 
     Args:
-        network: Whose inputs.
-        people: Who is read.
-        repetitions: Those whose windows are read; None for all.
-        device: Where the inputs are kept.
-        augmenter: What makes views of the windows; None for none.
-        views: How many views of a front's output to keep at a time.
-        scratch: Folder for inputs that stay with the CPU, which are then on disk; None for memory.
+        network: Reads the inputs.
+        subjects: Whose windows are read.
+        repetitions: Whose windows are read; None for all.
+        device: Holds the inputs.
+        augmenter: Makes views of the windows; None for none.
+        views: Number of views of a front's output to keep at a time.
+        scratch: Folder for inputs on the CPU, which are then on disk; None for memory.
     """
     folder = scratch if torch.device(device).type == "cpu" else None
     shared, _ = split_network(network)
     if shared is None:
-        return _signals(people, repetitions, device, augmenter, folder)
+        return _signals(subjects, repetitions, device, augmenter, folder)
     front = copy.deepcopy(shared).to(device).eval()
 
     def blocks(view: int) -> Iterator[Tensor]:
         first = 0
-        for person in people:
-            _recentre(front, person)
-            part = replace(_signals([person], repetitions, device, augmenter), first=first)
-            size = at_once(person.spec.samples, person.spec.channels)
-            for places in torch.split(torch.arange(len(part)), size):
-                yield front(part.augmented(view)[places])
+        for subject in subjects:
+            _recentre(front, subject)
+            part = replace(_signals([subject], repetitions, device, augmenter), first=first)
+            size = at_once(subject.spec.samples, subject.spec.channels)
+            for indices in torch.split(torch.arange(len(part)), size):
+                yield front(part.augmented(view)[indices])
             first += len(part)
 
     @lru_cache(maxsize=views + 1)
@@ -264,33 +265,33 @@ def inputs(
 
 
 def _signals(
-    people: Sequence[Subject],
+    subjects: Sequence[Subject],
     repetitions: Collection[Repetition] | None,
     device: str,
     augmenter: Augmenter | None,
     folder: Path | None = None,
 ) -> SignalInputs:
-    """Lay the signals of people end to end, on a device or in a folder."""
+    """Concatenate the signals of subjects, on a device or in a folder."""
     starts: list[Tensor] = []
 
     def blocks() -> Iterator[Tensor]:
         begin = 0
-        for person in people:
-            windows = person.windows(repetitions)
+        for subject in subjects:
+            windows = subject.windows(repetitions)
             starts.append(torch.from_numpy(windows.starts + begin))
             begin += len(windows.signal)
             yield torch.from_numpy(windows.signal).to(device)
 
     signal = concatenated(blocks(), folder)
-    return SignalInputs(signal, torch.cat(starts).to(device), people[0].spec.samples, augmenter)
+    return SignalInputs(signal, torch.cat(starts).to(device), subjects[0].spec.samples, augmenter)
 
 
-def recentre(network: nn.Module, person: Subject) -> None:
-    """Re-centre the fixed front of a network, if it has one, to a person; no label is used."""
+def recentre(network: nn.Module, subject: Subject) -> None:
+    """Re-centre the fixed front of a network, if it has one, to a subject; no label is used."""
     front, _ = split_network(network)
-    _recentre(front, person)
+    _recentre(front, subject)
 
 
-def _recentre(front: nn.Module | None, person: Subject) -> None:
+def _recentre(front: nn.Module | None, subject: Subject) -> None:
     if isinstance(front, BandCovariances):
-        front.whitening.copy_(person.centre)
+        front.whitening.copy_(subject.centre)

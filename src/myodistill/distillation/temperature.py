@@ -1,4 +1,4 @@
-"""Temperature calibration: a teacher that is as sure as it is right."""
+"""Temperature scaling: calibrates the confidence of a teacher."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ LEAST, MOST = 0.05, 20.0
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Find the temperature that makes a network's probabilities honest; no decision changes.
+    """Fit the temperature that calibrates a network's probabilities; no decision changes.
 
-    Guo et al., On calibration of modern neural networks, 2017, eq. 9: the likeliest temperature on
-    windows that the network has not learned from, by Brent's bounded search over its logarithm. A
-    few windows that are all decided rightly would ask for endless confidence; so the logarithm is
-    taken to be normal around 0 with deviation 1 beforehand, which counts as little beside a hundred
-    windows.
+    Guo et al., On calibration of modern neural networks, 2017, eq. 9: the maximum-likelihood
+    temperature on windows that the network was not trained on, by Brent's bounded search over its
+    logarithm. If all windows are decided correctly, the likelihood grows without bound as the
+    temperature falls; a standard normal prior on the logarithm prevents that, and is negligible
+    beside a hundred windows.
 
     Args:
         logits: Shape ``(window, gesture)``.
@@ -42,9 +42,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         raise DataError("calibration: expected finite logits, got infinities or NaN")
     exact = logits.detach().double()
 
-    def surprise(log_temperature: float) -> float:
+    def negative_log_posterior(log_temperature: float) -> float:
         scaled = exact / float(np.exp(log_temperature))
         return float(F.cross_entropy(scaled, labels, reduction="sum")) + log_temperature**2 / 2
 
     bounds = (float(np.log(LEAST)), float(np.log(MOST)))
-    return float(np.exp(minimize_scalar(surprise, bounds=bounds, method="bounded").x))
+    return float(np.exp(minimize_scalar(negative_log_posterior, bounds=bounds, method="bounded").x))

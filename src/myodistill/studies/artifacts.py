@@ -1,4 +1,4 @@
-"""What a run has finished: bundles in folders that are there whole, or not at all."""
+"""The store of a run's results: bundles and values that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _WANTED = Wanted("what a finished stage left")
 
 
 class ArtifactStore:
-    """Keeps finished work under a folder and says what need not be done again.
+    """Stores results under a folder and returns those that are still valid.
 
     Args:
         root: Folder of one fold and seed.
-        resume: Go on from the checkpoints of a killed run; else begin such stages again.
+        resume: Resume from the checkpoints of a killed run; else start such stages again.
     """
 
     def __init__(self, root: Path, *, resume: bool = True) -> None:
@@ -34,23 +34,23 @@ class ArtifactStore:
         self._resume = resume
 
     def bundle(self, name: str, key: str, make: Callable[[RunPaths], Bundle]) -> Bundle:
-        """Return the bundle of a stage: the stored one if it is still valid, else a new one.
+        """Return the bundle of a stage: the stored one if it is valid, else a new one.
 
         Args:
             name: Folder below the root.
             key: Changes with everything that the bundle depends on.
-            make: Trains it; told where to keep its checkpoint and log.
+            make: Trains it; takes the paths of its checkpoint and log.
         """
-        kept = self.find(name, key)
-        if kept is not None:
-            return kept
+        stored = self.find(name, key)
+        if stored is not None:
+            return stored
         checkpoint = self.root / "unfinished" / f"{name.replace('/', '-')}-{key}.safetensors"
         if not self._resume:
             checkpoint.unlink(missing_ok=True)
         title = f"{self.root.parent.name} {self.root.name} {name}"
         begin = time.perf_counter()
-        made = make(RunPaths(checkpoint, self.root / "logs" / name, title))
-        bundle = self.keep(name, key, made, time.perf_counter() - begin)
+        bundle = make(RunPaths(checkpoint, self.root / "logs" / name, title))
+        bundle = self.keep(name, key, bundle, time.perf_counter() - begin)
         checkpoint.unlink(missing_ok=True)
         return bundle
 
@@ -62,21 +62,23 @@ class ArtifactStore:
         try:
             bundle = Bundle.load(folder)
         except BundleError:
-            return None  # damaged since: made anew
-        # Bundles are known by what they say of themselves, not by the record beside them.
-        of = bundle.origin if isinstance(bundle.origin, dict) else {}
-        return bundle if of.get("key") == key and isinstance(of.get("seconds"), float) else None
+            return None  # damaged: made again
+        # The bundle's own key counts, not the record beside it.
+        origin = bundle.origin if isinstance(bundle.origin, dict) else {}
+        is_valid = origin.get("key") == key and isinstance(origin.get("seconds"), float)
+        return bundle if is_valid else None
 
-    def keep(self, name: str, key: str, made: Bundle, seconds: float) -> Bundle:
+    def keep(self, name: str, key: str, bundle: Bundle, seconds: float) -> Bundle:
         """Store a bundle that took ``seconds`` to make; return it as it is stored.
 
         Raises:
-            TrainingError: A weight is no finite number; an older bundle stays as it is.
+            TrainingError: A weight is not finite; an older bundle stays as it is.
         """
         title = f"{self.root.parent.name} {self.root.name} {name}"
         advice = "lower the learning rate; what was stored before is untouched"
-        require_finite(made.network, title, advice=advice)
-        bundle = replace(made, origin={**made.origin, "key": key, "seconds": round(seconds, 3)})
+        require_finite(bundle.network, title, advice=advice)
+        origin = {**bundle.origin, "key": key, "seconds": round(seconds, 3)}
+        bundle = replace(bundle, origin=origin)
         with new_folder(self.root / name) as part:
             bundle.save(part)
             record = {"key": key, "card": _hash_of(part / CARD)}
@@ -122,4 +124,4 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return read_json(path, _WANTED) if path.exists() else {}
     except DataError:
-        return {}  # damaged since: made anew
+        return {}  # damaged: made again

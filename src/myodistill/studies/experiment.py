@@ -19,7 +19,7 @@ from myodistill.config import Settings
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.registry import open_dataset
 from myodistill.distillation.data import FoldData
-from myodistill.distillation.digests import Known
+from myodistill.distillation.digests import KnownDigests
 from myodistill.errors import ModelError, SettingsError, unknown_name
 from myodistill.evaluation.protocol import CLASSICAL as CLASSICAL_STAGES
 from myodistill.evaluation.protocol import at_chance, method_name
@@ -116,7 +116,7 @@ def _items(settings: Settings, splits: Sequence[Split]) -> list[Item]:
 
 
 @lru_cache(maxsize=1)
-def _material(text: str, known: Known, fold: int) -> FoldData:
+def _material(text: str, known: KnownDigests, fold: int) -> FoldData:
     settings = Settings.model_validate_json(text)
     torch.set_num_threads(settings.threads)
     give_back_memory()
@@ -127,15 +127,15 @@ def _material(text: str, known: Known, fold: int) -> FoldData:
 
 
 @lru_cache(maxsize=1)
-def _work(text: str, known: Known, fold: int, seed: int) -> ExperimentRunner:
+def _work(text: str, known: KnownDigests, fold: int, seed: int) -> ExperimentRunner:
     return ExperimentRunner(Settings.model_validate_json(text), _material(text, known, fold), seed)
 
 
-def _prepare(settings: str, known: Known, until: Until, item: tuple[int, int]) -> None:
+def _prepare(settings: str, known: KnownDigests, until: Until, item: tuple[int, int]) -> None:
     _work(settings, known, *item).prepare(until)
 
 
-def _subject(settings: str, known: Known, until: Until, item: Item) -> list[Row]:
+def _subject(settings: str, known: KnownDigests, until: Until, item: Item) -> list[Row]:
     return _work(settings, known, *item[:2]).subject(until, item[2])
 
 
@@ -200,7 +200,7 @@ def _in_processes(
     settings: Settings,
     until: Until,
     items: list[Item],
-    known: Known,
+    known: KnownDigests,
     tick: Callable[[], None],
 ) -> list[Row]:
     """Do what folds and seeds share, then their subjects, in one process a core.
@@ -260,7 +260,7 @@ def _of(pair: tuple[int, int], items: list[Item]) -> list[Item]:
 
 
 def _whole(
-    text: str, known: Known, until: Until, pair: tuple[int, int], items: list[Item]
+    text: str, known: KnownDigests, until: Until, pair: tuple[int, int], items: list[Item]
 ) -> list[list[Row]]:
     _prepare(text, known, until, pair)
     return [_subject(text, known, until, item) for item in items]

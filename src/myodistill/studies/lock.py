@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""A lock that lets one process at a time work in a folder."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from myodistill.files import write_text, writing
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder; the system lets them in when this one ends or dies.
+    """Lock a folder against other processes; the lock ends with this process, however it ends.
 
-    ``run.lock`` is what is locked and stays; ``running.json`` says who holds it.
+    ``run.lock`` is the locked file and stays; ``running.json`` describes the holder.
 
     Raises:
         OutputError: Another process is at work there, or the folder cannot be written.

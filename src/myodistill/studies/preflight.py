@@ -1,4 +1,4 @@
-"""What is wrong with the recordings of a run is said before anything is trained on them."""
+"""Checks of the recordings of a run, before anything is trained on them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Recording, Repetition
-from myodistill.distillation.digests import Known, digests
+from myodistill.distillation.digests import KnownDigests, digests
 from myodistill.errors import DataError
 from myodistill.signals.duplicates import DuplicateFinder
 from myodistill.splits import Split
@@ -16,11 +16,11 @@ from myodistill.splits import Split
 
 @dataclass(frozen=True)
 class ScoredFold:
-    """Who is scored in a fold.
+    """The subjects that are scored in a fold.
 
     Attributes:
         split: The fold.
-        subjects: Of those that it holds out.
+        subjects: Held-out subjects that are scored.
         k: Calibration repetitions.
     """
 
@@ -29,19 +29,19 @@ class ScoredFold:
     k: Collection[int]
 
 
-def check_recordings(dataset: Dataset, folds: Sequence[ScoredFold]) -> Known:
-    """Read everybody who takes part once, check their recordings, and return their digests.
+def check_recordings(dataset: Dataset, folds: Sequence[ScoredFold]) -> KnownDigests:
+    """Read every subject that takes part once, check the recordings, and return their digests.
 
     Args:
-        dataset: Whose recordings.
+        dataset: Source of the recordings.
         folds: Of one protocol.
 
     Raises:
         DataError: A repetition that is needed is missing, too short or overlaps another, or there
             are fewer than two gestures to tell apart.
-        LeakageError: The same signal stands under two repetitions.
+        LeakageError: Two repetitions hold the same signal.
     """
-    copies = DuplicateFinder(dataset.facts.samples)
+    duplicates = DuplicateFinder(dataset.facts.samples)
     known = {}
     split = folds[0].split
     training = {subject for fold in folds for subject in fold.split.pretraining}
@@ -54,8 +54,8 @@ def check_recordings(dataset: Dataset, folds: Sequence[ScoredFold]) -> Known:
         if subject in scored:
             _require_scorable(recordings, scored[subject], subject)
         known[subject] = digests(recordings, split)
-        copies.add(recordings)
-    copies.require_none()
+        duplicates.add(recordings)
+    duplicates.require_none()
     return tuple(known.items())
 
 
@@ -64,7 +64,7 @@ def _require_lengths(recordings: Sequence[Recording], samples: int) -> None:
         for note in recording.annotations:
             if note.stop - note.start < samples:
                 raise DataError(
-                    f"{_place(recording)}: expected at least {samples} samples of gesture "
+                    f"{_source(recording)}: expected at least {samples} samples of gesture "
                     f"{note.gesture} for one window, got {note.stop - note.start}; the recording "
                     f"is truncated, fetch it again"
                 )
@@ -84,14 +84,14 @@ def _require_scorable(recordings: Sequence[Recording], fold: ScoredFold, subject
         for note, after in pairwise(notes):
             if after.start < note.stop:
                 raise DataError(
-                    f"{_place(recording)}: expected annotations that do not overlap, those at "
+                    f"{_source(recording)}: expected annotations that do not overlap, those at "
                     f"samples {note.start} and {after.start} do; check its labels"
                 )
 
 
 def _require(recordings: Sequence[Recording], repetitions: Collection[Repetition]) -> None:
-    there = {repetition for repetition, _ in _performed(recordings)}
-    if absent := set(repetitions) - there:
+    recorded = {repetition for repetition, _ in _performed(recordings)}
+    if absent := set(repetitions) - recorded:
         raise DataError(
             f"windows: expected windows of {min(absent)}, there are none; it was not recorded or "
             f"not loaded, record it or leave {min(absent).subject:.40} out"
@@ -118,5 +118,5 @@ def _performed(recordings: Iterable[Recording]) -> Iterable[tuple[Repetition, in
             yield repetition, note.gesture
 
 
-def _place(recording: Recording) -> str:
+def _source(recording: Recording) -> str:
     return recording.source or f"{recording.subject}/{recording.session}"

@@ -1,4 +1,4 @@
-"""What a run writes about itself beside its bundles: tables, counts, settings, versions."""
+"""The files of a run beside its bundles: tables, confusion counts, settings, versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pandas as pd
 from myodistill import __version__
 from myodistill.config import Settings, digest, make_settings
 from myodistill.datasets.dataset import Dataset
-from myodistill.distillation.digests import Known, facts_digest
+from myodistill.distillation.digests import KnownDigests, facts_digest
 from myodistill.errors import ModelError, SettingsError, Wanted
 from myodistill.evaluation import results
 from myodistill.evaluation.protocol import require_one_protocol
@@ -42,12 +42,14 @@ class RunWriter:
 
     Args:
         settings: Of the run.
-        dataset: That it is on.
-        known: Digests of the recordings of everybody who takes part.
-        add: Keep what an earlier run left there and add to it; else begin anew.
+        dataset: Of the run.
+        known: Digests of the recordings of all subjects that take part.
+        add: Add to the results of an earlier run in the folder; else replace them.
     """
 
-    def __init__(self, settings: Settings, dataset: Dataset, known: Known, *, add: bool) -> None:
+    def __init__(
+        self, settings: Settings, dataset: Dataset, known: KnownDigests, *, add: bool
+    ) -> None:
         self._settings = settings
         facts = facts_digest(dataset.facts)
         self._recordings = {subject: digest(facts, of.whole) for subject, of in known}
@@ -56,33 +58,33 @@ class RunWriter:
         self._add = add and all((settings.out / name).is_file() for name in needed)
 
     def check(self) -> None:
-        """Refuse what cannot be added to what is there.
+        """Refuse to add to a run that does not match.
 
         Raises:
             DataError: What the earlier run left is damaged.
-            SettingsError: Rows would be added to those of another dataset, or of other recordings.
+            SettingsError: The earlier run is on another dataset or on other recordings.
         """
         if self._add:
             read_run(self._settings.out)  # what is damaged is refused before any work
             make_settings(self._earlier("settings.json"))
-        there = self._earlier("settings.json").get("dataset")
-        if there not in (None, self._settings.dataset):
+        earlier = self._earlier("settings.json").get("dataset")
+        if earlier not in (None, self._settings.dataset):
             raise SettingsError(
                 f"out: expected a run on {self._settings.dataset} in {self._settings.out}, there "
-                f"is one on {there}; choose another folder with --out"
+                f"is one on {earlier}; choose another folder with --out"
             )
         before = self._earlier("recordings.json")
-        for subject, found in self._recordings.items():
-            if before.get(subject, found) != found:
+        for subject, current in self._recordings.items():
+            if before.get(subject, current) != current:
                 raise SettingsError(
                     f"out: expected the recordings that the run in {self._settings.out} is on, "
                     f"those of {subject:.40} have changed; do that run again first"
                 )
 
     def finish(self, rows: Sequence[Row], splits: Sequence[Split]) -> pd.DataFrame:
-        """Write what was scored and what describes it; return the results table.
+        """Write the scores and what describes them; return the results table.
 
-        Where nothing was scored the table is empty, and what describes earlier scores stays.
+        Without scores the table is empty, and the files of an earlier run stay as they are.
         """
         scored = [row["result"] | {"scores_sha256": row["scores_sha256"]} for row in rows]
         table = results.ordered(pd.DataFrame(scored)) if rows else results.table([])
@@ -125,7 +127,7 @@ class RunWriter:
         return table
 
     def _described(self) -> dict[str, Any]:
-        """Return the settings; where rows are added, those of the run that they are added to."""
+        """Return the settings, or those of the earlier run if rows are added to it."""
         settings: dict[str, Any] = json.loads(self._settings.model_dump_json())
         if not (earlier := self._earlier("settings.json")):
             return settings
@@ -161,7 +163,7 @@ class RunWriter:
         }
 
     def _models(self) -> dict[str, Any]:
-        """Return the operations that each network spends on one window."""
+        """Return the operations of each network for one window."""
         settings, spec = self._settings, self._dataset.facts.spec()
         beside = [name for name in settings.baseline if name not in CLASSICAL]
         names = dict.fromkeys((*settings.teacher_model, *settings.student_model, *beside))
@@ -169,7 +171,7 @@ class RunWriter:
         for name in names:
             try:
                 flops[name] = complexity(name, spec).flops
-            except ModelError as error:  # nothing that was learned is lost by it
+            except ModelError as error:  # no result depends on the count
                 _log.warning("operations of a window are not counted: %s", error)
         if len(settings.teacher_model) > 1 and set(settings.teacher_model) <= set(flops):
             flops["+".join(settings.teacher_model)] = sum(flops[m] for m in settings.teacher_model)

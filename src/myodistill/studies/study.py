@@ -25,7 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from myodistill.config import Settings, make_settings, read_settings
+from myodistill.config import Settings, make_settings, read_settings, spelled_out
 from myodistill.errors import MyoDistillError, SettingsError, shown, unknown_name
 from myodistill.reporting.merge_runs import index, write_merged
 from myodistill.reporting.report import report
@@ -136,31 +136,31 @@ def carry_out(study: Study, *, console: Console) -> Path:
     sections: dict[str, Path] = {}
     with Progress(*columns, console=console, speed_estimate_period=24 * 3600) as progress:
         task = progress.add_task("study", total=sum(counts.values()))
-        for place, (name, settings) in enumerate(study.runs.items(), start=1):
-            progress.update(task, description=f"run {place} of {len(study.runs)}: {name}")
+        for number, (name, settings) in enumerate(study.runs.items(), start=1):
+            progress.update(task, description=f"run {number} of {len(study.runs)}: {name}")
             run_experiment(settings, tick=partial(progress.advance, task))
             report(settings.out)
             sections[name] = settings.out
-    together = _together(study)
-    for folder in together.values():
+    merged = _merge_runs(study)
+    for folder in merged.values():
         report(folder)
     command = f"myodistill study {study.file}"
     return index(
         study.out / "index.html",
         title=study.title,
         command=command,
-        sections=together | sections,
+        sections=merged | sections,
     )
 
 
-def _together(study: Study) -> dict[str, Path]:
-    """Put the runs of each dataset that has several side by side; return the folders."""
+def _merge_runs(study: Study) -> dict[str, Path]:
+    """Merge the runs of each dataset with several; return the folders by title."""
     datasets: dict[str, dict[str, Path]] = {}
     for name, settings in study.runs.items():
         datasets.setdefault(settings.dataset, {})[name] = settings.out
     return {
-        f"All runs on {dataset}": write_merged(study.out / f"all-{place}", runs)
-        for place, (dataset, runs) in enumerate(datasets.items(), start=1)
+        f"All runs on {dataset}": write_merged(study.out / f"all-{number}", runs)
+        for number, (dataset, runs) in enumerate(datasets.items(), start=1)
         if len(runs) > 1
     }
 
@@ -180,10 +180,10 @@ def _combinations(file: _File) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, changes in (file.runs or {"": {}}).items():
         for combination in itertools.product(*file.each.values()):
             chosen: dict[str, Any] = {}
-            _update(chosen, file.defaults)
-            _update(chosen, changes)
+            _update(chosen, spelled_out(file.defaults))
+            _update(chosen, spelled_out(changes))
             for key, value in zip(file.each, combination, strict=True):
-                _update(chosen, _nested(key.split("."), value))
+                _update(chosen, spelled_out(_nested(key.split("."), value)))
             words = ["+".join(map(str, v)) if isinstance(v, list) else str(v) for v in combination]
             only = Path(str(chosen.get("dataset", "run"))).stem
             yield "-".join(filter(None, [name, *words])) or only, chosen

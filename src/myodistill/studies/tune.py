@@ -3,7 +3,7 @@
 The training subjects of a fold are split once more: some calibrate and are scored as if they were
 new. The fold's own held-out subjects take no part, so that its scores stay honest (Varma and Simon,
 Bias in error estimation when using cross-validation for model selection, BMC Bioinformatics 7(91),
-2006). What is found is for that fold; tune each fold by itself.
+2006). The result is for that fold; tune each fold by itself.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from myodistill.splits import make_split, nested
 from myodistill.studies.lock import locked_folder
 from myodistill.studies.preflight import ScoredFold, check_recordings
 from myodistill.studies.scorer import Scorer
-from myodistill.training.batches import mix_seed
 from myodistill.training.loop import NO_PATHS
+from myodistill.training.sampler import mix_seed
 
 if TYPE_CHECKING:
     import optuna
@@ -40,15 +40,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         taught: Whether the student had teachers.
-        accuracy: Mean over the subjects that were tuned on, of the best settings.
-        usual: The same with the settings that the search began with.
-        trials: How many settings were tried.
-        settings: The best, complete.
-        path: Where they are written, for ``--config``.
+        accuracy: Of the best settings, mean over the subjects of the search.
+        usual: Accuracy of the initial settings.
+        trials: Number of settings tried.
+        settings: The best settings, complete.
+        path: File of the best settings, for ``--config``.
     """
 
     taught: bool
@@ -60,9 +60,11 @@ class Tuned:
 
 
 def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) -> list[Tuned]:
-    """Search for settings of the student of stage ``pretrained_distilled``, then of its control ``pretrained``.
+    """Search settings of the distilled student, then of its control without a teacher.
 
-    Trials are kept in ``settings.out/tune.db``; a search that was killed goes on from there, and
+    Their stages are ``pretrained_distilled`` and ``pretrained``.
+
+    Trials are stored in ``settings.out/tune.db``; a search that was killed resumes from there, and
     more ``trials`` add to those that are done.
 
     Args:
@@ -97,16 +99,16 @@ def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) 
         bench = _Bench(FoldData(dataset, split, settings, known=known), settings)
         fixed = settings.model_dump(mode="json", exclude={"trials", "out", "processes", "threads"})
         key = digest(fixed, bench.depends_on)
-        names = {taught: f"{_WHO[taught]}-{key}" for taught in (True, False)}
+        names = {taught: f"{_STUDENT[taught]}-{key}" for taught in (True, False)}
         studies = _open(settings.out / "tune.db", names)
         return [_search(studies[taught], bench, settings, taught, say) for taught in names]
 
 
-_WHO = {True: "distilled", False: "undistilled"}
+_STUDENT = {True: "distilled", False: "undistilled"}
 
 
 def _open(path: Path, names: dict[bool, str]) -> dict[bool, optuna.Study]:
-    """Open the trials of both searches, or begin them.
+    """Open the trials of both searches, or create them.
 
     Raises:
         SettingsError: The file is damaged, or holds the trials of other settings.
@@ -139,7 +141,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def _keeping(path: Path) -> Iterator[None]:
-    """Turn what the database says while trials are kept into one line.
+    """Turn errors of the database into one line.
 
     Raises:
         OutputError: It cannot be written or read.
@@ -162,38 +164,39 @@ class _Bench:
     """Trains and scores a student under some settings; teachers are made once.
 
     Attributes:
-        depends_on: What decides a score beside the settings.
+        depends_on: Values that decide a score beside the settings.
     """
 
-    def __init__(self, material: FoldData, settings: Settings) -> None:
-        self._fold = DistillationPipeline(material, settings, settings.seed[0])
-        self._across = cache(self._pretrained)
-        self._tuned = cache(self._finetuned)
-        contents = material.contents
-        of = [asdict(contents.of(subject)) for subject in material.split.heldout]
-        self.depends_on = (__version__, contents.training(), material.split.hash, of)
+    def __init__(self, data: FoldData, settings: Settings) -> None:
+        self._pipeline = DistillationPipeline(data, settings, settings.seed[0])
+        self._teachers = cache(self._pretrain)
+        self._finetuned_teachers = cache(self._finetune)
+        digests = data.digests
+        subjects = [asdict(digests.of(subject)) for subject in data.split.heldout]
+        self.depends_on = (__version__, digests.training(), data.split.hash, subjects)
 
     def accuracy(self, settings: Settings, taught: bool) -> float:
-        """Return the mean over held-out subjects and K of the share of windows decided rightly."""
-        fold = DistillationPipeline(self._fold.material, settings, settings.seed[0])
-        scorer = Scorer(fold)
+        """Return the accuracy, averaged over held-out subjects and K."""
+        pipeline = DistillationPipeline(self._pipeline.data, settings, settings.seed[0])
+        scorer = Scorer(pipeline)
         (model,), (loss, *_) = settings.student_model, settings.loss
-        begun = fold.pretrain_student(model, self._across() if taught else [], NO_PATHS, loss=loss)
+        teachers = self._teachers() if taught else []
+        pretrained = pipeline.pretrain_student(model, teachers, NO_PATHS, loss=loss)
         scores = []
-        for subject in fold.split.heldout:
+        for subject in pipeline.split.heldout:
             for k in settings.k:
-                teachers = self._tuned(subject, k) if taught else []
-                made = fold.distill(StudentSpec(model, begun, teachers, subject, k, loss), NO_PATHS)
-                said = scorer.evaluate([made], subject)
-                scores.append(float(np.mean(said.predicted == said.labels)))
+                teachers = self._finetuned_teachers(subject, k) if taught else []
+                spec = StudentSpec(model, pretrained, teachers, subject, k, loss)
+                predictions = scorer.evaluate([pipeline.distill(spec, NO_PATHS)], subject)
+                scores.append(float(np.mean(predictions.predicted == predictions.labels)))
         return float(np.mean(scores))
 
-    def _pretrained(self) -> list[Bundle]:
-        names = self._fold.settings.teacher_model
-        return [self._fold.pretrain(name, NO_PATHS) for name in names]
+    def _pretrain(self) -> list[Bundle]:
+        names = self._pipeline.settings.teacher_model
+        return [self._pipeline.pretrain(name, NO_PATHS) for name in names]
 
-    def _finetuned(self, subject: str, k: int) -> list[Bundle]:
-        return [self._fold.finetune(one, subject, k, NO_PATHS) for one in self._across()]
+    def _finetune(self, subject: str, k: int) -> list[Bundle]:
+        return [self._pipeline.finetune(one, subject, k, NO_PATHS) for one in self._teachers()]
 
 
 def _search(
@@ -205,13 +208,13 @@ def _search(
 ) -> Tuned:
     import optuna
 
-    who, usual = _WHO[taught], _usual(settings, taught)
-    if not _tried(study, usual):
-        study.enqueue_trial(usual)
+    student, initial = _STUDENT[taught], _initial(settings, taught)
+    if not _tried(study, initial):
+        study.enqueue_trial(initial)
 
     def objective(trial: optuna.Trial) -> float:
         accuracy = bench.accuracy(_suggested(settings, trial, taught), taught)
-        say(f"{who}, trial {_complete(study) + 1} of {settings.trials}: {accuracy:.2%}")
+        say(f"{student}, trial {_complete(study) + 1} of {settings.trials}: {accuracy:.2%}")
         return accuracy
 
     for number in range(_complete(study), settings.trials):
@@ -220,10 +223,10 @@ def _search(
         study.sampler = optuna.samplers.TPESampler(seed=seed)
         study.optimize(objective, n_trials=1)
     best = _suggested(settings, optuna.trial.FixedTrial(study.best_params), taught)
-    path = settings.out / f"{who}.yaml"
+    path = settings.out / f"{student}.yaml"
     values = best.model_dump(mode="json", exclude_unset=True, exclude={"out", "trials"})
     write_text(path, yaml.safe_dump(values, sort_keys=False))
-    first = next(t for t in study.trials if t.params == usual and t.value is not None)
+    first = next(t for t in study.trials if t.params == initial and t.value is not None)
     return Tuned(taught, study.best_value, float(first.values[0]), _complete(study), best, path)
 
 
@@ -240,41 +243,46 @@ def _complete(study: optuna.Study) -> int:
     return sum(trial.state.name == "COMPLETE" for trial in study.trials)
 
 
-def _usual(settings: Settings, taught: bool) -> dict[str, Any]:
-    """Return the parameters of the settings themselves: the first trial."""
+def _initial(settings: Settings, taught: bool) -> dict[str, Any]:
+    """Return the parameters of the first trial, those of the settings."""
     distill = settings.distill
     rate = {"learning_rate": distill.learning_rate, "label_smoothing": distill.label_smoothing}
     if not taught:
         return rate
-    return rate | {"alpha": settings.alpha, "temp": settings.temp, "loss": settings.loss[0]}
+    return rate | {
+        "alpha": settings.alpha,
+        "temperature": settings.temperature,
+        "loss": settings.loss[0],
+    }
 
 
 def _suggested(settings: Settings, trial: Any, taught: bool) -> Settings:
-    """Return settings with what a trial chose in the place of the usual, which is in reach."""
-    usual = settings.distill
+    """Return settings with the choices of a trial; every range includes the initial value."""
+    initial = settings.distill
     values = settings.model_dump(exclude_unset=True)
     values["distill"] = settings.distill.model_dump() | {
         "learning_rate": trial.suggest_float(
             "learning_rate",
-            min(3e-4, usual.learning_rate),
-            max(1e-2, usual.learning_rate),
+            min(3e-4, initial.learning_rate),
+            max(1e-2, initial.learning_rate),
             log=True,
         ),
         "label_smoothing": trial.suggest_float(
-            "label_smoothing", 0.0, max(0.2, usual.label_smoothing)
+            "label_smoothing", 0.0, max(0.2, initial.label_smoothing)
         ),
     }
     if taught:
         values["alpha"] = trial.suggest_float("alpha", 0.0, max(0.9, settings.alpha))
-        values["temp"] = trial.suggest_float(
-            "temp", min(1.0, settings.temp), max(20.0, settings.temp), log=True
+        temperature = settings.temperature
+        values["temperature"] = trial.suggest_float(
+            "temperature", min(1.0, temperature), max(20.0, temperature), log=True
         )
         values["loss"] = [trial.suggest_categorical("loss", list(settings.loss))]
     return make_settings(values)
 
 
 def table(found: Sequence[Tuned]) -> str:
-    """Say what a search found, a line each."""
+    """Return the results as text, one line each."""
     return "".join(
         f"{'distilled' if one.taught else 'undistilled'}: {one.accuracy:.2%} after {one.trials} "
         f"trials, {one.usual:.2%} with the settings it began with; {one.path}\n"

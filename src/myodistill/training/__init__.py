@@ -1,1 +1,1 @@
-"""The one training loop, and the stages of the method as functions over it."""
+"""The training loop, its batches, and the tasks and losses that it minimises."""

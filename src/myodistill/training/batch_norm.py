@@ -1,4 +1,4 @@
-"""Adaptation to a person without labels."""
+"""Adaptation of batch normalisation without labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from myodistill.training.batches import Inputs
 
 @torch.no_grad()
 def adapt_batch_norm(network: nn.Module, inputs: Inputs, *, batch: int = 2048) -> None:
-    """Take the statistics of batch normalisation from a person's own windows.
+    """Take the statistics of batch normalisation from some windows.
 
     Means and variances are replaced by those over the windows, weights stay (Li et al., Revisiting
     batch normalization for practical domain adaptation, 2016, section 3.2). Dropout stays off. A
@@ -19,7 +19,7 @@ def adapt_batch_norm(network: nn.Module, inputs: Inputs, *, batch: int = 2048) -
 
     Args:
         network: Changed in place.
-        inputs: What it reads for the person's windows; no labels.
+        inputs: What it reads.
         batch: Windows at a time.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
@@ -29,9 +29,9 @@ def adapt_batch_norm(network: nn.Module, inputs: Inputs, *, batch: int = 2048) -
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over batches
         norm.train()
-    for places in torch.split(torch.arange(len(inputs)), batch) if norms else ():
-        if len(places) > 1:
-            network(inputs[places])
+    for indices in torch.split(torch.arange(len(inputs)), batch) if norms else ():
+        if len(indices) > 1:
+            network(inputs[indices])
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()

@@ -1,4 +1,4 @@
-"""Everything that a killed training run needs to go on, in one file without code in it."""
+"""Everything that a killed training run needs to resume, in one file that holds no code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WANTED = Wanted(
 
 @dataclass(frozen=True)
 class _Header:
-    """What stands beside the tensors; ``best_score`` is None before the first validation."""
+    """What is stored beside the tensors; ``best_score`` is None before the first validation."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -36,13 +36,13 @@ class _Header:
     sums: dict[str, int]
 
 
-class Checkpoint:
-    """The state of a run between two epochs: weights, optimiser, best weights so far.
+class TrainingState:
+    """The state of training between two epochs: weights, optimiser, best weights so far.
 
     Args:
-        task: Module whose weights are kept.
-        optimizer: Whose state is kept.
-        path: The file; None keeps nothing.
+        task: Module whose weights are stored.
+        optimizer: Whose state is stored.
+        path: The checkpoint file; None stores nothing.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def note(self, score: float, epoch: int) -> bool:
-        """Remember a validation score; say whether it is the best so far."""
+        """Record a validation score; return whether it is the best so far."""
         if score <= self.best_score:
             return False
         self.best_score, self.best_epoch = score, epoch
         return True
 
     def save(self, epoch: int, best: dict[str, Tensor]) -> None:
-        """Write the state after ``epoch`` epochs, unless the last writing was a moment ago."""
+        """Write the state after ``epoch`` epochs, at most once a second."""
         if self._path is None or time.monotonic() - self._written < _SECONDS_BETWEEN:
             return
         tensors = {f"task/{name}": value for name, value in self._task.state_dict().items()}
@@ -77,7 +77,7 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def remove(self) -> None:
-        """Remove the file: what was being trained cannot go on from it."""
+        """Remove the file: training cannot resume from it."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -85,7 +85,7 @@ class Checkpoint:
         """Load the file if there is one, into the task, the optimiser and ``best``.
 
         Returns:
-            How many epochs are done.
+            Number of epochs done.
 
         Raises:
             ModelError: The file is damaged or belongs to another network.
@@ -98,23 +98,23 @@ class Checkpoint:
         if checksums(tensors) != header.sums:
             _WANTED.refuse(self._path, "a file that was altered")
         with _WANTED.reading(self._path):
-            kept = _under("best/", tensors)
-            _require_alike(kept, best)
+            stored = _under("best/", tensors)
+            _require_same_shapes(stored, best)
             self._task.load_state_dict(_under("task/", tensors))
             self._optimizer.load_state_dict(self._moments(_under("optimizer/", tensors)))
-            best.update(kept)
+            best.update(stored)
         self.best_epoch = header.best_epoch
         self.best_score = float("-inf") if header.best_score is None else header.best_score
         return header.epoch
 
     def _moments(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
-        """Return the optimiser's state; its tensors must have the shapes of what they move."""
+        """Return the optimiser's state; its tensors must have the shapes of their parameters."""
         groups = self._optimizer.param_groups
-        moved = dict(enumerate(one for group in groups for one in group["params"]))
+        parameters = dict(enumerate(one for group in groups for one in group["params"]))
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             index, key = name.split("/")
-            if value.ndim and value.shape != moved[int(index)].shape:
+            if value.ndim and value.shape != parameters[int(index)].shape:
                 raise ValueError(f"{name} of shape {tuple(value.shape)}")
             moments.setdefault(int(index), {})[key] = value
         return {"state": moments, "param_groups": self._optimizer.state_dict()["param_groups"]}
@@ -128,7 +128,7 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _require_alike(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    shapes = [{name: value.shape for name, value in one.items()} for one in (found, wanted)]
+def _require_same_shapes(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    shapes = [{name: value.shape for name, value in one.items()} for one in (stored, expected)]
     if shapes[0] != shapes[1]:
         raise ValueError("the weights of another network")

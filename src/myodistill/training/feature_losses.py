@@ -1,4 +1,4 @@
-"""Distillation of features: what the layers before the logits know.
+"""Distillation of features, the input of the last layer.
 
 Features are ``(window, feature)``; pool or flatten maps first.
 """
@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 
 class Hint(nn.Module):
-    """A hint from a layer of the teacher, which a learned projection of the student's should meet.
+    """Distance of the teacher's features from a learned projection of the student's.
 
     Romero et al., FitNets: hints for thin deep nets, 2015, eq. 3. The projection bridges the two
-    widths; it is trained beside the student and thrown away afterwards.
+    widths; it is trained with the student and discarded afterwards.
 
     Args:
         student: Number of the student's features.
@@ -26,14 +26,14 @@ class Hint(nn.Module):
         self.projection = nn.Linear(student, teacher)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Half the squared distance to the teacher's features, the mean over windows.
+        """Return half the squared distance, averaged over windows.
 
         Args:
             student: Features, shape ``(window, student)``.
             teacher: Features, shape ``(window, teacher)``; no gradient flows into them.
         """
-        missed: Tensor = self.projection(student) - teacher.detach()
-        return missed.square().sum(dim=1).mean() / 2
+        difference: Tensor = self.projection(student) - teacher.detach()
+        return difference.square().sum(dim=1).mean() / 2
 
 
 def relational(
@@ -44,27 +44,27 @@ def relational(
     angle: float = 50.0,
     windows: int = 64,
 ) -> Tensor:
-    """Relational distillation: how windows lie to each other, whatever space they lie in.
+    """Relational distillation: match distances and angles between windows.
 
     Park et al., Relational knowledge distillation, 2019, sections 3.2.1 (distances, in units of
-    their mean) and 3.2.2 (angles of all triplets), both under Huber's loss; here the mean over
-    pairs and triplets, the paper writes the sum. Neither rotation nor scale of a space matters.
+    their mean) and 3.2.2 (angles of all triplets), both under Huber's loss; averaged over pairs
+    and triplets, where the paper sums. Rotating or scaling a feature space changes nothing.
 
     Args:
         student: Features or logits, shape ``(window, feature)``.
         teacher: The same windows, any number of features; no gradient flows into them.
         distance: Weight of the distances; the paper's for classification.
         angle: Weight of the angles; likewise.
-        windows: Only so many of a batch, the first, are related: triplets grow with the cube.
+        windows: Only the first so many of a batch are compared: triplets grow with the cube.
     """
     ours = _differences(student[:windows])
     theirs = _differences(teacher.detach()[:windows])
     count = len(ours)
-    apart = F.smooth_l1_loss(_distances(ours), _distances(theirs), reduction="sum")
-    turned = F.smooth_l1_loss(_cosines(ours), _cosines(theirs), reduction="sum")
+    distance_loss = F.smooth_l1_loss(_distances(ours), _distances(theirs), reduction="sum")
+    angle_loss = F.smooth_l1_loss(_cosines(ours), _cosines(theirs), reduction="sum")
     pairs = max(count * (count - 1), 1)
     triplets = max(pairs * (count - 2), 1)
-    return distance * apart / pairs + angle * turned / triplets
+    return distance * distance_loss / pairs + angle * angle_loss / triplets
 
 
 def _differences(points: Tensor) -> Tensor:

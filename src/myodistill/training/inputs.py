@@ -1,4 +1,4 @@
-"""What networks read of windows: cut when they are asked for, or computed by a fixed front once."""
+"""What networks read: windows cut on demand, or the output of a fixed front, computed once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from myodistill.signals.gather import gather
 
 @dataclass(frozen=True)
 class SignalInputs:
-    """Windows cut from their signal when they are asked for, on the device that holds it.
+    """Windows cut from their signal on demand, on the device that holds it.
 
     Attributes:
         signal: Shape ``(time, channel)``, in memory or on disk.
         starts: First sample of each window.
         samples: Length of a window.
-        augmenter: What makes views of the windows; None for none.
-        first: Number of the first window, which a view is drawn by.
+        augmenter: Makes the views; None for none.
+        first: Number of the first window; the numbers seed the augmentation.
         view: Which view these are.
     """
 
@@ -37,16 +37,16 @@ class SignalInputs:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, places: Tensor) -> Tensor:
-        places = places.to(self.starts.device)
-        starts, signal = self.starts[places], self.signal
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        indices = indices.to(self.starts.device)
+        starts, signal = self.starts[indices], self.signal
         if isinstance(signal, DiskRows):
             windows = signal.gather(starts, self.samples)
         else:
             windows = gather(signal, starts, self.samples)
         if self.augmenter is None or self.view == 0:
             return windows
-        return self.augmenter(windows, places + self.first, self.view)
+        return self.augmenter(windows, indices + self.first, self.view)
 
     def augmented(self, view: int) -> SignalInputs:
         """Return the same windows in one of their views."""
@@ -54,10 +54,10 @@ class SignalInputs:
 
 
 class FeatureInputs:
-    """Windows as the fixed front of a network turns them, computed once for each view.
+    """The output of a network's fixed front, computed once for each view.
 
     Args:
-        compute: Number of a view to the front's output for every window.
+        compute: Takes the number of a view, returns the front's output for every window.
         view: Which view these are.
     """
 
@@ -68,9 +68,9 @@ class FeatureInputs:
     def __len__(self) -> int:
         return len(self._compute(self._view))
 
-    def __getitem__(self, places: Tensor) -> Tensor:
+    def __getitem__(self, indices: Tensor) -> Tensor:
         rows = self._compute(self._view)
-        return rows[places.to(rows.device)]
+        return rows[indices.to(rows.device)]
 
     def augmented(self, view: int) -> FeatureInputs:
         """Return the same windows in one of their views."""
@@ -78,7 +78,7 @@ class FeatureInputs:
 
 
 def concatenated(blocks: Iterable[Tensor], folder: Path | None) -> Tensor | DiskRows:
-    """Lay blocks end to end: in a file in ``folder``, or in memory without one."""
+    """Concatenate blocks: in a file in ``folder``, or in memory if it is None."""
     if folder is not None:
         return DiskRows(folder, blocks)
     parts = list(blocks)

@@ -21,7 +21,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class _Curves:
-    """A TensorBoard log, written at once: its own writer has a thread that dies on a full disk."""
+    """A TensorBoard log; its own writer has a thread that dies on a full disk."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
@@ -41,7 +41,7 @@ class _Curves:
             self._file.flush()
 
     def close(self) -> None:
-        with suppress(OSError):  # everything was flushed, or has said why not
+        with suppress(OSError):  # everything was flushed, or an error said why not
             self._file.close()
 
 
@@ -50,8 +50,8 @@ class Progress:
 
     Args:
         title: Name of the run; empty reports nothing on the screen.
-        epochs: How many there will be.
-        start: How many are done already.
+        epochs: Number of epochs.
+        start: Number of epochs done already.
         log: Folder for TensorBoard; None writes none.
     """
 
@@ -59,7 +59,7 @@ class Progress:
         self._title = title
         self._epochs = epochs
         self._epoch = start
-        self._said = time.monotonic()
+        self._printed = time.monotonic()
         shown = bool(title) and sys.stderr.isatty()
         self._lines = bool(title) and not shown
         self._bar = tqdm(
@@ -81,7 +81,7 @@ class Progress:
             self._curves.close()
 
     def advance(self, scores: dict[str, float]) -> None:
-        """Report one more epoch with its scores."""
+        """Report one more epoch; each score is a TensorBoard scalar under its name."""
         self._epoch += 1
         text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
         self._bar.set_postfix_str(text, refresh=False)
@@ -89,6 +89,6 @@ class Progress:
         if self._curves is not None:
             self._curves.add(scores, self._epoch)
         now = time.monotonic()
-        if self._lines and now - self._said > _SECONDS_BETWEEN_LINES:
+        if self._lines and now - self._printed > _SECONDS_BETWEEN_LINES:
             print(f"{self._title}: epoch {self._epoch}/{self._epochs}, {text}", file=sys.stderr)
-            self._said = now
+            self._printed = now

@@ -1,4 +1,4 @@
-"""The one training loop. It knows batches, a task that returns its loss, and how to resume."""
+"""The one training loop: it minimises the loss of a task, logs, and resumes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from myodistill.config import Training
 from myodistill.errors import TrainingError
-from myodistill.training.batches import Batch, mix_seed
-from myodistill.training.checkpoint import Checkpoint
+from myodistill.training.batches import Batch
+from myodistill.training.checkpoint import TrainingState
 from myodistill.training.logging import Progress
+from myodistill.training.sampler import mix_seed
 from myodistill.training.tasks import Task
 
 Validate = Callable[[nn.Module], float]
 
 
 class Epochs(Protocol):
-    """What training asks of its batches."""
+    """The batches of every epoch."""
 
     device: torch.device
 
@@ -38,12 +39,12 @@ class Epochs(Protocol):
 
 @dataclass(frozen=True)
 class RunPaths:
-    """What a training run leaves behind, all of it optional.
+    """Where a training run leaves its files, each of them optional.
 
     Attributes:
-        checkpoint: File to resume from and to write after every epoch, at most once a second.
+        checkpoint: File to resume from; written after every epoch, at most once a second.
         log: Folder for TensorBoard.
-        title: Name in progress lines.
+        title: Name of the run in progress lines and errors.
     """
 
     checkpoint: Path | None = None
@@ -56,11 +57,11 @@ NO_PATHS = RunPaths()
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """How a network is run while it trains; none of it changes what it learns but for rounding.
+    """How a network is run while it trains; the results differ by rounding only.
 
     Attributes:
         precision: ``"float32"`` or ``"bfloat16"`` (autocast).
-        compiled: ``"no"``, or a mode of ``torch.compile``; ``"reduce-overhead"`` takes CUDA graphs.
+        compiled: ``"no"``, or a mode of ``torch.compile``; ``"reduce-overhead"`` uses CUDA graphs.
     """
 
     precision: str = "float32"
@@ -77,62 +78,64 @@ def train(
     *,
     seed: int = 0,
     validate: Validate | None = None,
-    speed: ExecutionConfig = DEFAULT_EXECUTION,
-    where: RunPaths = NO_PATHS,
+    execution: ExecutionConfig = DEFAULT_EXECUTION,
+    paths: RunPaths = NO_PATHS,
 ) -> None:
     """Train a task's network in place and leave it in evaluation mode.
 
-    Killed at any moment and started again with the same arguments it ends with the same weights:
-    the order, the augmentation and the dropout of an epoch depend on seed and epoch alone.
+    A run that is killed and started again with the same arguments ends with the same weights:
+    order, augmentation and dropout of an epoch depend on seed and epoch alone.
 
     Args:
-        task: Network and loss.
+        task: Network and losses; every scalar that it returns with ``loss`` is averaged over the
+            epoch and logged.
         batches: Training windows.
-        settings: Epochs, learning rate, schedule, early stop.
+        settings: Epochs, learning rate, schedule, early stopping.
         seed: Of order, augmentation and dropout.
         validate: Score of the network on held-out repetitions; with ``settings.patience`` the
             weights with the best score are kept.
-        speed: How the network is run.
-        where: Checkpoint, log and title.
+        execution: How the network is run.
+        paths: Checkpoint, log and title.
 
     Raises:
         TrainingError: The loss or the weights are no longer finite; no checkpoint stays behind.
     """
     device = batches.device
     task.to(device)
-    if speed.compiled != "no":
-        task.compile(mode=speed.compiled)
+    if execution.compiled != "no":
+        task.compile(mode=execution.compiled)
     optimizer = torch.optim.AdamW(
         _decay_groups(task, settings.weight_decay), lr=settings.learning_rate
     )
-    state = Checkpoint(task, optimizer, where.checkpoint)
+    state = TrainingState(task, optimizer, paths.checkpoint)
     total = settings.num_epochs * len(batches)
-    half = speed.precision == "bfloat16"
+    half = execution.precision == "bfloat16"
     early = settings.patience if validate is not None else 0
     best = copy.deepcopy(task.state_dict())
 
     first = state.resume(best)
-    with Progress(where.title, settings.num_epochs, start=first, log=where.log) as progress:
+    with Progress(paths.title, settings.num_epochs, start=first, log=paths.log) as progress:
         for epoch in range(first, settings.num_epochs):
             if early and epoch - state.best_epoch > early:
                 break
             torch.manual_seed(mix_seed(seed, epoch, 2))
             task.train()
-            loss_sum = torch.zeros((), device=device)
+            sums: dict[str, Tensor] = {}
             for step, batch in enumerate(batches.epoch(seed, epoch), epoch * len(batches)):
                 for group in optimizer.param_groups:
                     group["lr"] = settings.learning_rate * rate(settings.schedule, step, total)
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                    loss = task(batch)["loss"]
+                    losses = {n: v for n, v in task(batch).items() if n != "output"}
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                losses["loss"].sum().backward()
                 optimizer.step()
-                loss_sum += loss.detach()
-            scores = {"loss": float(loss_sum) / len(batches)}
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0) + value.detach().mean()
+            scores = {name: float(value) / len(batches) for name, value in sums.items()}
             if not (math.isfinite(scores["loss"]) and is_finite(task)):
                 state.remove()
                 raise TrainingError(
-                    f"{where.title or 'training'}: expected a finite loss and finite weights, got "
+                    f"{paths.title or 'training'}: expected a finite loss and finite weights, got "
                     f"a loss of {scores['loss']:.4g} in epoch {epoch + 1} of "
                     f"{settings.num_epochs} (learning rate {settings.learning_rate:g}); lower the "
                     f"learning rate; what was stored before is untouched"
@@ -150,16 +153,16 @@ def train(
 
 
 def is_finite(network: nn.Module) -> bool:
-    """Say whether every weight and every statistic of a network is a finite number."""
+    """Return whether every weight and every statistic of a network is finite."""
     sums = [value.detach().double().sum() for value in network.state_dict().values()]
     return not sums or bool(torch.isfinite(torch.stack(sums)).all())
 
 
 def require_finite(network: nn.Module, title: str, *, advice: str) -> None:
-    """Refuse a network that has a weight or a statistic that is no finite number.
+    """Refuse a network with a weight or a statistic that is not finite.
 
     Raises:
-        TrainingError: It has.
+        TrainingError: There is one.
     """
     if not is_finite(network):
         raise TrainingError(f"{title}: expected finite weights, some are not; {advice}")
@@ -180,7 +183,7 @@ def rate(schedule: str, step: int, total: int) -> float:
 
 
 def _decay_groups(task: Task, weight_decay: float) -> list[dict[str, object]]:
-    """Decay matrices and kernels, not biases and scales."""
+    """Apply weight decay to matrices and kernels, not to biases and scales."""
     trained = [p for p in task.parameters() if p.requires_grad]
     axes = 1 + task.stacked
     return [

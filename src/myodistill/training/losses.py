@@ -1,13 +1,14 @@
 """Distillation losses over logits, by name.
 
-Every loss is the soft part alone, ``loss(student, teacher, labels, temperature)``; the labels' part
-is the same for all, :func:`hard_and_soft`. Shapes: logits ``(window, gesture)``; labels are
-gestures, ``(window,)``, or their probabilities, ``(window, gesture)``, as mixup makes them. Losses
-return the mean over windows; no gradient flows into the teacher. None of them looks at a value, so
-that they also run under ``torch.func.vmap``.
+Every loss is the soft part alone, ``loss(student, teacher, labels, temperature)``; the hard-label
+loss is added by :class:`~myodistill.training.tasks.DistillationTask`. Shapes: logits
+``(window, gesture)``; labels are gestures, ``(window,)``, or their probabilities,
+``(window, gesture)``, as mixup makes them. Losses return the mean over windows; no gradient flows
+into the teacher. No loss branches on the value of a tensor, so that all run under
+``torch.func.vmap``.
 
-One control needs no loss of its own: *born-again networks* (Furlanello et al. 2018, section 3) are
-``soft-target`` under a teacher of the student's own architecture.
+Born-again networks (Furlanello et al. 2018, section 3) need no loss of their own: they are
+``soft-target`` under a teacher of the student's architecture.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from myodistill.distillation.ensemble import virtual_teacher
 from myodistill.errors import SettingsError
 
 Number = float | Tensor
@@ -27,39 +27,6 @@ Number = float | Tensor
 
 Loss = Callable[[Tensor, Tensor, Tensor, Number], Tensor]
 """From student's logits, teacher's logits, labels and temperature to a scalar."""
-
-
-def hard_and_soft(
-    loss: Loss,
-    student: Tensor,
-    teacher: Tensor,
-    labels: Tensor,
-    *,
-    alpha: Number,
-    temperature: Number,
-) -> Tensor:
-    """Labels and teacher together: ``alpha * CE(student, labels) + (1 - alpha) * loss``.
-
-    Hinton, Vinyals and Dean, Distilling the knowledge in a neural network, 2015, section 2.
-
-    Args:
-        loss: The soft part.
-        student: Logits, shape ``(window, gesture)``.
-        teacher: Logits, same shape.
-        labels: Shape ``(window,)``, or ``(window, gesture)`` for probabilities.
-        alpha: Weight of the hard-label loss, 0 to 1.
-        temperature: Above 0.
-
-    Raises:
-        SettingsError: ``alpha`` or ``temperature`` is a number outside its range. Tensors are not
-            looked at, which would wait for their device; who makes them checks them.
-    """
-    if not isinstance(alpha, Tensor):
-        require_weight(alpha)
-    if not isinstance(temperature, Tensor):
-        require_temperature(temperature)
-    soft = loss(student, teacher, labels, temperature)
-    return alpha * F.cross_entropy(student, labels) + (1 - alpha) * soft
 
 
 def soft_target(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Number) -> Tensor:
@@ -89,7 +56,7 @@ def decoupled(
     Zhao et al., Decoupled knowledge distillation, 2022, eq. 7. TCKD is the divergence over {the
     labelled gesture, all others}, NCKD the one among the others. With ``target`` 1 and ``others``
     the teacher's probability that it is another gesture, the sum is :func:`soft_target` (eq. 6).
-    Of probabilities as labels the greatest counts.
+    If labels are probabilities, the most probable gesture is the label.
 
     Args:
         student: Logits, shape ``(window, gesture)``.
@@ -100,9 +67,9 @@ def decoupled(
         others: Weight of NCKD, likewise; the paper's is 8 for CIFAR-100.
     """
     gesture = labels if labels.ndim == 1 else labels.argmax(dim=1)
-    named = gesture[:, None] == torch.arange(student.shape[1], device=student.device)
-    teacher_pair, teacher_rest = _decouple(teacher.detach() / temperature, named)
-    student_pair, student_rest = _decouple(student / temperature, named)
+    labelled = gesture[:, None] == torch.arange(student.shape[1], device=student.device)
+    teacher_pair, teacher_rest = _decouple(teacher.detach() / temperature, labelled)
+    student_pair, student_rest = _decouple(student / temperature, labelled)
     tckd = _divergence(teacher_pair, student_pair)
     nckd = _divergence(teacher_rest, student_rest)
     return temperature**2 * (target * tckd + others * nckd).mean()
@@ -112,8 +79,8 @@ def dist(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Number) 
     """DIST: one minus Pearson's correlation, within each window and within each gesture.
 
     Huang et al., Knowledge distillation from a stronger teacher, 2022, eqs. 8 and 9, in equal
-    parts. A correlation has no scale, so its gradient does not shrink as the temperature grows and
-    there is no T² to make up for it.
+    parts. A correlation is free of scale: its gradient does not shrink as the temperature grows, so
+    there is no factor T².
     """
     ours = torch.softmax(student / temperature, dim=1)
     theirs = torch.softmax(teacher.detach() / temperature, dim=1)
@@ -123,11 +90,11 @@ def dist(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Number) 
 
 
 def standardised(loss: Loss) -> Loss:
-    """Wrap a loss so that it sees each window's logits with mean 0 and variance 1.
+    """Wrap a loss: each window's logits are standardised to mean 0 and variance 1 first.
 
     Sun et al., Logit standardization in knowledge distillation, 2024, algorithms 1 and 2: a student
-    need not reach its teacher's scale. With ``alpha`` 0 nothing then sets the scale of the
-    student's logits: its decisions are right, its confidence is not.
+    need not reach its teacher's scale. With ``alpha`` 0 the scale of the student's logits is then
+    arbitrary: its decisions are valid, its confidence is not.
     """
 
     def wrapped(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Number) -> Tensor:
@@ -137,14 +104,33 @@ def standardised(loss: Loss) -> Loss:
 
 
 def teacher_free(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Number) -> Tensor:
-    """Soft targets of a teacher that is made from the labels; the real one is not asked.
+    """Soft targets of :func:`virtual_teacher`; the real teacher is ignored.
 
     Yuan et al., Revisiting knowledge distillation via label smoothing regularization, 2020, their
-    Tf-KD_reg: the control of what a real teacher adds to regularisation.
+    Tf-KD_reg.
     """
     gesture = labels if labels.ndim == 1 else labels.argmax(dim=1)
-    made = virtual_teacher(gesture, student.shape[1]).to(student.dtype)
-    return soft_target(student, made, labels, temperature)
+    virtual = virtual_teacher(gesture, student.shape[1]).to(student.dtype)
+    return soft_target(student, virtual, labels, temperature)
+
+
+def virtual_teacher(labels: Tensor, classes: int, *, correct: float = 0.99) -> Tensor:
+    """A teacher made from the labels: always right, its remaining probability spread evenly.
+
+    Yuan et al., Revisiting knowledge distillation via label smoothing regularization, 2020, the
+    manually designed teacher of their Tf-KD_reg, softened by a temperature like any other (theirs
+    is 20). The control of what a real teacher adds to regularisation.
+
+    Args:
+        labels: Shape ``(window,)``.
+        classes: Number of gestures, at least 2.
+        correct: Probability of the labelled gesture, between 0 and 1.
+
+    Returns:
+        Log-probabilities, shape ``(window, gesture)``.
+    """
+    labelled = labels[:, None] == torch.arange(classes, device=labels.device)
+    return torch.where(labelled, correct, (1 - correct) / (classes - 1)).log()
 
 
 LOSSES: dict[str, Loss] = {
@@ -161,8 +147,8 @@ LOSSES: dict[str, Loss] = {
 def smoothed(targets: Tensor, share: float) -> Tensor:
     """Spread a share of each window's probability over all gestures.
 
-    Szegedy et al., Rethinking the Inception architecture, 2016, section 7; the control of what a
-    teacher's softness alone is worth.
+    Szegedy et al., Rethinking the Inception architecture, 2016, section 7; the control of what soft
+    targets alone are worth.
 
     Args:
         targets: Probabilities by the labels, shape ``(window, gesture)``.
@@ -185,7 +171,7 @@ def require_weight(alpha: float) -> None:
 
 
 def require_temperature(temperature: float) -> None:
-    """Refuse a temperature that nothing can be divided by.
+    """Refuse a temperature that logits cannot be divided by.
 
     Raises:
         SettingsError: It is not above 0, or infinite.
@@ -202,17 +188,17 @@ def _divergence(teacher: Tensor, student: Tensor) -> Tensor:
     return (teacher.exp() * (teacher - student)).sum(dim=1)
 
 
-def _decouple(logits: Tensor, named: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of {named gesture, any other}, and of each other one if it is another.
+def _decouple(logits: Tensor, labelled: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of {labelled gesture, any other}, and of each gesture among the others.
 
-    The second has 0 in the place of the named gesture, for teacher and student alike, which adds
-    nothing to a divergence.
+    The second has 0 for the labelled gesture, for teacher and student alike, which adds nothing to
+    a divergence.
     """
     whole = torch.log_softmax(logits, dim=1)
-    hit = whole.masked_fill(~named, 0.0).sum(dim=1)
-    miss = torch.logsumexp(whole.masked_fill(named, -math.inf), dim=1)
-    rest = torch.log_softmax(logits.masked_fill(named, -math.inf), dim=1)
-    return torch.stack([hit, miss], dim=1), rest.masked_fill(named, 0.0)
+    hit = whole.masked_fill(~labelled, 0.0).sum(dim=1)
+    miss = torch.logsumexp(whole.masked_fill(labelled, -math.inf), dim=1)
+    rest = torch.log_softmax(logits.masked_fill(labelled, -math.inf), dim=1)
+    return torch.stack([hit, miss], dim=1), rest.masked_fill(labelled, 0.0)
 
 
 def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""Several students trained as one: their weights stacked, their steps one batched computation.
+"""Several students trained at once: their weights stacked, each step one batched computation.
 
-Worth it on an accelerator, which one small student leaves idle. On a CPU a process for each core
-does more (``benchmarks/students.py``).
+This pays on an accelerator, which one small student leaves idle. On a CPU one process for each core
+is faster (``benchmarks/students.py``).
 """
 
 from __future__ import annotations
@@ -10,19 +10,27 @@ import copy
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import count
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from myodistill.config import Training
-from myodistill.training.batches import Batch, Batches, mix_seed
-from myodistill.training.loop import DEFAULT_EXECUTION, ExecutionConfig, RunPaths, train
+from myodistill.training.batches import Batch, Batches
+from myodistill.training.loop import (
+    DEFAULT_EXECUTION,
+    NO_PATHS,
+    ExecutionConfig,
+    RunPaths,
+    train,
+)
+from myodistill.training.sampler import mix_seed
 from myodistill.training.tasks import Task
 
 _log = logging.getLogger(__name__)
 _Student = tuple[Task, Batches, int]
-"""Its task, its batches and its seed."""
+"""Task, batches and seed of one student."""
 
 
 def train_stacked(
@@ -31,15 +39,15 @@ def train_stacked(
     settings: Training,
     *,
     seeds: Sequence[int],
-    speed: ExecutionConfig = DEFAULT_EXECUTION,
-    title: str = "",
+    execution: ExecutionConfig = DEFAULT_EXECUTION,
+    paths: RunPaths = NO_PATHS,
 ) -> None:
     """Train the networks of several tasks in place and leave them in evaluation mode.
 
-    Each ends as :func:`~myodistill.training.loop.train` alone would have left it, within the
-    tolerance of floating-point numbers; only what is drawn inside a network (dropout, jitter of
-    gains) is drawn anew for the stack. Windows, labels, teachers, ``alpha`` and ``temperature`` may
-    differ from student to student. There is no checkpoint and no early stop.
+    Each ends as :func:`~myodistill.training.loop.train` alone would have left it, within
+    floating-point tolerance; only random numbers inside a network (dropout, jitter of gains) are
+    drawn anew for the stack. Windows, labels, teachers, ``alpha`` and ``temperature`` may differ
+    from student to student. There is no checkpoint and no early stopping.
 
     Students that cannot be stacked are trained one by one, and one warning says why: recurrent
     layers, whose kernels take one set of weights, and students whose architecture, loss, or shape
@@ -50,47 +58,67 @@ def train_stacked(
         batches: Training windows of each.
         settings: Epochs, learning rate and schedule, the same for all.
         seeds: Of order, augmentation and dropout of each.
-        speed: As for ``train``.
-        title: What is trained, for messages.
+        execution: As for ``train``.
+        paths: Title of all, and the log; each stack, or student trained alone, logs to a folder of
+            that name with a number behind it. The losses of a stack are means over its students.
 
     Raises:
         TrainingError: As ``train``; none of the tasks is then of use.
     """
-    where = RunPaths(title=title)
-    alike: dict[str, list[_Student]] = {}
+    groups: dict[str, list[_Student]] = {}
     for student in zip(tasks, batches, seeds, strict=True):
-        alike.setdefault(_likeness(*student), []).append(student)
-    obstacles = [(students, _obstacle(students)) for students in alike.values()]
-    odd = Counter(why for students, why in obstacles if why for _ in students)
-    if odd and len(tasks) > 1:
-        told = "; ".join(f"{count} of {len(tasks)}: {why}" for why, count in odd.items())
-        _log.warning("students trained one by one, not stacked: %s", told)
-    for students, why in obstacles:
-        if why:
-            for task, own, seed in students:
-                train(task, own, settings, seed=seed, speed=speed, where=where)
+        groups.setdefault(_group_key(*student), []).append(student)
+    obstacles = [(students, _obstacle(students)) for students in groups.values()]
+    reasons = Counter(reason for students, reason in obstacles if reason for _ in students)
+    if reasons and len(tasks) > 1:
+        text = "; ".join(f"{times} of {len(tasks)}: {reason}" for reason, times in reasons.items())
+        _log.warning("students trained one by one, not stacked: %s", text)
+    number = count(1)
+    for students, reason in obstacles:
+        if reason:
+            for task, own_batches, seed in students:
+                train(
+                    task,
+                    own_batches,
+                    settings,
+                    seed=seed,
+                    execution=execution,
+                    paths=_numbered(paths, next(number)),
+                )
         else:
-            together = StackedTask(students)
-            seed = mix_seed(*(seed for _, _, seed in students))
-            train(together, StackedBatches(students), settings, seed=seed, speed=speed, where=where)
-            together.hand_back()
+            stacked = StackedTask(students)
+            train(
+                stacked,
+                StackedBatches(students),
+                settings,
+                seed=mix_seed(*(seed for _, _, seed in students)),
+                execution=execution,
+                paths=_numbered(paths, next(number)),
+            )
+            stacked.unstack()
+
+
+def _numbered(paths: RunPaths, number: int) -> RunPaths:
+    log = paths.log
+    return RunPaths(log=log and log.with_name(f"{log.name}-{number}"), title=paths.title)
 
 
 class StackedTask(Task):
-    """Tasks of one architecture as one task, whose batches are those of all, stacked.
+    """Tasks of one architecture as one task that takes the stacked batches of all.
 
-    Its loss is the sum of theirs, so that each network meets its own gradient.
+    Every loss has one value for each student; the gradient of their sum is, for each network, that
+    of its own loss.
 
     Args:
-        students: Their tasks are alike but for the values of weights and buffers.
+        students: Their tasks differ only in the values of weights and buffers.
     """
 
     stacked = 1
 
     def __init__(self, students: Sequence[_Student]) -> None:
-        nn.Module.__init__(self)  # it has no network of its own
+        nn.Module.__init__(self)  # there is no network of its own
         self._tasks = tasks = tuple(task for task, _, _ in students)
-        self._alone = (copy.deepcopy(tasks[0]).to("meta").train(),)  # in a tuple: no submodule
+        self._single = (copy.deepcopy(tasks[0]).to("meta").train(),)  # in a tuple: no submodule
         for name, first in tasks[0].named_parameters():
             values = torch.stack([task.get_parameter(name).detach() for task in tasks])
             stack = nn.Parameter(values, requires_grad=first.requires_grad)
@@ -100,31 +128,33 @@ class StackedTask(Task):
             self.register_buffer(_registered(name), values)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the sum of the losses, and the logits ``(student, window, gesture)``.
+        """Return every loss, shape ``(student,)``, and the logits ``(student, window, gesture)``.
 
         Args:
             batch: Every tensor with the student as its first axis.
         """
 
-        def one(state: dict[str, Tensor], fields: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-            result = functional_call(self._alone[0], state, (Batch(**fields),))
-            return result["loss"], result["output"]
+        def single(state: dict[str, Tensor], fields: dict[str, Tensor]) -> dict[str, Tensor]:
+            result: dict[str, Tensor] = functional_call(self._single[0], state, (Batch(**fields),))
+            return result
 
-        losses, output = vmap(one, randomness="different")(self._state(), _fields(batch))
-        return {"loss": losses.sum(), "output": output}
+        result: dict[str, Tensor] = vmap(single, randomness="different")(
+            self._state(), _fields(batch)
+        )
+        return result
 
     @torch.no_grad()
-    def hand_back(self) -> None:
-        """Give every task its weights and its batch-norm statistics, in evaluation mode."""
+    def unstack(self) -> None:
+        """Copy weights and batch-norm statistics back to every task, in evaluation mode."""
         state = self._state()
-        for place, task in enumerate(self._tasks):
-            own = {name: state[name][place] for name in task.state_dict()}
-            task.to(next(iter(own.values())).device).load_state_dict(own)
+        for index, task in enumerate(self._tasks):
+            weights = {name: state[name][index] for name in task.state_dict()}
+            task.to(next(iter(weights.values())).device).load_state_dict(weights)
             task.eval()
 
     def _state(self) -> dict[str, Tensor]:
-        held = dict(self.named_parameters()) | dict(self.named_buffers())
-        return {_original(name): value for name, value in held.items()}
+        state = dict(self.named_parameters()) | dict(self.named_buffers())
+        return {_original(name): value for name, value in state.items()}
 
 
 class StackedBatches:
@@ -135,22 +165,22 @@ class StackedBatches:
     """
 
     def __init__(self, students: Sequence[_Student]) -> None:
-        self._orders = [(batches, seed) for _, batches, seed in students]
-        self.device = self._orders[0][0].device
+        self._students = [(batches, seed) for _, batches, seed in students]
+        self.device = self._students[0][0].device
 
     def __len__(self) -> int:
-        return len(self._orders[0][0])
+        return len(self._students[0][0])
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield batches whose tensors begin with the student's axis; each student has its seed."""
-        orders = (batches.epoch(own, epoch) for batches, own in self._orders)
-        for abreast in zip(*orders, strict=True):
-            fields = [_fields(batch) for batch in abreast]
+        epochs = (batches.epoch(own_seed, epoch) for batches, own_seed in self._students)
+        for parallel in zip(*epochs, strict=True):
+            fields = [_fields(batch) for batch in parallel]
             yield Batch(**{n: torch.stack([one[n] for one in fields]) for n in fields[0]})
 
 
 def _registered(name: str) -> str:
-    """The name under which a module may hold what a submodule of another calls ``name``."""
+    """Return ``name`` in a form that a module may register: without dots."""
     return name.replace(".", "/")
 
 
@@ -162,32 +192,32 @@ def _fields(batch: Batch) -> dict[str, Tensor]:
     return {name: value for name, value in vars(batch).items() if value is not None}
 
 
-def _likeness(task: Task, batches: Batches, seed: int) -> str:
-    """What students must share to be stacked, as text."""
+def _group_key(task: Task, batches: Batches, seed: int) -> str:
+    """Return what students must share to be stacked, as text."""
     batch = next(batches.epoch(seed, 0))
     layers = [
         (name, type(layer).__qualname__, _facts(layer)) for name, layer in task.named_modules()
     ]
     shapes = [(name, tuple(p.shape), p.requires_grad) for name, p in task.named_parameters()]
-    read = [(name, tuple(t.shape), t.dtype) for name, t in _fields(batch).items()]
-    return repr((layers, shapes, read, len(batches), batches.device))
+    tensors = [(name, tuple(t.shape), t.dtype) for name, t in _fields(batch).items()]
+    return repr((layers, shapes, tensors, len(batches), batches.device))
 
 
 def _facts(layer: nn.Module) -> dict[str, object]:
-    """What a layer was built with; weights, buffers and layers inside it are kept elsewhere."""
+    """Return what a layer was built with, without its weights, buffers and submodules."""
     return {n: fact for n, fact in vars(layer).items() if n != "training" and n[0] != "_"}
 
 
 def _obstacle(students: Sequence[_Student]) -> str | None:
-    """Say why students that are alike cannot be stacked; None if they can."""
+    """Return why students of one group cannot be stacked; None if they can."""
     task = students[0][0]
     if len(students) == 1:
         return "no other has the same architecture, loss and number and shape of batches"
     if any(isinstance(layer, nn.RNNBase) for layer in task.modules()):
         return "recurrent layers take one set of weights at a time"
-    abreast = StackedBatches(students)
+    stacked = StackedBatches(students)
     try:
-        StackedTask(students).to(abreast.device)(next(abreast.epoch(0, 0)))
-    except RuntimeError as error:  # what vmap has no rule for
+        StackedTask(students).to(stacked.device)(next(stacked.epoch(0, 0)))
+    except RuntimeError as error:  # vmap has no rule for an operation
         return " ".join(str(error).split())[:120]
     return None

@@ -1,6 +1,8 @@
-"""Training tasks: a network and its loss in one module, so that the loop knows neither.
+"""Training tasks: a network and its losses in one module, so that the loop knows neither.
 
-A task returns ``{"loss": scalar, "output": logits}`` for a batch, whatever it is learning from.
+For a batch a task returns ``{"loss": ..., "output": logits}`` and the named parts of the loss:
+``task_loss`` (hard labels), ``kd_loss`` (soft targets), ``feature_loss``. The loop minimises
+``loss`` and logs all of them.
 """
 
 from __future__ import annotations
@@ -13,24 +15,18 @@ from myodistill.errors import ModelError, SettingsError, unknown_name
 from myodistill.models.base import GestureModel, with_features
 from myodistill.training.batches import Batch
 from myodistill.training.feature_losses import Hint, relational
-from myodistill.training.losses import (
-    LOSSES,
-    hard_and_soft,
-    require_temperature,
-    require_weight,
-    smoothed,
-)
+from myodistill.training.losses import LOSSES, require_temperature, require_weight, smoothed
 
 
 class Task(nn.Module):
-    """Learns the labels.
+    """Learns from hard labels.
 
     Args:
-        network: Inputs to logits.
+        network: Maps inputs to logits.
         label_smoothing: Share of the target spread over all gestures.
 
     Attributes:
-        stacked: How many leading axes of every parameter count networks; 0 for one network.
+        stacked: Number of leading axes of every parameter that count networks; 0 for one network.
     """
 
     stacked = 0
@@ -41,13 +37,10 @@ class Task(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the loss and the logits of a batch."""
+        """Return ``loss``, ``task_loss`` and the logits as ``output``."""
         output = self.network(batch.inputs)
-        return {"loss": self.loss(output, batch), "output": output}
-
-    def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy with the labels."""
-        return F.cross_entropy(output, self.targets(batch, output))
+        task_loss = F.cross_entropy(output, self.targets(batch, output))
+        return {"loss": task_loss, "task_loss": task_loss, "output": output}
 
     def targets(self, batch: Batch, output: Tensor) -> Tensor:
         """Return the labels' probabilities, smoothed, in the precision of the output."""
@@ -59,7 +52,11 @@ FEATURE_LOSSES = ("hint", "relational")
 
 
 class DistillationTask(Task):
-    """Learns from what teachers say of the same windows.
+    """Learns from hard labels and from a teacher's output.
+
+    ``loss = alpha * task_loss + (1 - alpha) * kd_loss + feature_weight * feature_loss`` (Hinton,
+    Vinyals and Dean, Distilling the knowledge in a neural network, 2015, section 2); the last term
+    only with a loss of :data:`FEATURE_LOSSES`.
 
     Args:
         network: The student.
@@ -67,8 +64,8 @@ class DistillationTask(Task):
         alpha: Weight of the hard-label loss.
         temperature: Of the soft targets.
         label_smoothing: Of the hard-label loss.
-        feature_weight: Weight of a loss over features.
-        features: How many features the teachers give; 0 where none are compared.
+        feature_weight: Weight of the loss over features.
+        features: Number of the teacher's features; 0 if none are compared.
 
     Raises:
         SettingsError: The loss is unknown, or a number is outside its range.
@@ -94,42 +91,43 @@ class DistillationTask(Task):
         if loss not in (*LOSSES, *FEATURE_LOSSES):
             raise SettingsError(unknown_name("loss", loss, (*LOSSES, *FEATURE_LOSSES)))
         super().__init__(network, label_smoothing=label_smoothing)
-        self.soft = LOSSES[loss if loss in LOSSES else "soft-target"]
+        self.kd_loss = LOSSES[loss if loss in LOSSES else "soft-target"]
         # Buffers, so that students with different ones can be stacked.
         self.register_buffer("alpha", torch.tensor(float(alpha)), persistent=False)
         self.register_buffer("temperature", torch.tensor(float(temperature)), persistent=False)
         self.feature_weight = feature_weight
-        self.compares = loss in FEATURE_LOSSES
-        student = require_features(network, loss) if self.compares else None
+        self.compares_features = loss in FEATURE_LOSSES
+        student = require_features(network, loss) if self.compares_features else None
         self.hint: Hint | None = None
         if student is not None and loss == "hint":
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(features)  # the projection begins alike in every run
+                torch.manual_seed(features)  # the same initial projection in every run
                 self.hint = Hint(student.num_features, features)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the loss and the logits of a batch."""
-        if not self.compares:
-            return super().forward(batch)
-        assert batch.features is not None
+        """Return ``loss``, its named parts, and the logits as ``output``."""
+        assert batch.teacher_logits is not None
+        output, feature_loss = self._forward(batch)
+        targets = self.targets(batch, output)
+        kd_loss = self.kd_loss(output, batch.teacher_logits, targets, self.temperature)
+        task_loss = F.cross_entropy(output, targets)
+        loss = self.alpha * task_loss + (1 - self.alpha) * kd_loss
+        parts = {"task_loss": task_loss, "kd_loss": kd_loss}
+        if feature_loss is not None:
+            loss = loss + self.feature_weight * feature_loss
+            parts["feature_loss"] = feature_loss
+        return {"loss": loss, "output": output, **parts}
+
+    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return the logits, and the loss over features if they are compared."""
+        if not self.compares_features:
+            return self.network(batch.inputs), None
         student = self.network
         assert isinstance(student, GestureModel)
-        seen = student.forward_features(batch.inputs)
-        output = student.forward_head(seen)
-        apart = (self.hint or relational)(seen, batch.features)
-        return {"loss": self.loss(output, batch) + self.feature_weight * apart, "output": output}
-
-    def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        """Labels and the teachers' answers together."""
-        assert batch.answers is not None
-        return hard_and_soft(
-            self.soft,
-            output,
-            batch.answers,
-            self.targets(batch, output),
-            alpha=self.alpha,
-            temperature=self.temperature,
-        )
+        assert batch.teacher_features is not None
+        features = student.forward_features(batch.inputs)
+        output = student.forward_head(features)
+        return output, (self.hint or relational)(features, batch.teacher_features)
 
 
 def require_features(network: nn.Module, loss: str) -> GestureModel:

@@ -12,15 +12,16 @@ from myodistill.evaluation.results import STAGES
 from myodistill.reporting.figures.canvas import COLUMN, MARKS, PAGE, Mark, Picture, drawn
 
 COLUMNS = ("run", "phase", "stage", "measure", "epoch", "value")
+_ORDER = ("loss", "validation", "task_loss", "kd_loss", "feature_loss")
 
 
 @drawn
 def training_curves(histories: pd.DataFrame) -> Picture:
-    """Loss and validation score over epochs: median and middle half of the runs of each stage.
+    """Losses and validation score over epochs: median and middle half of the runs of each stage.
 
     Args:
         histories: Columns ``run, phase, stage, measure, epoch, value``, one row for each epoch of
-            each measure of each run; each phase has a panel of its own.
+            each measure of each run; each measure and phase has a panel, up to nine.
 
     Raises:
         DataError: There is no row, a column is missing, or a value is not finite.
@@ -40,18 +41,24 @@ def training_curves(histories: pd.DataFrame) -> Picture:
             f"{row['value']} in epoch {row['epoch']}; that training diverged"
         )
     found = histories[["measure", "phase"]].drop_duplicates().itertuples(index=False, name=None)
-    shown: list[tuple[str, str]] = sorted(found, key=lambda p: (p[0] != "loss", *p))[:3]
+    shown: list[tuple[str, str]] = sorted(found, key=_panel)[:9]
+    rows_of_panels = -(-len(shown) // 3)
     columns = 1 if len(shown) == 1 else 3
     rows_of_names = -(-histories["stage"].nunique() // columns)
     wide = COLUMN if len(shown) == 1 else PAGE
-    figure = Figure(figsize=(wide, 2.3 + 0.14 * rows_of_names), layout="constrained")
-    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    figure = Figure(
+        figsize=(wide, 2.3 * rows_of_panels + 0.14 * rows_of_names), layout="constrained"
+    )
+    grid = figure.subplots(rows_of_panels, min(len(shown), 3), squeeze=False).ravel()
+    panels = grid[: len(shown)]
+    for empty in grid[len(shown) :]:
+        empty.set_axis_off()
     rows = []
     for axes, (measure, phase) in zip(panels, shown, strict=True):
         axes.grid(axis="y")
         axes.set_title(phase)
         mine = histories[(histories["measure"] == measure) & (histories["phase"] == phase)]
-        if measure == "loss" and (mine["value"] > 0).all():
+        if measure.endswith("loss") and (mine["value"] > 0).all():
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -95,6 +102,11 @@ def training_curves(histories: pd.DataFrame) -> Picture:
         f"Curves of {' and '.join({measure: 0 for measure, _ in shown})} over epochs for {stages}.",
         "Median of the runs of each stage; the band is their middle half.",
     )
+
+
+def _panel(panel: tuple[str, str]) -> tuple[int, str, str]:
+    measure, phase = panel
+    return _ORDER.index(measure) if measure in _ORDER else len(_ORDER), measure, phase
 
 
 def _place(group: tuple[object, pd.DataFrame]) -> int:
