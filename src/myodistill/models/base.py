@@ -14,7 +14,7 @@ class GestureModel(nn.Module):
     """A network in two steps: windows to features, features to logits.
 
     Subclasses define :meth:`forward_features` and :meth:`forward_head`. One with a fixed front
-    (filters, say) returns it as :attr:`fixed_front` and defines :meth:`after_front` in the place of
+    (filters, for example) returns it as :attr:`fixed_front` and defines :meth:`after_front` in the place of
     :meth:`forward_features`: training runs the front once over all windows and keeps the outcome.
 
     Attributes:

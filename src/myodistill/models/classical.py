@@ -83,15 +83,15 @@ def _of_bands(features: Callable[[Signal], Features]) -> MakeFeatures:
     def make(recordings: Sequence[Recording], facts: Facts, lay: Lay) -> tuple[Windows, Features]:
         pooling = pool_electrodes(facts.electrodes).astype(np.float32)
         pooled = len(pooling) < facts.electrodes.channels
-        found = []
+        blocks = []
         for band in bands(facts):
             windows = lay(in_band(recordings, facts, band))
-            found.append(
+            blocks.append(
                 _batchwise(
                     windows, lambda signals: features(pooling @ signals if pooled else signals)
                 )
             )
-        return windows, np.concatenate(found, axis=1)
+        return windows, np.concatenate(blocks, axis=1)
 
     return make
 
@@ -274,9 +274,9 @@ def fit(
         else:
             values = fitted.decision_function(others)
             known = softmax(values if values.ndim == 2 else np.stack([-values, values], 1), axis=1)
-        found = np.zeros((len(others), classes))
-        found[:, present] = known
-        return found
+        result = np.zeros((len(others), classes))
+        result[:, present] = known
+        return result
 
     return probabilities
 

@@ -105,13 +105,13 @@ def rows(geometry: str = REFERENCE, pattern: str = "*", *, timed: bool = False) 
 
 
 def _row(geometry: str, name: str, spec: SignalSpec, *, timed: bool) -> Row:
-    found, counted = entry(name), complexity(name, spec)
-    printed = found.printed if geometry == REFERENCE and found.printed else None
+    registered, counted = entry(name), complexity(name, spec)
+    printed = registered.printed if geometry == REFERENCE and registered.printed else None
     delay = latency(name, spec) if timed else None
     return Row(
         geometry=geometry,
         model=name,
-        role=found.role,
+        role=registered.role,
         parameters=counted.parameters,
         printed=printed,
         deviation=counted.parameters / printed - 1 if printed else None,
@@ -203,8 +203,8 @@ def _rich(
     title: str, heads: Sequence[str], cells: Sequence[Sequence[str]], numbers: Collection[int]
 ) -> str:
     shown = Table(title=title)
-    for place, head in enumerate(heads):
-        shown.add_column(head, justify="right" if place in numbers else "left", no_wrap=True)
+    for column, head in enumerate(heads):
+        shown.add_column(head, justify="right" if column in numbers else "left", no_wrap=True)
     for line in cells:
         shown.add_row(*line)
     out = io.StringIO()
@@ -223,7 +223,7 @@ def _csv(records: Sequence[dict[str, object]]) -> str:
 def _markdown(
     heads: Sequence[str], cells: Sequence[Sequence[str]], numbers: Collection[int]
 ) -> str:
-    rule = ["---:" if place in numbers else "---" for place in range(len(heads))]
+    rule = ["---:" if column in numbers else "---" for column in range(len(heads))]
     return "".join(f"| {' | '.join(line)} |\n" for line in (heads, rule, *cells))
 
 
@@ -247,7 +247,7 @@ reconstructions, and the command exits with code 1 when one is off by more than 
     for module in families:
         title, _, body = (sys.modules[module].__doc__ or module).strip().partition("\n")
         page += f"\n## {title.rstrip('.')}\n{body.replace('``', '`')}\n"
-    speed = resources.files("myodistill.models").joinpath("training_step.md")
-    if geometry == REFERENCE and speed.is_file():
-        page += f"\n{speed.read_text(encoding='utf-8')}"
+    timing = resources.files("myodistill.models").joinpath("training_step.md")
+    if geometry == REFERENCE and timing.is_file():
+        page += f"\n{timing.read_text(encoding='utf-8')}"
     return page

@@ -39,8 +39,8 @@ def training_curves(histories: pd.DataFrame) -> Picture:
             f"training curves: expected finite values, {row['measure']} of {row['run']} is "
             f"{row['value']} in epoch {row['epoch']}; that training diverged"
         )
-    found = histories[["measure", "phase"]].drop_duplicates().itertuples(index=False, name=None)
-    shown: list[tuple[str, str]] = sorted(found, key=lambda p: (p[0] != "loss", *p))[:3]
+    panels = histories[["measure", "phase"]].drop_duplicates().itertuples(index=False, name=None)
+    shown: list[tuple[str, str]] = sorted(panels, key=lambda p: (p[0] != "loss", *p))[:3]
     columns = 1 if len(shown) == 1 else 3
     rows_of_names = -(-histories["stage"].nunique() // columns)
     wide = COLUMN if len(shown) == 1 else PAGE
