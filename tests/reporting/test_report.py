@@ -289,7 +289,7 @@ def test_students_on_a_device(tmp_path: Path) -> None:
     folder = write_run(tmp_path, quick(), optional=False)
     before = prose(read(report(folder)))
     assert "No student of this run was measured in its forms for a device" in before
-    rungs = (
+    forms = (
         DeployedForm("PyTorch", None, accuracy=0.9321, weights=121_000, median=0.0005, p99=0.004),
         DeployedForm("C int8", "ONNX int8", reason="gcc: expected it on this machine"),
         DeployedForm(
@@ -299,10 +299,10 @@ def test_students_on_a_device(tmp_path: Path) -> None:
     for subject in ("Ann", "Ben"):
         origin = {"subject": subject, "k": 1, "stage": "pretrained_distilled"}
         parity_table = ParityTable(
-            "log-power", origin, rungs, (("logits", "MatMulInteger", "int8"),), 0.5
+            "log-power", origin, forms, (("logits", "MatMulInteger", "int8"),), 0.5
         )
         parity_table.write(
-            folder / "fold-1" / "seed-0" / subject / "k-1" / "pretrained_distilled" / "ladder.json"
+            folder / "fold-1" / "seed-0" / subject / "k-1" / "pretrained_distilled" / "parity.json"
         )
     page = read(report(folder))
     text = prose(page)

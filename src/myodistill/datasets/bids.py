@@ -150,7 +150,9 @@ class EmgBids(Dataset):
         signals, _, _ = read_edf(file)
         lengths = {len(signals[name]) for name in channels}
         if len(lengths) != 1:
-            raise DataError(f"{file.location}: expected channels of one length, got {sorted(lengths)}")
+            raise DataError(
+                f"{file.location}: expected channels of one length, got {sorted(lengths)}"
+            )
         signal = as_signal(file, np.stack([signals[name] for name in channels], axis=1))
         table, rows = self._events(file)
         notes = []
@@ -181,7 +183,9 @@ class EmgBids(Dataset):
                     path = f"{candidate}/{'_'.join([*chosen, kind])}".lstrip("/")
                     if path in self._files:
                         return self._files[path]
-        raise DataError(f"{file.location}: expected {kind} beside it, there is none; fetch it again")
+        raise DataError(
+            f"{file.location}: expected {kind} beside it, there is none; fetch it again"
+        )
 
     def _events(self, file: File) -> tuple[File, Table]:
         table = self._beside(file, "events.tsv")

@@ -199,7 +199,9 @@ class Described(Dataset):
         for start, stop in pairwise(edges):
             if mine[start]:
                 part = slice(start, stop)
-                yield _Piece(key.session, windows[0][part], labels[part], turns[part], file.location)
+                yield _Piece(
+                    key.session, windows[0][part], labels[part], turns[part], file.location
+                )
 
     def _windows(self, file: File, array: Array) -> list[Array]:
         """Split an array into ``(time, channel)`` signals: one, or one a window."""

@@ -62,13 +62,17 @@ _GRABMYO = RemoteFile(
 )
 
 SOURCES: dict[str, RemoteFile] = {
-    "3dc": RemoteFile(f"{_HUB}/LibEMG/3DCDataset/archive/1af9058c.zip", 150, "3DCDataset-1af9058c.zip"),
+    "3dc": RemoteFile(
+        f"{_HUB}/LibEMG/3DCDataset/archive/1af9058c.zip", 150, "3DCDataset-1af9058c.zip"
+    ),
     "myo": RemoteFile(
         f"{_HUB}/UlysseCoteAllard/MyoArmbandDataset/archive/4de3efef.zip",
         20,
         "MyoArmbandDataset-4de3efef.zip",
     ),
-    "flexemg": RemoteFile(f"{_HUB}/a-moin/flexemg/archive/8ce40c53.zip", 250, "flexemg-8ce40c53.zip"),
+    "flexemg": RemoteFile(
+        f"{_HUB}/a-moin/flexemg/archive/8ce40c53.zip", 250, "flexemg-8ce40c53.zip"
+    ),
     "hyser": RemoteFile(
         "https://physionet.org/files/hd-semg/2.0.0/",
         15000,
@@ -239,7 +243,9 @@ class _Getter:
         headers = {"Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
-        with self._session.get(url, headers=headers, stream=True, timeout=self._timeout) as response:
+        with self._session.get(
+            url, headers=headers, stream=True, timeout=self._timeout
+        ) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
                 part.unlink()
                 raise _CutShortError("a part that is longer than the file")

@@ -6,7 +6,7 @@ equal. What differs between performances (force, wrist posture, co-contraction) 
 same manner in everyone, so that a teacher who has seen many people knows what to ignore in a new
 one. Spreads are *chosen* so that decoding an unseen person is hard without calibration and
 improves with each repetition about as on real recordings; they were not measured. With the
-defaults the log-covariance floor, mean of all twelve people, is 74, 87 and 94 % after 1, 2 and 4
+defaults the log-covariance baseline, mean of all twelve people, is 74, 87 and 94 % after 1, 2 and 4
 repetitions.
 """
 
@@ -305,8 +305,7 @@ class Synthetic(Dataset):
         rate, length = self.facts.sampling_rate, effort.shape[1]
         size = next_fast_len(length, real=True)
         firing = (
-            rng.standard_normal((len(forearm.muscle_index), length))
-            * effort[forearm.muscle_index]
+            rng.standard_normal((len(forearm.muscle_index), length)) * effort[forearm.muscle_index]
         )
         waves = rfft(firing, size, axis=1)
         frequencies = np.arange(waves.shape[1]) * rate / size

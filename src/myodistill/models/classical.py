@@ -1,7 +1,7 @@
 """The classical methods: hand-made features of every window and an estimator fitted to one person.
 
-They calibrate on the same repetitions as every student. Two of them, the :data:`DEFAULT_BASELINES`, stand in
-every table; the others are baselines that are asked for by name.
+They calibrate on the same repetitions as every student. Two of them, the
+:data:`DEFAULT_BASELINES`, stand in every table; the others are added by name.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class NearestMean(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class ClassicalClassifier:
+class ClassicalMethod:
     """A classical method.
 
     Attributes:
@@ -219,12 +219,12 @@ _ESTIMATORS: dict[str, Callable[[int], Any]] = {
     "forest": random_forest,
 }
 
-CLASSICAL: dict[str, ClassicalClassifier] = {
-    f"{name}-{features}": ClassicalClassifier(features, estimator)
+CLASSICAL: dict[str, ClassicalMethod] = {
+    f"{name}-{features}": ClassicalMethod(features, estimator)
     for name, estimator in _ESTIMATORS.items()
     for features in FEATURES
     if features != "covariance"
-} | {"mdm-covariance": ClassicalClassifier("covariance", lambda _: NearestMean())}
+} | {"mdm-covariance": ClassicalMethod("covariance", lambda _: NearestMean())}
 """The classical methods by name, ``<estimator>-<features>``."""
 
 DEFAULT_BASELINES = ("lda-time-domain", "lda-log-covariance")
@@ -232,7 +232,7 @@ DEFAULT_BASELINES = ("lda-time-domain", "lda-log-covariance")
 
 
 def fit(
-    method: ClassicalClassifier,
+    method: ClassicalMethod,
     features: Features,
     labels: NDArray[np.integer],
     *,
@@ -281,7 +281,7 @@ def fit(
     return probabilities
 
 
-def _finite(method: ClassicalClassifier, features: Features) -> Features:
+def _finite(method: ClassicalMethod, features: Features) -> Features:
     if not np.isfinite(features).all():
         raise DataError(
             f"{method.features}: expected finite features, some are NaN or infinite; look for "

@@ -245,9 +245,6 @@ class Covariance(BandNetwork):
         dropout: After each.
     """
 
-    signal_weights = ("front.", "head.0.", "head.2.")
-    gesture_weights = ("head.10.",)
-
     def __init__(self, spec: SignalSpec, *, width: int = 192, dropout: float = 0.4) -> None:
         super().__init__(spec)
         self.front = front = LogCovariances(spec)

@@ -79,9 +79,6 @@ class LogPower(BandNetwork):
         dropout: After the hidden layer.
     """
 
-    signal_weights = ("front.", "head.0.", "head.1.")
-    gesture_weights = ("head.5.",)
-
     def __init__(
         self, spec: SignalSpec, *, projections: int, width: int, dropout: float = 0.1
     ) -> None:

@@ -191,7 +191,6 @@ class Population(Network):
         head: What decides.
     """
 
-    signal_weights = ("front.", "head.")
     head: PopulationHead
 
     def __init__(self, spec: SignalSpec, head: type[PopulationHead] = PopulationHead) -> None:

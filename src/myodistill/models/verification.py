@@ -18,7 +18,6 @@ from myodistill.datasets.recording import Electrodes, SignalSpec, grid, ring
 from myodistill.errors import ModelError, SettingsError, unknown_name
 from myodistill.models.complexity import complexity, latency
 from myodistill.models.registry import Role, entry, models
-from myodistill.models.weights import describe
 
 Format = Literal["table", "csv", "json", "markdown"]
 TOLERANCE = 0.01
@@ -140,7 +139,7 @@ def render(table: Sequence[Row], form: Format = "table") -> str:
     heads, cells = _cells(table)
     return lay_out(
         form,
-        title=f"{table[0].geometry}: {describe(geometry_spec(table[0].geometry))}",
+        title=f"{table[0].geometry}: {geometry_spec(table[0].geometry).summary()}",
         heads=heads,
         cells=cells,
         numbers=range(2, len(heads)),
@@ -236,7 +235,7 @@ def _page(table: Sequence[Row]) -> str:
 
 Written by `myodistill models{flag} --format markdown`; a test fails when it is stale.
 
-Geometry `{geometry}`: {describe(geometry_spec(geometry))}. One MAC is two FLOPs; only convolutions,
+Geometry `{geometry}`: {geometry_spec(geometry).summary()}. One MAC is two FLOPs; only convolutions,
 linear and recurrent layers are counted, for one window. Activations are the most bytes alive at the
 same time, weights include the buffers of normalisation, both in float32 and 1 kB = 1000 bytes. The
 deviation is from the count printed with the published method, whose code is not public: these are

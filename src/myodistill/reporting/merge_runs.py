@@ -61,7 +61,9 @@ def _joined(
     parts = []
     for name, frame in frames.items():
         clashes = pd.MultiIndex.from_frame(frame[METHOD]).isin(clashing)
-        parts.append(frame.assign(model=frame["model"].where(~clashes, frame["model"] + f" ({name})")))
+        parts.append(
+            frame.assign(model=frame["model"].where(~clashes, frame["model"] + f" ({name})"))
+        )
     return pd.concat(parts).drop_duplicates([*METHOD, *keys], ignore_index=True)
 
 

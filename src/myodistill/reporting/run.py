@@ -129,7 +129,9 @@ class Run:
         recordings = open_dataset(name).recordings(split.heldout[0])
         return [r for r in recordings if r.session == split.calibration_session] or recordings
 
-    def predictions(self, methods: Iterable[MethodKey], k: int) -> dict[MethodKey, list[Probabilities]]:
+    def predictions(
+        self, methods: Iterable[MethodKey], k: int
+    ) -> dict[MethodKey, list[Probabilities]]:
         """Read what some methods predicted for each window, for every subject, with the first seed.
 
         Args:

@@ -50,7 +50,11 @@ def key_pairs(tests: dict[int, pd.DataFrame], means: pd.DataFrame) -> list[dict[
 
 def all_pairs(tests: dict[int, pd.DataFrame]) -> list[dict[str, Any]]:
     """Every comparison at every K."""
-    return [_oriented(row, k) for k, comparisons in tests.items() for row in comparisons.to_dict("records")]
+    return [
+        _oriented(row, k)
+        for k, comparisons in tests.items()
+        for row in comparisons.to_dict("records")
+    ]
 
 
 def _oriented(row: dict[Any, Any], k: int) -> dict[str, Any]:

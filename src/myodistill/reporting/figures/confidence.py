@@ -24,7 +24,9 @@ _SHARES = np.linspace(0.02, 1, 50)
 
 
 @drawn
-def calibration_diagram(predictions: Mapping[MethodKey, Sequence[Probabilities]], *, k: int) -> Picture:
+def calibration_diagram(
+    predictions: Mapping[MethodKey, Sequence[Probabilities]], *, k: int
+) -> Picture:
     """Share of decisions that are right against the confidence that they came with.
 
     Args:
@@ -62,7 +64,9 @@ def calibration_diagram(predictions: Mapping[MethodKey, Sequence[Probabilities]]
 
 
 @drawn
-def abstention_curve(predictions: Mapping[MethodKey, Sequence[Probabilities]], *, k: int) -> Picture:
+def abstention_curve(
+    predictions: Mapping[MethodKey, Sequence[Probabilities]], *, k: int
+) -> Picture:
     """Accuracy against the share of windows decided, when the least sure are withheld.
 
     Args:
@@ -106,7 +110,9 @@ def abstention_curve(predictions: Mapping[MethodKey, Sequence[Probabilities]], *
     )
 
 
-def _begin(predictions: Mapping[MethodKey, Sequence[Probabilities]], what: str) -> tuple[Figure, Axes]:
+def _begin(
+    predictions: Mapping[MethodKey, Sequence[Probabilities]], what: str
+) -> tuple[Figure, Axes]:
     if not predictions or not all(predictions.values()):
         raise DataError(f"{what}: expected the predictions of at least one method for one person")
     figure = Figure(figsize=(COLUMN, 3.0 + 0.14 * len(predictions)), layout="constrained")
