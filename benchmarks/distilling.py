@@ -1,4 +1,4 @@
-"""Distilling from DenseNet-121 into the CNN: with a cache, filling it, asking on every batch.
+"""Distilling from DenseNet-121 into the CNN: cached, filling the cache, and without one.
 
     python benchmarks/distilling.py
 
@@ -21,7 +21,7 @@ from myodistill.config import Training, make_settings
 from myodistill.datasets.registry import open_dataset
 from myodistill.distillation.cache import CacheKey, TeacherOutputs, remember
 from myodistill.distillation.data import FoldData, WindowSet, placed
-from myodistill.distillation.teacher_outputs import CachedTeacher, OnlineTeacher, say
+from myodistill.distillation.teacher_outputs import CachedTeacher, OnlineTeacher, predict_outputs
 from myodistill.models.complexity import complexity
 from myodistill.models.registry import build
 from myodistill.splits import make_split
@@ -50,28 +50,28 @@ def main() -> None:
     settings = make_settings({"dataset": "3dc", "channels_last": options.channels_last})
     dataset = open_dataset("3dc")
     split = make_split(dataset, 1)
-    material = FoldData(dataset, split, settings)
-    person = material.person(split.heldout[0], 4)
-    teacher = placed(build(options.teacher, material.spec, seed=0), settings).eval()
-    own = material.own(teacher, person, 4)
+    fold = FoldData(dataset, split, settings)
+    person = fold.person(split.heldout[0], 4)
+    teacher = placed(build(options.teacher, fold.spec, seed=0), settings).eval()
+    own = fold.own(teacher, person, 4)
     count = len(own.labels)
 
     def student(epochs: int, answers: TeacherOutputs | None) -> None:
-        network = placed(build(options.student, material.spec, seed=0), settings)
+        network = placed(build(options.student, fold.spec, seed=0), settings)
         task = DistillationTask(network, temperature=3.0) if answers else Task(network)
         batches = Batches(
-            own.inputs, own.labels, material.spec.classes, BatchSampler(256), answers=answers
+            own.inputs, own.labels, fold.spec.classes, BatchSampler(256), answers=answers
         )
         train(task, batches, Training(num_epochs=epochs), speed=ExecutionConfig(options.precision))
 
     def filled(folder: Path, own: WindowSet) -> CachedTeacher:
-        card = CacheKey("teacher", own.digest, "", (0,), count, material.spec.classes)
-        every = torch.arange(count)
+        key = CacheKey("teacher", own.digest, "", (0,), count, fold.spec.classes)
+        indices = torch.arange(count)
 
         def answer(view: int) -> object:
-            return say(teacher, own.inputs.augmented(view), every, False, options.precision)
+            return predict_outputs(teacher, own.inputs.augmented(view), indices, False, options.precision)
 
-        return CachedTeacher([[remember(folder, card, answer)]], [1.0], "mean", clean=False)  # type: ignore[arg-type]
+        return CachedTeacher([[remember(folder, key, answer)]], [1.0], "mean", clean=False)  # type: ignore[arg-type]
 
     student(1, None)
     print(machine(), options.precision, f"channels last: {options.channels_last}")
@@ -80,22 +80,22 @@ def main() -> None:
         cached = min(
             timed(lambda: student(options.epochs, filled(Path(folder), own))) for _ in "12"
         )
-        locked_folder = min(timed(lambda: student(options.epochs, None)) for _ in "12")
+        alone = min(timed(lambda: student(options.epochs, None)) for _ in "12")
     live = OnlineTeacher([(teacher, own.inputs)], [1.0], "mean", False, options.precision)
     every_batch = timed(lambda: student(options.live_epochs, live)) / options.live_epochs
     every_batch *= options.epochs
-    cost = complexity(options.teacher, material.spec).flops
+    cost = complexity(options.teacher, fold.spec).flops
     print(f"{count} windows, {options.epochs} epochs, {options.teacher} into {options.student}")
     for name, seconds in (
-        ("student alone", locked_folder),
+        ("student alone", alone),
         ("distilled, cache filled", cached),
         ("distilled, cache to be filled", cached + fill),
         ("distilled, teacher on every batch", every_batch),
     ):
-        print(f"{name:<36}{seconds:8.2f} s {seconds / locked_folder:7.2f} of alone")
+        print(f"{name:<36}{seconds:8.2f} s {seconds / alone:7.2f} of alone")
     print(f"the usual loop takes {every_batch / cached:.1f} times the cached one")
     rate = count / fill
-    print(f"the teacher answers {rate:,.0f} windows/s, {rate * cost / 1e9:.0f} GFLOP/s")
+    print(f"the teacher predicts {rate:,.0f} windows/s, {rate * cost / 1e9:.0f} GFLOP/s")
 
 
 if __name__ == "__main__":

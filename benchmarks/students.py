@@ -4,7 +4,7 @@
     python benchmarks/students.py --device cuda
 
 Each is the trained part of log-power-30k on generated band covariances of the 3DC geometry (10
-channels, 151 samples at 1000 Hz, 11 gestures), distilled from generated answers of its own teacher.
+channels, 151 samples at 1000 Hz, 11 gestures), distilled from generated outputs of its own teacher.
 Students are made, and processes started and warmed, before the clock runs. Best of three rounds; a
 later round goes on from the weights of the one before, which takes as long.
 """
@@ -52,13 +52,13 @@ def student(seed: int, windows: int, device: str) -> tuple[DistillationTask, Bat
     teacher = 3 * torch.randn(windows, SPEC.classes, generator=generator)
     head: nn.Module = network.head
     task = DistillationTask(head, alpha=0.1, temperature=3.0)
-    said = teacher.log_softmax(1)
+    log_probabilities = teacher.log_softmax(1)
     batches = Batches(
         TensorInputs(covariances.to(device)),
         teacher.argmax(1),
         SPEC.classes,
         BatchSampler(256),
-        answers=lambda places, view: TeacherOutput(said[places]),
+        answers=lambda indices, view: TeacherOutput(log_probabilities[indices]),
     )
     return task.to(device), batches
 
@@ -101,8 +101,8 @@ def timed(device: str, work: Callable[[], None]) -> float:
     return seconds(whole, least=0)
 
 
-def report(way: str, taken: float, locked_folder: float) -> None:
-    print(f"{way:<30} {taken:7.2f} s {locked_folder / taken:6.2f}x")
+def report(way: str, taken: float, sequential: float) -> None:
+    print(f"{way:<30} {taken:7.2f} s {sequential / taken:6.2f}x")
 
 
 def main() -> None:
@@ -130,13 +130,13 @@ def main() -> None:
     cuda = options.device.startswith("cuda")
     print(machine() + (f", {torch.cuda.get_device_name()}" if cuda else ""))
     print(f"{options.students} students, {options.windows} windows each, {options.epochs} epochs")
-    locked_folder = timed(options.device, one_by_one)
-    report("one after another, one thread", locked_folder, locked_folder)
+    sequential = timed(options.device, one_by_one)
+    report("one after another, one thread", sequential, sequential)
     if not cuda:
         spread = in_processes(options)
-        report(f"{options.processes} processes of one thread", spread, locked_folder)
-    together = timed(options.device, stacked)
-    report("stacked, one thread", together, locked_folder)
+        report(f"{options.processes} processes of one thread", spread, sequential)
+    stacked_seconds = timed(options.device, stacked)
+    report("stacked, one thread", stacked_seconds, sequential)
 
 
 if __name__ == "__main__":

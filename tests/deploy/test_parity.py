@@ -17,8 +17,7 @@ from rich.console import Console
 from myodistill.bundle import Bundle
 from myodistill.datasets.recording import Annotation, Recording
 from myodistill.decision_rule import DecisionRule
-from myodistill.deploy import generated, programs
-from myodistill.deploy import parity_check as check_parity
+from myodistill.deploy import generated, parity_check, programs
 from myodistill.deploy.parity import deploy_report
 from myodistill.deploy.parity_table import ParityTable
 from myodistill.errors import DataError, LeakageError, ModelError, OutputError
@@ -150,7 +149,7 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     student = bundle(epochs=1)
-    monkeypatch.setattr(check_parity, "play", full)
+    monkeypatch.setattr(parity_check, "play", full)
     with pytest.raises(OutputError, match=r"temporary folder: .*; the disk is full") as caught:
         report(student, seeds=(5,))
     assert "\n" not in str(caught.value)

@@ -97,15 +97,15 @@ def test_the_headline_agrees_with_the_tests(page: Page) -> None:
         "the best classical method",
         "the same student without a teacher",
     ]
-    locked_folder = line.versus[2]
-    assert locked_folder.name == "student, no teacher, pre-trained · log-power"
+    control = line.versus[2]
+    assert control.name == "student, no teacher, pre-trained · log-power"
     pair = found[
-        (found["first"] == locked_folder.name) & (found["second"].str.contains("distilled, pre"))
+        (found["first"] == control.name) & (found["second"].str.contains("distilled, pre"))
     ]
-    assert locked_folder.difference == pytest.approx(-pair["difference"].iloc[0])
-    assert (locked_folder.low, locked_folder.high) == (-pair["high"].iloc[0], -pair["low"].iloc[0])
-    assert locked_folder.significant == pair["significant"].iloc[0]
-    assert locked_folder.verdict in prose(page)
+    assert control.difference == pytest.approx(-pair["difference"].iloc[0])
+    assert (control.low, control.high) == (-pair["high"].iloc[0], -pair["low"].iloc[0])
+    assert control.significant == pair["significant"].iloc[0]
+    assert control.verdict in prose(page)
     teacher = line.versus[0]
     assert not teacher.significant
     assert teacher.verdict == "no difference from the best teacher shown"

@@ -185,7 +185,7 @@ def conduct(forearm: Forearm, positions: Array, frequencies: Array) -> Array:
 
     Args:
         forearm: Where the sources are.
-        places: Electrodes, shape ``(channel, 3)`` in mm.
+        positions: Of the electrodes, shape ``(channel, 3)`` in mm.
         frequencies: In hertz, shape ``(frequency,)``.
 
     Returns:

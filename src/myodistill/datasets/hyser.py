@@ -231,7 +231,8 @@ class HyserBids(Dataset):
             length = round(_RATE * tsv_int(table, row, "duration"))
             if gesture != int(key[2]):
                 raise DataError(
-                    f"{table.location}: expected gesture {int(key[2])} as in its name, got {gesture}"
+                    f"{table.location}: expected gesture {int(key[2])} as in its name, "
+                    f"got {gesture}"
                 )
             notes.append(Annotation(start, start + length, gesture - 1, trial - 1))
         return self._make(f"sub-{key[0]}", f"ses-{key[1]}", signal, tuple(notes), file.location)

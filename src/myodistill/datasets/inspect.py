@@ -127,11 +127,11 @@ def draft(path: Path) -> str:
     """
     if not path.exists():
         raise DataError(f"{path}: expected a file or folder, there is none")
-    locked_folder = path.is_file() and path.suffix.lower() != ".zip"
+    single_file = path.is_file() and path.suffix.lower() != ".zip"
     files = [
         one
-        for one in list_files(path.parent if locked_folder else path)
-        if Path(one.name).suffix.lower() in _KINDS and (not locked_folder or one.name == path.name)
+        for one in list_files(path.parent if single_file else path)
+        if Path(one.name).suffix.lower() in _KINDS and (not single_file or one.name == path.name)
     ]
     if not files:
         raise DataError(f"{path}: expected {', '.join(_KINDS)} files, got none")
@@ -167,7 +167,7 @@ def draft(path: Path) -> str:
         "# Check every line; what could not be known is marked.",
         f"files: {_template(files[0].name)!r}  # put {{subject}}, {{session}}, {{repetition}}, "
         "{gesture} where they stand",
-        f"root: {(path.parent if locked_folder else path).resolve().as_posix()!r}",
+        f"root: {(path.parent if single_file else path).resolve().as_posix()!r}",
         *([f"signal: {_quoted(name)}"] if name else []),
         f"time_axis: {time}",
         f"channel_axis: {channel}",

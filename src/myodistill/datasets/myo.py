@@ -83,7 +83,7 @@ class Myo(FilePerGesture):
         channels = self.facts.electrodes.channels
         if len(content) == 0 or len(content) % (2 * channels):
             raise DataError(
-                f"{file.location}: expected a multiple of {2 * channels} bytes ({channels} channels "
-                f"of int16), got {len(content)}; the file is truncated, fetch it again"
+                f"{file.location}: expected a multiple of {2 * channels} bytes ({channels} "
+                f"channels of int16), got {len(content)}; the file is truncated, fetch it again"
             )
         return np.frombuffer(content, dtype="<i2").reshape(-1, channels).astype(np.float32)

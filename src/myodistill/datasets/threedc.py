@@ -82,7 +82,8 @@ class ThreeDC(FilePerGesture):
         except (pa.ArrowInvalid, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0][:120]
             raise DataError(
-                f"{file.location}: expected rows of {self.facts.electrodes.channels} comma-separated "
-                f"numbers, got: {reason}; the file is truncated or damaged, fetch it again"
+                f"{file.location}: expected rows of {self.facts.electrodes.channels} "
+                f"comma-separated numbers, got: {reason}; the file is truncated or damaged, "
+                f"fetch it again"
             ) from error
         return signal

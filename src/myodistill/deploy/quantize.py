@@ -71,8 +71,8 @@ def quantise(bundle: Bundle, calibration: Windows) -> Quantised:
     Args:
         bundle: Of a student calibrated for a person.
         calibration: Filtered windows of the person, as for :meth:`Bundle.logits`; not those that
-            are scored. Rest and the ways between gestures belong in (:attr:`SubjectData.ranges`), else
-            their activations leave the ranges.
+            are scored. Include rest and the transitions between gestures, as
+            :attr:`SubjectData.ranges` does, or their activations leave the ranges.
 
     Raises:
         DataError: There is no calibration window.

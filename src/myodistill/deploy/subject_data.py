@@ -123,7 +123,7 @@ class SubjectData:
     def ranges(self) -> Windows:
         """Filtered windows of whole calibration recordings, for the ranges of 8-bit forms.
 
-        A decoder in operation meets rest and the ways between gestures, too: these are the
+        A decoder in operation meets rest and the transitions between gestures, too: these are the
         calibration windows, and those between them with the label -1. What touches a repetition
         that the student did not calibrate on is left out, as is all that comes after.
         """

@@ -128,8 +128,8 @@ def mean_events(counted: pd.DataFrame) -> pd.DataFrame:
             method, ``k``, ``seed`` and ``subject``.
 
     Returns:
-        A row for each method, K and rule: the columns of :data:`EVENT_COLUMNS` in their units (missing
-        where no recording let it be counted) and ``people``, those behind it.
+        A row for each method, K and rule: the columns of :data:`EVENT_COLUMNS` in their units
+        (missing where no recording let it be counted) and ``people``, those behind it.
 
     Raises:
         DataError: A column is missing, or something was counted twice.

@@ -1,4 +1,4 @@
-"""What decoding is like in use: delays, false activations and missed gestures in a stream of decisions.
+"""Event metrics of a stream of decisions: delays, false activations and missed gestures.
 
 A decision belongs to the moment at which it is available: the last sample of its window. A
 decision that is withheld (:data:`REJECTED`) moves nothing, so it counts as rest (Scheme, Hudgins

@@ -1,4 +1,4 @@
-"""What a run shows, in words: the best student against its teacher, the classical baseline and itself alone."""
+"""What a run shows, in words: the best student against teacher, baseline and control."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ GLOSSARY = {
     "pretrained": "a small network that learned from other people first, from labels alone",
     "distilled": "a small network that learned from the person's own repetitions and from the "
     "teacher's outputs for them",
-    "pretrained_distilled": "a small network that learned from teachers at every step, first across "
-    "people and then on this person",
+    "pretrained_distilled": "a small network that learned from teachers at every step, first "
+    "across people and then on this person",
 }
 """What each stage means, for someone who has not read the paper."""
 
@@ -123,7 +123,7 @@ class Headline:
         high: Of the 95 % interval.
         parameters: Of the student.
         candidates: How many students it was chosen from, on these very scores.
-        versus: Against teacher, classical baseline and itself without a teacher, where these were scored.
+        versus: Against teacher, classical baseline and its own control, where these were scored.
     """
 
     k: int

@@ -80,8 +80,8 @@ def limits(run: Run, headlines: Sequence[Headline]) -> list[str]:
         notes.append("With one subject there is neither an interval nor a test.")
     if any(line.candidates > 1 for line in headlines):
         notes.append(
-            "The best student, teacher and classical baseline were picked by the scores that they are reported "
-            "with, which flatters each a little; the full table is above."
+            "The best student, teacher and classical baseline were picked by the scores that they "
+            "are reported with, which flatters each a little; the full table is above."
         )
     below = [line for line in headlines if _below_baseline(line)]
     if below:

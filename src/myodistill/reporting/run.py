@@ -85,7 +85,7 @@ class Run:
         flops: Operations for one window by model.
         events: Event metrics of every score, see :mod:`myodistill.evaluation.event_metrics`.
         sessions: Accuracy in each test session, for every score.
-        parity_tables: Of the students whose deployed forms were measured, in order of their folders.
+        parity_tables: Of the students whose deployed forms were measured, by folder.
         absent: What is not there, and what it would have been good for.
     """
 

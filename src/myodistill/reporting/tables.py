@@ -27,7 +27,7 @@ def compared(frame: pd.DataFrame, ks: list[int]) -> tuple[dict[int, pd.DataFrame
 
 
 def key_pairs(tests: dict[int, pd.DataFrame], means: pd.DataFrame) -> list[dict[str, Any]]:
-    """Distilled against alone for every student, and the best student against teacher and classical baseline."""
+    """Each distilled student against its control, and the best against teacher and baseline."""
     rows = []
     for k, comparisons in tests.items():
         here = means.loc[means["k"] == k, METHOD].itertuples(index=False)

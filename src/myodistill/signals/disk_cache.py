@@ -1,8 +1,8 @@
 """Signals and what is computed of them on disk, so that memory does not grow with the people.
 
-Nothing here outlives a run. What every process of a run reads lies in its :func:`supervised` folder;
-what one process reads alone is :class:`DiskRows` in a file without a name. The page cache keeps both
-as fast as there is memory to spare, and no page of it counts as the process's own.
+Nothing here outlives a run. What every process of a run reads lies in its :func:`scratch` folder;
+what one process reads alone is :class:`DiskRows` in a file without a name. The page cache keeps
+both as fast as memory allows, and none of its pages counts as the process's own.
 """
 
 from __future__ import annotations

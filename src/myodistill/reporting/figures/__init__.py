@@ -17,7 +17,7 @@ from myodistill.reporting.figures.people import calibration_curve, paired_slopes
 from myodistill.reporting.figures.significance import critical_difference, hypothesis_heatmap
 from myodistill.reporting.figures.training import training_curves
 from myodistill.reporting.headline import cast, leading, method_of
-from myodistill.reporting.run import MethodKey, Run, Probabilities, read_run
+from myodistill.reporting.run import MethodKey, Probabilities, Run, read_run
 
 _ROLES = ("teacher", "control", "student", "classical")
 """In the order of a row of matrices, of which three fit a page."""
