@@ -4,7 +4,7 @@
     python benchmarks/students.py --device cuda
 
 Each is the trained part of log-power-30k on generated band covariances of the 3DC geometry (10
-channels, 151 samples at 1000 Hz, 11 gestures), distilled from generated answers of its own teacher.
+channels, 151 samples at 1000 Hz, 11 gestures), distilled from generated outputs of its own teacher.
 Students are made, and processes started and warmed, before the clock runs. Best of three rounds; a
 later round goes on from the weights of the one before, which takes as long.
 """
@@ -23,15 +23,14 @@ from common import machine, seconds
 from torch import Tensor, nn
 
 from myodistill.config import Training
+from myodistill.distillation.cache import TeacherOutput
 from myodistill.models.logpower import LogPower
 from myodistill.models.registry import build
 from myodistill.models.verification import GEOMETRIES
-from myodistill.training.batches import Batches, TensorInputs
+from myodistill.training.batches import Batches, BatchSampler, TensorInputs
 from myodistill.training.loop import train
-from myodistill.training.sampler import BatchSampler
 from myodistill.training.stacked import train_stacked
 from myodistill.training.tasks import DistillationTask
-from myodistill.training.teacher_output import TeacherOutput
 
 SPEC = GEOMETRIES["3dc"]
 STUDENTS: list[tuple[DistillationTask, Batches]] = []
@@ -53,13 +52,13 @@ def student(seed: int, windows: int, device: str) -> tuple[DistillationTask, Bat
     teacher = 3 * torch.randn(windows, SPEC.classes, generator=generator)
     head: nn.Module = network.head
     task = DistillationTask(head, alpha=0.1, temperature=3.0)
-    said = teacher.log_softmax(1)
+    log_probabilities = teacher.log_softmax(1)
     batches = Batches(
         TensorInputs(covariances.to(device)),
         teacher.argmax(1),
         SPEC.classes,
         BatchSampler(256),
-        teacher_outputs=lambda indices, view: TeacherOutput(said[indices]),
+        teacher_outputs=lambda indices, view: TeacherOutput(log_probabilities[indices]),
     )
     return task.to(device), batches
 
@@ -102,8 +101,8 @@ def timed(device: str, work: Callable[[], None]) -> float:
     return seconds(whole, least=0)
 
 
-def report(way: str, taken: float, alone: float) -> None:
-    print(f"{way:<30} {taken:7.2f} s {alone / taken:6.2f}x")
+def report(way: str, taken: float, sequential: float) -> None:
+    print(f"{way:<30} {taken:7.2f} s {sequential / taken:6.2f}x")
 
 
 def main() -> None:
@@ -131,13 +130,13 @@ def main() -> None:
     cuda = options.device.startswith("cuda")
     print(machine() + (f", {torch.cuda.get_device_name()}" if cuda else ""))
     print(f"{options.students} students, {options.windows} windows each, {options.epochs} epochs")
-    alone = timed(options.device, one_by_one)
-    report("one after another, one thread", alone, alone)
+    sequential = timed(options.device, one_by_one)
+    report("one after another, one thread", sequential, sequential)
     if not cuda:
         spread = in_processes(options)
-        report(f"{options.processes} processes of one thread", spread, alone)
-    in_a_stack = timed(options.device, stacked)
-    report("stacked, one thread", in_a_stack, alone)
+        report(f"{options.processes} processes of one thread", spread, sequential)
+    stacked_seconds = timed(options.device, stacked)
+    report("stacked, one thread", stacked_seconds, sequential)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,6 @@ from myodistill.deploy.parity_table import DeployedForm, ParityTable
 from myodistill.distillation import cache
 from myodistill.evaluation import results
 from myodistill.evaluation.protocol import require_one_protocol
-from myodistill.models import weights
 from myodistill.realtime.runtime import OnnxModel
 from myodistill.reporting.run import Run, read_run
 from myodistill.signals.preparation import Preparation
@@ -179,21 +178,21 @@ def _runs(root: Path, add: Add) -> None:
         lambda rng: inputs.damaged(rng, content),
         lambda rng: inputs.arrays(rng, ("labels", "probabilities")),
     )  # fmt: skip
-    rungs = (
+    forms = (
         DeployedForm("PyTorch", None, accuracy=0.5, difference=0.1),
         DeployedForm("C", "PyTorch", reason="no gcc"),
     )
     parity_table = ParityTable(
         "gru",
         {"subject": "a", "k": 1, "stage": "pretrained_distilled"},
-        rungs,
+        forms,
         (("a", "b", "float32"),),
         0.1,
     )
-    place = root / "ladder.json"
+    place = root / "parity.json"
     parity_table.write(place)
     read = lambda: ParityTable.read(place).notes()  # noqa: E731
-    add("ladder JSON", place, read, 5, value=json.loads(place.read_text()))
+    add("parity table", place, read, 5, value=json.loads(place.read_text()))
 
 
 def _seal(path: Path) -> None:
@@ -275,18 +274,14 @@ def _tensors(root: Path, add: Add) -> None:
     folder = root / "outputs"
     cache.remember(folder, key, lambda view: said)
     _write(outputs, next(folder.iterdir()).read_bytes())
-    own = root / "own.safetensors"
-    student = bundle()
-    weights.save(own, student.model, student.spec, student.network)
     for name, file, read in (
         ("checkpoint", path, lambda: fresh.resume(dict(best))),
         ("teacher outputs", outputs, lambda: cache.read(outputs, key)),
-        ("weights", own, lambda: weights.load(own, student.model, student.spec)),
     ):
         content = file.read_bytes()
         damage: Make = lambda rng, c=content: inputs.damaged(rng, c)  # type: ignore[misc] # noqa: E731
         change: Make = lambda rng, c=content: inputs.tensors(rng, c)  # type: ignore[misc] # noqa: E731
-        add(name, file, read, 2 if name == "weights" else 5, damage, change)
+        add(name, file, read, 5, damage, change)
 
 
 def _recordings(root: Path, add: Add) -> None:

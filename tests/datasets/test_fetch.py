@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from myodistill.datasets.fetch import SOURCES, Source, fetch
+from myodistill.datasets.fetch import SOURCES, RemoteFile, fetch
 from myodistill.errors import DataError
 
 CONTENT = bytes(range(256)) * 2000
@@ -75,7 +75,7 @@ def server() -> Iterator[Server]:
 
 
 def get(server: Server, folder: Path, sha256: str | None = SUM, **options: object) -> Path:
-    source = Source(f"{server.url}/x.bin", 1, "x.bin", sha256)
+    source = RemoteFile(f"{server.url}/x.bin", 1, "x.bin", sha256)
     told: list[str] = []
     (path,) = fetch(
         "myo", folder, source=source, tell=told.append, timeout=0.3, **options  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ def test_archive_that_would_escape_never_arrives(server: Server, tmp_path: Path)
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("../evil", "x")
     server.files["/x.zip"] = content.getvalue()
-    source = Source(f"{server.url}/x.zip", 1, "x.zip")
+    source = RemoteFile(f"{server.url}/x.zip", 1, "x.zip")
     with pytest.raises(DataError, match="expected files within the archive's own folder"):
         fetch("myo", tmp_path, source=source, tell=lambda _: None)
     assert left_over(tmp_path) == []
@@ -153,7 +153,7 @@ def test_folder_with_published_sums(server: Server, tmp_path: Path) -> None:
     server.files |= {f"/d/{name}": name.encode() for name in names}
     lines = [f"{hashlib.sha256(name.encode()).hexdigest()} {name}" for name in names]
     server.files["/d/SHA256SUMS.txt"] = "\n".join(lines).encode()
-    source = Source(f"{server.url}/d/", 1, only="^pr/", folder="hyser")
+    source = RemoteFile(f"{server.url}/d/", 1, only="^pr/", folder="hyser")
     paths = fetch("hyser", tmp_path, source=source, tell=lambda _: None)
     assert [path.relative_to(tmp_path / "hyser").as_posix() for path in paths] == names[:2]
     paths = fetch("hyser", tmp_path, source=source, tell=lambda _: None, only="subject02")
@@ -164,11 +164,11 @@ def test_folder_with_published_sums(server: Server, tmp_path: Path) -> None:
 
 
 def test_offline_and_missing(server: Server, tmp_path: Path) -> None:
-    nowhere = Source("http://127.0.0.1:9/x.bin", 1, "x.bin", SUM)
+    nowhere = RemoteFile("http://127.0.0.1:9/x.bin", 1, "x.bin", SUM)
     with pytest.raises(DataError, match=r"\(no connection\).*by hand and put it there") as caught:
         fetch("myo", tmp_path, source=nowhere, tell=lambda _: None, retries=0)
     assert "\n" not in str(caught.value)
-    gone = Source(f"{server.url}/gone", 1, "x.bin", SUM)
+    gone = RemoteFile(f"{server.url}/gone", 1, "x.bin", SUM)
     with pytest.raises(DataError, match="HTTP 404"):
         fetch("myo", tmp_path, source=gone, tell=lambda _: None)
     with pytest.raises(DataError, match="did you mean myo"):

@@ -195,7 +195,7 @@ class TestForearm:
         forearm = grow(np.random.default_rng(0), variety=0.0)
         places = place_electrodes(ring(36), forearm.radius_mm)
         power = (conduct(forearm, places, np.array([80.0]))[0] ** 2) @ (
-            forearm.repetition_index[:, None] == np.arange(len(MUSCLES))
+            forearm.muscle_index[:, None] == np.arange(len(MUSCLES))
         )
         for index, muscle in enumerate(MUSCLES):
             apart = (10 * power[:, index].argmax() - muscle.angle + 180) % 360 - 180

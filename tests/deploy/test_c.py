@@ -68,7 +68,7 @@ def require_same(
     decoder = Decoder(model, step=step, rule=rule)
     decisions = decoder.push(signal)
     assert c.samples.tolist() == [d.sample for d in decisions]
-    assert c.answers.tolist() == [d.answer for d in decisions]
+    assert c.predictions.tolist() == [d.answer for d in decisions]
     assert c.gestures.tolist() == [d.gesture for d in decisions]
     assert c.abstained == decoder.abstained
 
@@ -215,7 +215,7 @@ def test_int8_equals_onnx(student: Bundle, quantised: Quantised, tmp_path: Path)
     require_same(model, c, SIGNAL, STEP, VARIED)
     mapped = model.preprocessing.map(filtered(student))
     assert np.abs(c.logits - model.infer(mapped.gather())).max() < 0.1  # one step of an input
-    accuracy = np.mean(c.answers == mapped.labels)
+    accuracy = np.mean(c.predictions == mapped.labels)
     assert accuracy > np.mean(student.logits(filtered(student)).argmax(1) == mapped.labels) - 0.02
 
 
@@ -230,7 +230,7 @@ def test_int8_says_what_is_float(quantised: Quantised) -> None:
 def test_int8_sums_are_exact(quantised: Quantised, student: Bundle) -> None:
     """Also on processors where ONNX Runtime saturates signed weights."""
     model = OnnxModel.load(quantised.model.SerializeToString())
-    inputs = np.zeros((1, 4, 100), np.float32)  # every log power is the floor's
+    inputs = np.zeros((1, 4, 100), np.float32)  # every log power is the least there is
     logits = model.infer(inputs)[0]
     x = np.full(144, np.log(np.float32(1e-3)), np.float32)
     for place, layer in enumerate(quantised.layers):

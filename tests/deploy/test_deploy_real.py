@@ -1,4 +1,4 @@
-"""A student of a real person, trained here for seconds, down the whole ladder."""
+"""A student of a real person, trained here for seconds, in every deployed form."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def test_same_decisions_on_real_recordings(real_data: Path) -> None:
     )  # fmt: skip
     scored = [r for r in recordings if r.session in facts.test_sessions]
     parity_table = deploy_report(student, scored, calibration, step=facts.step)
-    rungs = {rung.name: rung for rung in parity_table.rungs}
-    assert rungs["ONNX"].equal == rungs["C float"].equal == 1
-    assert (rungs["C int8"].equal or 0) >= 0.999
-    single, eight = (rungs[name].accuracy or 0 for name in ("PyTorch", "C int8"))
+    forms = {form.name: form for form in parity_table.forms}
+    assert forms["ONNX"].equal == forms["C float"].equal == 1
+    assert (forms["C int8"].equal or 0) >= 0.999
+    single, eight = (forms[name].accuracy or 0 for name in ("PyTorch", "C int8"))
     assert single > 0.85
     assert eight > single - 0.005
-    cortex = rungs["C int8, Cortex-M4F"]
+    cortex = forms["C int8, Cortex-M4F"]
     if cortex.reason is None:
         assert cortex.equal == 1
         assert (cortex.flash or np.inf) < 94_000

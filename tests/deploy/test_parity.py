@@ -1,4 +1,4 @@
-"""The ladder: every form of a student beside the one before, or why there is none."""
+"""The parity table: every form of a student beside its reference, or why there is none."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from rich.console import Console
 from myodistill.bundle import Bundle
 from myodistill.datasets.recording import Annotation, Recording
 from myodistill.decision_rule import DecisionRule
-from myodistill.deploy import generated, programs
-from myodistill.deploy import parity_check as check_parity
+from myodistill.deploy import generated, parity_check, programs
 from myodistill.deploy.parity import deploy_report
 from myodistill.deploy.parity_table import ParityTable
 from myodistill.errors import DataError, LeakageError, ModelError, OutputError
@@ -50,32 +49,32 @@ def report(student: Bundle, seeds: tuple[int, ...] = (5, 6)) -> ParityTable:
 @needs_gcc
 def test_a_student_that_every_target_runs(tmp_path: Path) -> None:
     parity_table = report(bundle())
-    by_name = {rung.name: rung for rung in parity_table.rungs}
+    by_name = {form.name: form for form in parity_table.forms}
     assert next(iter(by_name)) == "PyTorch"
     for name in ("PyTorch", "ONNX", "ONNX int8", "C float", "C int8"):
-        rung = by_name[name]
-        assert rung.reason is None
-        assert rung.accuracy is not None
-        assert rung.accuracy > 0.8
-        assert (rung.windows, rung.decisions) == (2 * 3 * 21, 2 * 69)
-        assert rung.median is not None
-        assert rung.p99 is not None
-        assert rung.median <= rung.p99
+        form = by_name[name]
+        assert form.reason is None
+        assert form.accuracy is not None
+        assert form.accuracy > 0.8
+        assert (form.windows, form.decisions) == (2 * 3 * 21, 2 * 69)
+        assert form.median is not None
+        assert form.p99 is not None
+        assert form.median <= form.p99
     assert by_name["ONNX"].equal == by_name["C float"].equal == by_name["C int8"].equal == 1
     assert by_name["PyTorch"].equal is None
     for name in ("C float, Cortex-M4F", "C int8, Cortex-M4F"):
-        rung = by_name[name]
-        if rung.reason is None:
-            assert (rung.equal, rung.accuracy, rung.decisions) == (1, None, 69)
-            assert rung.flash is not None
-            assert rung.weights is not None
-            assert rung.weights < rung.flash < 50_000
+        form = by_name[name]
+        if form.reason is None:
+            assert (form.equal, form.accuracy, form.decisions) == (1, None, 69)
+            assert form.flash is not None
+            assert form.weights is not None
+            assert form.weights < form.flash < 50_000
     sizes = [by_name[name].weights or 0 for name in ("C int8", "C float", "PyTorch")]
     assert sizes == sorted(sizes)
-    parity_table.write(tmp_path / "ladder.json")
-    stored = json.loads((tmp_path / "ladder.json").read_text())
-    assert [rung["name"] for rung in stored["rungs"]] == list(by_name)
-    assert ParityTable.read(tmp_path / "ladder.json") == parity_table
+    parity_table.write(tmp_path / "parity.json")
+    stored = json.loads((tmp_path / "parity.json").read_text())
+    assert [form["name"] for form in stored["forms"]] == list(by_name)
+    assert ParityTable.read(tmp_path / "parity.json") == parity_table
     console = Console(width=140, record=True)
     console.print(parity_table.table())
     shown = console.export_text()
@@ -86,7 +85,7 @@ def test_a_student_that_every_target_runs(tmp_path: Path) -> None:
 def test_names_what_a_student_cannot_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generated, "find_spec", lambda _: None)
     parity_table = report(bundle("tcn-10k", epochs=1), seeds=(5,))
-    reasons = {rung.name: rung.reason for rung in parity_table.rungs}
+    reasons = {form.name: form.reason for form in parity_table.forms}
     assert reasons["PyTorch"] is reasons["ONNX"] is None
     assert "stays in float" in str(reasons["ONNX int8"])
     assert "emx-onnx-cgen: expected it to be installed" in str(reasons["C float"])
@@ -97,7 +96,7 @@ def test_names_what_a_student_cannot_run_on(monkeypatch: pytest.MonkeyPatch) -> 
 def test_says_what_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs.shutil, "which", lambda _: None)
     parity_table = report(bundle(epochs=1), seeds=(5,))
-    reasons = {rung.name: rung.reason for rung in parity_table.rungs}
+    reasons = {form.name: form.reason for form in parity_table.forms}
     assert "gcc: expected it on this machine" in str(reasons["C float"])
     assert "arm-none-eabi-gcc: expected it" in str(reasons["C int8, Cortex-M4F"])
 
@@ -122,14 +121,16 @@ def test_needs_a_labelled_window() -> None:
     [
         ("{", "Invalid JSON"),
         ("{}", "model: Field required"),
-        ('{"model": "m", "origin": {}, "rungs": [{"name": "C", "reference": null, "flash": "x"}],'
-         ' "operators": [], "load": 0}', r"rungs\.0\.flash: Input should be a valid integer"),
+        ('{"model": "m", "origin": {}, "forms": [{"name": "C", "reference": null, "flash": "x"}],'
+         ' "operators": [], "load": 0}', r"forms\.0\.flash: Input should be a valid integer"),
     ],
 )  # fmt: skip
-def test_a_damaged_ladder_is_one_line(content: str, reason: str, tmp_path: Path) -> None:
-    (tmp_path / "ladder.json").write_text(content)
-    with pytest.raises(DataError, match=rf"expected the ladder of a student, got: {reason}") as got:
-        ParityTable.read(tmp_path / "ladder.json")
+def test_a_damaged_parity_table_is_one_line(content: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "parity.json").write_text(content)
+    with pytest.raises(
+        DataError, match=rf"expected the parity table of a student, got: {reason}"
+    ) as got:
+        ParityTable.read(tmp_path / "parity.json")
     assert "\n" not in str(got.value)
 
 
@@ -148,7 +149,7 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     student = bundle(epochs=1)
-    monkeypatch.setattr(check_parity, "play", full)
+    monkeypatch.setattr(parity_check, "play", full)
     with pytest.raises(OutputError, match=r"temporary folder: .*; the disk is full") as caught:
         report(student, seeds=(5,))
     assert "\n" not in str(caught.value)

@@ -59,7 +59,7 @@ def test_each_learns_a_person(made: dict[str, Made], name: str) -> None:
     assert (found.argmax(axis=1) == truth).mean() > 0.6
 
 
-def test_floors_are_among_them() -> None:
+def test_the_default_baselines_are_among_them() -> None:
     assert set(DEFAULT_BASELINES) <= set(CLASSICAL)
 
 

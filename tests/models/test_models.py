@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from torch.nn import functional
 from myodistill.datasets.recording import SignalSpec, grid, ring
 from myodistill.errors import DataError, ModelError
 from myodistill.models import registry as registry
-from myodistill.models import weights
 from myodistill.models.base import GestureModel
 from myodistill.models.layers import parameters
 from myodistill.models.logpower import LogPowers
@@ -102,22 +100,11 @@ def _logits(model: nn.Module, windows: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", by_size(15_000_000))
 def test_a_window_does_not_see_its_batch(name: str) -> None:
     model, windows = build(name, TINY, seed=0), generated(TINY, 32)[0]
-    together = _logits(model, windows)
-    locked_folder = torch.cat([_logits(model, window) for window in windows.split(1)])
-    scale = together.std(dim=0).mean().item()
+    batched = _logits(model, windows)
+    single = torch.cat([_logits(model, window) for window in windows.split(1)])
+    scale = batched.std(dim=0).mean().item()
     assert scale > 0
-    torch.testing.assert_close(together, locked_folder, rtol=1e-4, atol=1e-3 * scale)
-
-
-@pytest.mark.parametrize("name", by_size(15_000_000))
-def test_saved_weights_come_back_bit_for_bit(name: str, tmp_path: Path) -> None:
-    model, windows = build(name, TINY, seed=0), generated(TINY, 2)[0]
-    weights.save(tmp_path / "model.safetensors", name, TINY, model)
-    loaded = weights.load(tmp_path / "model.safetensors", name, TINY)
-    assert torch.equal(_logits(model, windows), _logits(loaded, windows))
-    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
-    other = build(name, TINY, seed=1)
-    assert not torch.equal(_logits(model, windows), _logits(other, windows))
+    torch.testing.assert_close(batched, single, rtol=1e-4, atol=1e-3 * scale)
 
 
 @pytest.mark.parametrize("name", by_size(600_000))

@@ -1,4 +1,4 @@
-"""Figures over the answers to each window say what the metrics say."""
+"""Figures over the predictions of each window agree with the metrics."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from myodistill.reporting.figures.confidence import (
     calibration_diagram,
 )
 
-TeacherOutputs = tuple[np.ndarray, np.ndarray]
+Probabilities = tuple[np.ndarray, np.ndarray]
 
 
-def person(seed: int, windows: int = 400, sharpness: float = 1.0) -> TeacherOutputs:
+def person(seed: int, windows: int = 400, sharpness: float = 1.0) -> Probabilities:
     """Labels drawn from the probabilities, which are then sharpened: calibrated at 1."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (windows, 5))
@@ -28,19 +28,19 @@ def person(seed: int, windows: int = 400, sharpness: float = 1.0) -> TeacherOutp
 
 
 @pytest.fixture(scope="module")
-def answers() -> dict[tuple[str, str, str], list[TeacherOutputs]]:
+def predictions() -> dict[tuple[str, str, str], list[Probabilities]]:
     return {
         ("pretrained_distilled", "log-power", "soft-target"): [person(seed) for seed in range(3)],
         ("baseline", "lda", ""): [person(seed, 100 + 300 * seed, sharpness=4) for seed in range(3)],
     }
 
 
-def test_the_diagram_tells_the_honest_from_the_sure(answers: dict) -> None:
-    picture = calibration_diagram(answers, k=2)
+def test_the_diagram_tells_the_honest_from_the_sure(predictions: dict) -> None:
+    picture = calibration_diagram(predictions, k=2)
     assert picture.name == "confidence-k2"
     errors = picture.data.groupby("stage")["calibration_error"].first()
     for stage, people in (("pretrained_distilled", 0), ("baseline", 1)):
-        expected = np.mean([calibration_error(*one) for one in list(answers.values())[people]])
+        expected = np.mean([calibration_error(*one) for one in list(predictions.values())[people]])
         assert errors[stage] == pytest.approx(100 * expected, abs=1e-12)
     assert errors["baseline"] > errors["pretrained_distilled"] + 5
     shares = picture.data.groupby("stage")["share"].sum()
@@ -54,9 +54,9 @@ def test_the_diagram_tells_the_honest_from_the_sure(answers: dict) -> None:
     )
 
 
-def test_abstention_ends_at_the_accuracy_and_counts_people_alike(answers: dict) -> None:
-    picture = abstention_curve(answers, k=1)
-    for (stage, *_), people in answers.items():
+def test_abstention_ends_at_the_accuracy_and_counts_people_alike(predictions: dict) -> None:
+    picture = abstention_curve(predictions, k=1)
+    for (stage, *_), people in predictions.items():
         mine = picture.data[picture.data["stage"] == stage]
         curves = [abstention(*one) for one in people]
         assert mine["accuracy"].iloc[-1] == pytest.approx(
@@ -68,8 +68,8 @@ def test_abstention_ends_at_the_accuracy_and_counts_people_alike(answers: dict) 
         assert half > [curve["accuracy"].iloc[-1] for curve in curves]
 
 
-def test_nothing_leaves_the_page(answers: dict) -> None:
-    for picture in (calibration_diagram(answers, k=1), abstention_curve(answers, k=1)):
+def test_nothing_leaves_the_page(predictions: dict) -> None:
+    for picture in (calibration_diagram(predictions, k=1), abstention_curve(predictions, k=1)):
         picture.figure.draw_without_rendering()
         drawn = picture.figure.get_tightbbox()
         width, height = picture.figure.get_size_inches()
@@ -78,10 +78,10 @@ def test_nothing_leaves_the_page(answers: dict) -> None:
         assert drawn.y1 < height + 0.01
 
 
-def test_what_cannot_be_drawn_is_said(answers: dict) -> None:
-    with pytest.raises(DataError, match="answers of at least one method"):
+def test_what_cannot_be_drawn_is_said(predictions: dict) -> None:
+    with pytest.raises(DataError, match="predictions of at least one method"):
         calibration_diagram({}, k=1)
-    with pytest.raises(DataError, match="answers of at least one method"):
+    with pytest.raises(DataError, match="predictions of at least one method"):
         abstention_curve({("pretrained_distilled", "a", ""): []}, k=1)
     labels, probabilities = person(0)
     with pytest.raises(DataError, match="sum to 1 in every window"):

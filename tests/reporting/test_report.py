@@ -100,15 +100,15 @@ def test_the_headline_agrees_with_the_tests(page: Page) -> None:
         "the best classical method",
         "the same student without a teacher",
     ]
-    locked_folder = line.versus[2]
-    assert locked_folder.name == "student, no teacher, pre-trained · log-power"
+    control = line.versus[2]
+    assert control.name == "student, no teacher, pre-trained · log-power"
     pair = found[
-        (found["first"] == locked_folder.name) & (found["second"].str.contains("distilled, pre"))
+        (found["first"] == control.name) & (found["second"].str.contains("distilled, pre"))
     ]
-    assert locked_folder.difference == pytest.approx(-pair["difference"].iloc[0])
-    assert (locked_folder.low, locked_folder.high) == (-pair["high"].iloc[0], -pair["low"].iloc[0])
-    assert locked_folder.significant == pair["significant"].iloc[0]
-    assert locked_folder.verdict in prose(page)
+    assert control.difference == pytest.approx(-pair["difference"].iloc[0])
+    assert (control.low, control.high) == (-pair["high"].iloc[0], -pair["low"].iloc[0])
+    assert control.significant == pair["significant"].iloc[0]
+    assert control.verdict in prose(page)
     teacher = line.versus[0]
     assert not teacher.significant
     assert teacher.verdict == "no difference from the best teacher shown"
@@ -348,7 +348,7 @@ def test_students_on_a_device(tmp_path: Path) -> None:
     folder = write_run(tmp_path, quick(), optional=False)
     before = prose(read(report(folder)))
     assert "No student of this run was measured in its forms for a device" in before
-    rungs = (
+    forms = (
         DeployedForm("PyTorch", None, accuracy=0.9321, weights=121_000, median=0.0005, p99=0.004),
         DeployedForm("C int8", "ONNX int8", reason="gcc: expected it on this machine"),
         DeployedForm(
@@ -358,10 +358,10 @@ def test_students_on_a_device(tmp_path: Path) -> None:
     for subject in ("Ann", "Ben"):
         origin = {"subject": subject, "k": 1, "stage": "pretrained_distilled"}
         parity_table = ParityTable(
-            "log-power", origin, rungs, (("logits", "MatMulInteger", "int8"),), 0.5
+            "log-power", origin, forms, (("logits", "MatMulInteger", "int8"),), 0.5
         )
         parity_table.write(
-            folder / "fold-1" / "seed-0" / subject / "k-1" / "pretrained_distilled" / "ladder.json"
+            folder / "fold-1" / "seed-0" / subject / "k-1" / "pretrained_distilled" / "parity.json"
         )
     page = read(report(folder))
     text = prose(page)

@@ -9,7 +9,6 @@ from pyriemann.geometry.distance import distance_logeuclid
 from pyriemann.geometry.mean import mean_logeuclid
 from pyriemann.geometry.tangentspace import log_map_euclid
 from pyriemann.transfer import TLCenter
-from scipy.signal import stft
 
 from myodistill.datasets.recording import Repetition
 from myodistill.signals import preprocessing
@@ -17,7 +16,6 @@ from myodistill.signals.features import (
     covariances,
     hudgins,
     log_covariance,
-    log_spectrogram,
     power_descriptors,
 )
 from myodistill.signals.windows import Windows
@@ -70,15 +68,6 @@ def test_power_descriptors_ignore_what_they_claim_to() -> None:
     # The ratio of waveform lengths of the plain signal is free of its size: so is the fused one,
     # as the logarithm only shifts.
     assert np.allclose(found[:, 25:], power_descriptors(3 * x)[:, 25:], atol=1e-6)
-
-
-def test_spectrogram_is_scipys() -> None:
-    x = batch(4, 2, 128)
-    _, _, theirs = stft(x, nperseg=32, noverlap=16, boundary=None, padded=False)
-    assert np.allclose(log_spectrogram(x), np.log(np.abs(theirs) ** 2), atol=1e-3)
-    time = np.arange(256)
-    tone = np.sin(2 * np.pi * 8 / 32 * time)[None, None].astype("f4")
-    assert set(log_spectrogram(tone)[0, 0].argmax(axis=0)) == {8}
 
 
 def test_log_covariance_is_pyriemanns_log_euclidean_geometry() -> None:

@@ -19,7 +19,7 @@ from myodistill.signals.features import log_covariance, time_domain
 from myodistill.signals.filters import CausalFilter, apply, design
 from myodistill.signals.gather import gather
 from myodistill.signals.preprocessing import Preprocessing, PreprocessingStream
-from myodistill.signals.windows import Windows, cut, join, running
+from myodistill.signals.windows import Windows, cut, running
 
 RATE = 1000.0
 
@@ -164,15 +164,10 @@ def test_trimmed_windows_are_the_same_over_less_signal() -> None:
     assert np.array_equal(np.concatenate(list(windows.batches())), windows.gather())
 
 
-def test_join_keeps_windows_and_owners() -> None:
-    one = windows_of(noise(100))
-    takes = [take(noise(100, seed=3), subject="t")]
-    other = cut(takes, [takes[0].signal], samples=50, step=10)
-    both = join([one, other])
-    assert np.array_equal(both.gather(), np.concatenate([one.gather(), other.gather()]))
-    assert both.select({Repetition("t", "a", 0)}).gather().shape == other.gather().shape
+def test_a_repetition_that_is_not_there_cannot_be_selected() -> None:
+    windows = windows_of(noise(100))
     with pytest.raises(DataError, match="expected windows of t/a/repetition 7"):
-        both.select({Repetition("t", "a", 7)})
+        windows.select({Repetition("t", "a", 7)})
 
 
 def test_scaling_gives_unit_power() -> None:

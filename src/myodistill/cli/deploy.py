@@ -67,7 +67,7 @@ def deploy_report(
     student = Bundle.load(bundle)
     wearer = SubjectData.of(student, dataset)
     parity_table = check_parity(student, wearer.tests, wearer.ranges)
-    place = out or bundle / "ladder.json"
+    place = out or bundle / "parity.json"
     parity_table.write(place)
     Console(width=140).print(parity_table.table())
-    typer.echo(f"ladder: {place}")
+    typer.echo(f"parity table: {place}")

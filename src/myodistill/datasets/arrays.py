@@ -32,17 +32,17 @@ def read_arrays(file: File) -> dict[str, Array]:
                 return {"": loaded}
             members = loaded.zip.infolist()
             for member in members:
-                check_packing(file.place, member)
-            require_sane(file.place, "it", len(content), sum(one.file_size for one in members))
+                check_packing(file.location, member)
+            require_sane(file.location, "it", len(content), sum(one.file_size for one in members))
             return {name: loaded[name] for name in loaded.files}
 
         return guarded(file, "NumPy arrays without pickles", parse)
     if kind == ".mat":
-        found = read_mat(file)
-        return {name: array for name, array in found.items() if array.dtype.kind in "iufbUS"}
+        arrays = read_mat(file)
+        return {name: array for name, array in arrays.items() if array.dtype.kind in "iufbUS"}
     if kind in (".h5", ".hdf5"):
         return read_hdf5(file)
-    raise DataError(f"{file.place}: expected .csv, .npy, .npz, .mat or .h5, got '{kind}'")
+    raise DataError(f"{file.location}: expected .csv, .npy, .npz, .mat or .h5, got '{kind}'")
 
 
 def read_array(file: File, name: str) -> Array:
@@ -53,7 +53,7 @@ def read_array(file: File, name: str) -> Array:
     if not name and len(arrays) == 1:
         return next(iter(arrays.values()))
     held = ", ".join(sorted(arrays)) or "nothing"
-    raise DataError(f"{file.place}: expected an array {shown(name)}, it holds {_cut(held)}")
+    raise DataError(f"{file.location}: expected an array {shown(name)}, it holds {_cut(held)}")
 
 
 def _cut(text: str) -> str:

@@ -64,7 +64,7 @@ def tsv_float(file: File, row: dict[str, str], name: str) -> float:
             raise ValueError(row[name])
     except (KeyError, ValueError):
         raise DataError(
-            f"{file.place}: expected a number in column '{name}', "
+            f"{file.location}: expected a number in column '{name}', "
             f"got {row.get(name, 'no such column')!r}"
         ) from None
     return value
@@ -94,8 +94,8 @@ class EmgBids(Dataset):
                 f"{root}: expected EMG-BIDS recordings (sub-*/emg/*_emg.edf or .bdf), got none"
             )
         events = [self._events(file) for file in self._recordings.values()]
-        found = {_gesture(row) for _, rows in events for row in rows}
-        names = {name for name in found if name is not None}
+        values = {_gesture(row) for _, rows in events for row in rows}
+        names = {name for name in values if name is not None}
         gestures = tuple(sorted(names, key=natural))
         if len(gestures) < 2:
             raise DataError(
@@ -132,11 +132,11 @@ class EmgBids(Dataset):
         """Read all recordings of one subject, session by session."""
         self._check_subject(subject)
         counts: Counter[tuple[str, str]] = Counter()
-        found = []
-        for (owner, session, _), file in sorted(self._recordings.items()):
-            if owner == subject:
-                found.append(self._recording(subject, session, file, counts))
-        return found
+        recordings = []
+        for (other, session, _), file in sorted(self._recordings.items()):
+            if other == subject:
+                recordings.append(self._recording(subject, session, file, counts))
+        return recordings
 
     def _recording(
         self, subject: str, session: str, file: File, counts: Counter[tuple[str, str]]
@@ -144,99 +144,103 @@ class EmgBids(Dataset):
         channels, rate, _ = self._channels(file)
         if rate != self.facts.sampling_rate:
             raise DataError(
-                f"{file.place}: expected {self.facts.sampling_rate:g} Hz as in the first "
+                f"{file.location}: expected {self.facts.sampling_rate:g} Hz as in the first "
                 f"recording, got {rate:g} Hz"
             )
         signals, _, _ = read_edf(file)
         lengths = {len(signals[name]) for name in channels}
         if len(lengths) != 1:
-            raise DataError(f"{file.place}: expected channels of one length, got {sorted(lengths)}")
+            raise DataError(
+                f"{file.location}: expected channels of one length, got {sorted(lengths)}"
+            )
         signal = as_signal(file, np.stack([signals[name] for name in channels], axis=1))
-        place, rows = self._events(file)
+        table, rows = self._events(file)
         notes = []
         for row in rows:
             name = _gesture(row)
             if name is None:
                 continue
-            start = round(rate * tsv_float(place, row, "onset"))
-            stop = start + round(rate * tsv_float(place, row, "duration"))
+            start = round(rate * tsv_float(table, row, "onset"))
+            stop = start + round(rate * tsv_float(table, row, "duration"))
             notes.append(
                 Annotation(
                     start,
                     stop,
                     self.facts.gestures.index(name),
-                    _repetition(place, row, counts, session, name),
+                    _repetition(table, row, counts, session, name),
                 )
             )
-        return self._make(subject, session, signal, tuple(notes), file.place)
+        return self._make(subject, session, signal, tuple(notes), file.location)
 
     def _beside(self, file: File, kind: str) -> File:
         """Find a side-car file: the most specific name that exists, BIDS's inheritance."""
         folder, _, name = file.name.rpartition("/")
         parts = name.rsplit("_emg.", 1)[0].split("_")
-        places = [folder, folder.rpartition("/")[0], folder.split("/")[0], ""]
-        for place in places:
+        candidates = [folder, folder.rpartition("/")[0], folder.split("/")[0], ""]
+        for candidate in candidates:
             for count in range(len(parts), 0, -1):
                 for chosen in (parts[:count], parts[2:count]):
-                    path = f"{place}/{'_'.join([*chosen, kind])}".lstrip("/")
+                    path = f"{candidate}/{'_'.join([*chosen, kind])}".lstrip("/")
                     if path in self._files:
                         return self._files[path]
-        raise DataError(f"{file.place}: expected {kind} beside it, there is none; fetch it again")
+        raise DataError(
+            f"{file.location}: expected {kind} beside it, there is none; fetch it again"
+        )
 
     def _events(self, file: File) -> tuple[File, Table]:
-        place = self._beside(file, "events.tsv")
-        return place, read_tsv(place)
+        table = self._beside(file, "events.tsv")
+        return table, read_tsv(table)
 
     def _channels(self, file: File) -> tuple[list[str], float, str]:
         """Names of the EMG channels, their rate in hertz and their unit."""
         signals, rates, units = read_edf(file)
-        place = self._beside(file, "channels.tsv")
-        names = [row["name"] for row in read_tsv(place) if row.get("type", "").upper() == "EMG"]
+        table = self._beside(file, "channels.tsv")
+        names = [row["name"] for row in read_tsv(table) if row.get("type", "").upper() == "EMG"]
         absent = [name for name in names if name not in signals]
         if absent or not names:
             raise DataError(
-                f"{place.place}: expected the EMG channels of {file.place}, "
+                f"{table.location}: expected the EMG channels of {file.location}, "
                 f"got {absent[0] if absent else 'none'!r}"
             )
         if len({rates[name] for name in names}) != 1:
-            raise DataError(f"{file.place}: expected EMG channels of one rate, got several")
+            raise DataError(f"{file.location}: expected EMG channels of one rate, got several")
         return names, rates[names[0]], units[names[0]] or "counts"
 
     def _electrodes(self, file: File, channels: list[str]) -> Electrodes:
         """A grid where the electrodes' places fill one, a line of electrodes otherwise."""
         line = grid(1, len(channels))
         try:
-            place = self._beside(file, "electrodes.tsv")
+            table = self._beside(file, "electrodes.tsv")
         except DataError:
             return line
-        table = read_tsv(self._beside(file, "channels.tsv"))
-        electrode = {row["name"]: row.get("signal_electrode", row["name"]) for row in table}
+        channel_rows = read_tsv(self._beside(file, "channels.tsv"))
+        electrode = {row["name"]: row.get("signal_electrode", row["name"]) for row in channel_rows}
         at = {}
-        for row in read_tsv(place):
+        for row in read_tsv(table):
             try:
                 at[row.get("name", "")] = (float(row["x"]), float(row["y"]))
             except (KeyError, ValueError):
                 continue
-        places = [at.get(electrode.get(name, "")) for name in channels]
-        known = [place for place in places if place is not None]
+        positions = [at.get(electrode.get(name, "")) for name in channels]
+        known = [position for position in positions if position is not None]
         if len(set(known)) != len(channels):
             return line
-        xs, ys = (sorted({place[axis] for place in known}) for axis in (0, 1))
+        xs, ys = (sorted({position[axis] for position in known}) for axis in (0, 1))
         if len(xs) * len(ys) != len(channels):
             return line
-        order = {place: channel for channel, place in enumerate(known)}
+        order = {position: channel for channel, position in enumerate(known)}
         return grid(len(ys), len(xs), order=tuple(order[x, y] for y in ys for x in xs))
 
     def _last_repetition(self, session: str) -> int:
         last = []
-        for (_, owner, _), file in self._recordings.items():
-            if owner == session:
+        for (_, other, _), file in self._recordings.items():
+            if other == session:
                 counts: Counter[tuple[str, str]] = Counter()
-                place, rows = self._events(file)
+                table, rows = self._events(file)
                 named = [(row, name) for row in rows if (name := _gesture(row))]
                 last.append(
                     max(
-                        (_repetition(place, row, counts, session, name) for row, name in named),
+                        (_repetition(table, row, counts, session, name) for row, name in named),
                         default=0,
                     )
                 )
@@ -249,11 +253,11 @@ def _gesture(row: dict[str, str]) -> str | None:
 
 
 def _repetition(
-    place: File, row: dict[str, str], counts: Counter[tuple[str, str]], session: str, name: str
+    table: File, row: dict[str, str], counts: Counter[tuple[str, str]], session: str, name: str
 ) -> int:
     """Repetition of an event from 0: what the table says, from 1, or the count so far."""
     for column in ("repetition", "trial"):
         if row.get(column, "n/a") != "n/a":
-            return max(0, tsv_int(place, row, column) - 1)
+            return max(0, tsv_int(table, row, column) - 1)
     counts[session, name] += 1
     return counts[session, name] - 1

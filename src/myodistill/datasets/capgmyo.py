@@ -84,9 +84,9 @@ class CapgMyo(FilePerGesture):
         days = letter == "b"
         self.facts = facts_of(letter)
         prefixes = (self.facts.name, f"capgmyo_db{letter}", f"db{letter}-")
-        found = find_files(prefixes, _PATTERN, title=self.facts.title)
+        matches = find_files(prefixes, _PATTERN, title=self.facts.title)
         files: dict[tuple[str, str, int, int], File] = {}
-        for (subject, gesture, trial), file in found.items():
+        for (subject, gesture, trial), file in matches.items():
             person, day = int(subject), 0
             if days:
                 person, day = (person + 1) // 2, (person + 1) % 2
@@ -95,7 +95,7 @@ class CapgMyo(FilePerGesture):
                 day, index = divmod(index, _TRIALS // 2)
             if not (1 <= int(gesture) <= len(self.facts.gestures) and 1 <= int(trial) <= _TRIALS):
                 raise DataError(
-                    f"{file.place}: expected gesture 1 to {len(self.facts.gestures)} and trial "
+                    f"{file.location}: expected gesture 1 to {len(self.facts.gestures)} and trial "
                     f"1 to {_TRIALS} in its name; this is a file of another database"
                 )
             session = (self.facts.calibration_session, *self.facts.test_sessions)[day]
@@ -105,7 +105,7 @@ class CapgMyo(FilePerGesture):
     def parse(self, file: File) -> Signal:
         """Read one trial and hold it against its file's name."""
         variables = read_mat(file, "data", "subject", "gesture", "trial")
-        said = guarded(
+        stated = guarded(
             file,
             "numbers for subject, gesture and trial",
             lambda: tuple(
@@ -114,9 +114,9 @@ class CapgMyo(FilePerGesture):
         )
         match = _PATTERN.search(file.name)
         named = tuple(map(int, match.groups())) if match else ()
-        if said != named:
+        if stated != named:
             raise DataError(
-                f"{file.place}: expected subject, gesture and trial as in its name, it holds "
-                f"{said}; fetch it again"
+                f"{file.location}: expected subject, gesture and trial as in its name, it holds "
+                f"{stated}; fetch it again"
             )
         return as_signal(file, variables["data"])

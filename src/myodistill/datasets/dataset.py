@@ -163,15 +163,15 @@ class Dataset(ABC):
 
     def files(self) -> list[File]:
         """Return the files that this object has found; none for generated recordings."""
-        found: list[File] = []
+        files: list[File] = []
         waiting: list[object] = list(vars(self).values())
         while waiting:
             one = waiting.pop()
             if isinstance(one, File):
-                found.append(one)
+                files.append(one)
             elif isinstance(one, dict):
                 waiting.extend(one.values())
-        return found
+        return files
 
     def identity(self) -> str:
         """Return what tells these recordings from others: files' stamps, and how it was made.
@@ -251,7 +251,7 @@ class FilePerGesture(Dataset):
         for (_, _, _, gesture), file in files.items():
             if not 0 <= gesture < len(self.facts.gestures):
                 raise DataError(
-                    f"{file.place}: expected gesture 0 to {len(self.facts.gestures) - 1} in its "
+                    f"{file.location}: expected gesture 0 to {len(self.facts.gestures) - 1} in its "
                     f"name, got {gesture}; this is no file of {self.facts.title}"
                 )
         self._files = files
@@ -290,4 +290,4 @@ class FilePerGesture(Dataset):
             )
         signal = self.parse(file)
         notes = (Annotation(0, len(signal), gesture, repetition),)
-        return self._make(subject, session, signal, notes, file.place)
+        return self._make(subject, session, signal, notes, file.location)

@@ -64,21 +64,21 @@ class Described(Dataset):
             match = pattern.fullmatch(file.name)
             if match is None:
                 continue
-            said = match.groupdict()
+            parts = match.groupdict()
             key = _Key(
-                said.get("subject", "" if about.subjects_of is not None else "subject"),
-                said.get("session", about.calibration_session),
-                said.get("repetition", ""),
-                said.get("gesture", ""),
+                parts.get("subject", "" if about.subjects_of is not None else "subject"),
+                parts.get("session", about.calibration_session),
+                parts.get("repetition", ""),
+                parts.get("gesture", ""),
             )
             if key in self._files:
                 raise DataError(
                     f"{path}: expected one file for {'/'.join(filter(None, key))}, got "
-                    f"{self._files[key].place} and {file.place}; tell them apart in 'files'"
+                    f"{self._files[key].location} and {file.location}; tell them apart in 'files'"
                 )
             if not re.fullmatch(r"[0-9]{0,6}", key.repetition):
                 raise DataError(
-                    f"{file.place}: expected a whole number as {{repetition}}, "
+                    f"{file.location}: expected a whole number as {{repetition}}, "
                     f"got {shown(key.repetition)}"
                 )
             self._files[key] = file
@@ -166,7 +166,7 @@ class Described(Dataset):
         about = self._description
         if about.labels is None and not key.gesture:
             raise DataError(
-                f"{file.place}: expected its gesture as {{gesture}} in 'files' or in 'labels', "
+                f"{file.location}: expected its gesture as {{gesture}} in 'files' or in 'labels', "
                 f"the description gives neither"
             )
         windows = self._windows(file, read_array(file, about.signal))
@@ -185,13 +185,13 @@ class Described(Dataset):
             mine = self._words(file, about.subjects_of, count) == subject
         if cut:
             for i in np.flatnonzero(mine & (labels >= 0)):
-                every, source = slice(i, i + 1), f"{file.place} window {i}"
+                rows, source = slice(i, i + 1), f"{file.location} window {i}"
                 length = len(windows[i])
                 yield _Piece(
                     key.session,
                     windows[i],
-                    np.repeat(labels[every], length),
-                    np.repeat(turns[every], length),
+                    np.repeat(labels[rows], length),
+                    np.repeat(turns[rows], length),
                     source,
                 )
             return
@@ -199,7 +199,9 @@ class Described(Dataset):
         for start, stop in pairwise(edges):
             if mine[start]:
                 part = slice(start, stop)
-                yield _Piece(key.session, windows[0][part], labels[part], turns[part], file.place)
+                yield _Piece(
+                    key.session, windows[0][part], labels[part], turns[part], file.location
+                )
 
     def _windows(self, file: File, array: Array) -> list[Array]:
         """Split an array into ``(time, channel)`` signals: one, or one a window."""
@@ -209,7 +211,7 @@ class Described(Dataset):
             axes.insert(0, about.window_axis)
         if array.ndim != len(axes) or {axis % array.ndim for axis in axes} != set(range(len(axes))):
             raise DataError(
-                f"{file.place}: expected an array of {len(axes)} axes (time {about.time_axis}, "
+                f"{file.location}: expected an array of {len(axes)} axes (time {about.time_axis}, "
                 f"channel {about.channel_axis}, window {about.window_axis}), "
                 f"got shape {array.shape}"
             )
@@ -218,7 +220,7 @@ class Described(Dataset):
         chosen = list(about.channels)
         if chosen and max(chosen) >= turned.shape[-1]:
             raise DataError(
-                f"{file.place}: expected channels up to {max(chosen)}, it has {turned.shape[-1]}"
+                f"{file.location}: expected channels up to {max(chosen)}, it has {turned.shape[-1]}"
             )
         return [
             as_signal(file, one[:, chosen] if chosen else one, unit_scale=about.scale)
@@ -233,19 +235,19 @@ class Described(Dataset):
             table = read_array(file, self._description.signal)
             if table.ndim != 2 or not -table.shape[1] <= which < table.shape[1]:
                 raise DataError(
-                    f"{file.place}: expected a column {which}, it has shape {table.shape}"
+                    f"{file.location}: expected a column {which}, it has shape {table.shape}"
                 )
             values = table[:, which]
         if values.dtype.kind not in "iufbUS" or (
             values.dtype.kind == "f" and not np.isfinite(values).all()
         ):
             raise DataError(
-                f"{file.place}: expected words or finite numbers in {shown(which)}, got "
+                f"{file.location}: expected words or finite numbers in {shown(which)}, got "
                 f"{values.dtype.kind if values.dtype.kind not in 'f' else 'nan or inf'}"
             )
         if count is not None and len(values) != count:
             raise DataError(
-                f"{file.place}: expected {count} labels, got {len(values)} in {shown(which)}; "
+                f"{file.location}: expected {count} labels, got {len(values)} in {shown(which)}; "
                 f"check time_axis and window_axis"
             )
         return values
@@ -260,18 +262,18 @@ class Described(Dataset):
         values = self._column(file, which, count)
         if values.dtype.kind not in "iufb" or (np.abs(values) > 10**6).any():
             raise DataError(
-                f"{file.place}: expected whole numbers up to a million in {shown(which)}"
+                f"{file.location}: expected whole numbers up to a million in {shown(which)}"
             )
         whole = values.astype(np.int64)
         if (whole != values).any():
-            raise DataError(f"{file.place}: expected whole numbers in {shown(which)}")
+            raise DataError(f"{file.location}: expected whole numbers in {shown(which)}")
         return whole
 
     def _code(self, file: File, value: str) -> int:
         if value not in self._codes:
             known = ", ".join(self._codes)
             raise DataError(
-                f"{file.place}: expected one of the gestures {known[:80]}, "
+                f"{file.location}: expected one of the gestures {known[:80]}, "
                 f"got {shown(value)}; add it to 'gestures' or leave the file out"
             )
         return self._codes[value]

@@ -161,5 +161,5 @@ def read_description(path: Path) -> Description:
     try:
         return Description.model_validate(values)
     except ValidationError as error:
-        key, said = problem(error)
-        raise DataError(f"{path}: {key or 'the file'}: {said}") from None
+        key, reason = problem(error)
+        raise DataError(f"{path}: {key or 'the file'}: {reason}") from None

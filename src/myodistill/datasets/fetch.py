@@ -26,7 +26,7 @@ from myodistill.files import write_text, writing
 
 
 @dataclass(frozen=True)
-class Source:
+class RemoteFile:
     """Where a dataset is downloaded from.
 
     Attributes:
@@ -48,28 +48,32 @@ class Source:
     by_hand: str = ""
 
 
-def _register(name: str, files: str, folder: str) -> Source:
+def _register(name: str, files: str, folder: str) -> RemoteFile:
     home = FACTS[name].home
-    return Source(home, 0, by_hand=f"register at {home}, download {files}", folder=folder)
+    return RemoteFile(home, 0, by_hand=f"register at {home}, download {files}", folder=folder)
 
 
 _HUB = "https://github.com"
-_GRABMYO = Source(
+_GRABMYO = RemoteFile(
     "https://physionet.org/files/grabmyo/1.1.0/",
     9400,
     only=r"gesture\d+_trial\d+",
     folder="grabmyo",
 )
 
-SOURCES: dict[str, Source] = {
-    "3dc": Source(f"{_HUB}/LibEMG/3DCDataset/archive/1af9058c.zip", 150, "3DCDataset-1af9058c.zip"),
-    "myo": Source(
+SOURCES: dict[str, RemoteFile] = {
+    "3dc": RemoteFile(
+        f"{_HUB}/LibEMG/3DCDataset/archive/1af9058c.zip", 150, "3DCDataset-1af9058c.zip"
+    ),
+    "myo": RemoteFile(
         f"{_HUB}/UlysseCoteAllard/MyoArmbandDataset/archive/4de3efef.zip",
         20,
         "MyoArmbandDataset-4de3efef.zip",
     ),
-    "flexemg": Source(f"{_HUB}/a-moin/flexemg/archive/8ce40c53.zip", 250, "flexemg-8ce40c53.zip"),
-    "hyser": Source(
+    "flexemg": RemoteFile(
+        f"{_HUB}/a-moin/flexemg/archive/8ce40c53.zip", 250, "flexemg-8ce40c53.zip"
+    ),
+    "hyser": RemoteFile(
         "https://physionet.org/files/hd-semg/2.0.0/",
         15000,
         only=r"^pr_dataset/.*(preprocess_sample|label_)",
@@ -94,7 +98,7 @@ def fetch(
     *,
     only: str = "",
     tell: Callable[[str], None] = print,
-    source: Source | None = None,
+    source: RemoteFile | None = None,
     timeout: float = 30.0,
     retries: int = 4,
 ) -> list[Path]:
@@ -141,11 +145,11 @@ def fetch(
     get = _Getter(timeout, retries)
     if source.file:
         return [get(source.url, folder / source.file, source.sha256)]
-    place = folder / source.folder
+    target = folder / source.folder
     base = source.url.rstrip("/")
-    sums = get(f"{base}/SHA256SUMS.txt", place / "SHA256SUMS.txt", None, fresh=True)
+    sums = get(f"{base}/SHA256SUMS.txt", target / "SHA256SUMS.txt", None, fresh=True)
     return [
-        get(f"{base}/{path}", place / path, digest)
+        get(f"{base}/{path}", target / path, digest)
         for digest, path in _listed(sums)
         if re.search(source.only, path) and wanted.search(path)
     ]
@@ -157,7 +161,7 @@ def _listed(sums: Path) -> list[tuple[str, str]]:
     Raises:
         DataError: It is none, or names a path outside the folder.
     """
-    found = []
+    listed = []
     for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
         match = re.fullmatch(r"([0-9a-f]{64})[ *]+(.+)", line.strip())
         if match is None or match[2].startswith("/") or ".." in Path(match[2]).parts:
@@ -165,8 +169,8 @@ def _listed(sums: Path) -> list[tuple[str, str]]:
                 f"{sums}: expected lines of a SHA-256 and a path, got '{line[:60]}'; remove it "
                 f"and fetch again"
             )
-        found.append((match[1], match[2]))
-    return found
+        listed.append((match[1], match[2]))
+    return listed
 
 
 class _Getter:
@@ -239,14 +243,16 @@ class _Getter:
         headers = {"Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
-        with self._session.get(url, headers=headers, stream=True, timeout=self._timeout) as answer:
-            if answer.status_code == requests.codes.requested_range_not_satisfiable:
+        with self._session.get(
+            url, headers=headers, stream=True, timeout=self._timeout
+        ) as response:
+            if response.status_code == requests.codes.requested_range_not_satisfiable:
                 part.unlink()
                 raise _CutShortError("a part that is longer than the file")
-            answer.raise_for_status()
-            resumed = answer.status_code == requests.codes.partial_content
+            response.raise_for_status()
+            resumed = response.status_code == requests.codes.partial_content
             have = have if resumed else 0
-            length = answer.headers.get("Content-Length")
+            length = response.headers.get("Content-Length")
             total = have + int(length) if length else None
             with (
                 part.open("ab" if resumed else "wb") as file,
@@ -255,7 +261,7 @@ class _Getter:
                     leave=False, disable=None,
                 ) as bar,
             ):  # fmt: skip
-                for chunk in answer.iter_content(2**15):
+                for chunk in response.iter_content(2**15):
                     with writing(part):
                         file.write(chunk)
                     bar.update(len(chunk))

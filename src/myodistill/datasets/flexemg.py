@@ -58,12 +58,12 @@ class FlexEmg(Dataset):
     )
 
     def __init__(self) -> None:
-        found = find_files("flexemg", _TRIALS, title=self.facts.title)
+        files = find_files("flexemg", _TRIALS, title=self.facts.title)
         self._files: dict[tuple[str, str], dict[int, File]] = {}
-        for (subject, session, again, trial), file in found.items():
+        for (subject, session, again, trial), file in files.items():
             if subject != again:
                 raise DataError(
-                    f"{file.place}: expected a trial of subject {subject} in its folder, "
+                    f"{file.location}: expected a trial of subject {subject} in its folder, "
                     f"its name says {again}; put it where it belongs"
                 )
             self._files.setdefault((subject, session), {})[int(trial)] = file
@@ -85,7 +85,7 @@ class FlexEmg(Dataset):
         ours = self.facts.electrodes.positions() + 1
         if not np.array_equal(read_mat(file, "arraymap")["arraymap"], ours):
             raise DataError(
-                f"{file.place}: expected the 16×4 map of the 2018 array, got another; "
+                f"{file.location}: expected the 16×4 map of the 2018 array, got another; "
                 f"fetch the dataset again"
             )
 
@@ -98,8 +98,8 @@ class FlexEmg(Dataset):
         self._check_subject(subject)
         return [
             self._trial(subject, session, repetition, file)
-            for (owner, session), files in sorted(self._files.items())
-            if owner == subject
+            for (other, session), files in sorted(self._files.items())
+            if other == subject
             for repetition, (_, file) in enumerate(sorted(files.items()))
         ]
 
@@ -120,19 +120,19 @@ class FlexEmg(Dataset):
         rows = _ROWS * (len(sequence) + 1)
         if raw.ndim != 2 or raw.shape[0] < rows or raw.shape[1] < channels:
             raise DataError(
-                f"{file.place}: expected raw of at least {rows} rows and {channels} columns, "
+                f"{file.location}: expected raw of at least {rows} rows and {channels} columns, "
                 f"got shape {raw.shape}; the file is truncated, fetch it again"
             )
         if not all(1 <= gesture < len(self.facts.gestures) for gesture in sequence):
             raise DataError(
-                f"{file.place}: expected gestures 1 to {len(self.facts.gestures) - 1} in "
+                f"{file.location}: expected gestures 1 to {len(self.facts.gestures) - 1} in "
                 f"p.sequence, got {sequence}; fetch it again"
             )
         notes = [Annotation(_EDGE, _ROWS - _EDGE, 0, repetition)]
-        for place, gesture in enumerate(sequence, start=1):
-            begin = _ROWS * place
+        for position, gesture in enumerate(sequence, start=1):
+            begin = _ROWS * position
             notes.append(Annotation(begin + _EDGE, begin + _ROWS - _EDGE, gesture, repetition))
         if raw.shape[0] > rows + _EDGE:
             notes.append(Annotation(rows + _EDGE, raw.shape[0], 0, repetition))
         signal = as_signal(file, raw[:, :channels], unit_scale=scale)
-        return self._make(subject, session, signal, tuple(notes), file.place)
+        return self._make(subject, session, signal, tuple(notes), file.location)

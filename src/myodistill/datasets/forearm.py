@@ -96,15 +96,15 @@ class Forearm:
     """The forearm of one person.
 
     Attributes:
-        sources: Place of each motor-unit group, shape ``(source, 3)``, in mm: two coordinates in
+        sources: Position of each motor-unit group, shape ``(source, 3)``, in mm: two coordinates in
             the cross-section, the third along the limb.
-        owners: Index into :data:`MUSCLES` of each source.
+        muscle_index: Index into :data:`MUSCLES` of each source.
         strengths: Amplitude of each source at full effort, relative to an average one.
         radius_mm: Of the skin.
     """
 
     sources: Array
-    repetition_index: NDArray[np.intp]
+    muscle_index: NDArray[np.intp]
     strengths: Array
     radius_mm: float
 
@@ -120,22 +120,22 @@ def grow(rng: np.random.Generator, *, variety: float = 1.0) -> Forearm:
     flesh = 36.0 * np.exp(0.07 * variety * rng.standard_normal())
     fat = 3.0 * np.exp(0.4 * variety * rng.standard_normal())
     skin = 1.5
-    sources, repetition_index, strengths = [], [], []
+    sources, muscle_index, strengths = [], [], []
     for index, muscle in enumerate(MUSCLES):
         jitter = variety * rng.standard_normal(3)
         angle = muscle.angle + 6.0 * jitter[0]
         radius = flesh - np.clip(muscle.depth_mm + 1.5 * jitter[1], 3.0, flesh - 8.0)
         size = np.exp(0.25 * jitter[2])
         for unit in range(UNITS):
-            place = (unit + 0.5) / UNITS - 0.5
-            turn = np.deg2rad(angle) + place * muscle.width_mm * size / radius
+            fraction = (unit + 0.5) / UNITS - 0.5
+            turn = np.deg2rad(angle) + fraction * muscle.width_mm * size / radius
             along = 30.0 * (unit - (UNITS - 1) / 2) + 10.0 * variety * rng.standard_normal()
             sources.append((radius * np.cos(turn), radius * np.sin(turn), along))
-            repetition_index.append(index)
+            muscle_index.append(index)
             strengths.append(size / np.sqrt(UNITS))
     return Forearm(
         sources=np.array(sources),
-        repetition_index=np.array(repetition_index, dtype=np.intp),
+        muscle_index=np.array(muscle_index, dtype=np.intp),
         strengths=np.array(strengths),
         radius_mm=float(flesh + fat + skin),
     )
@@ -166,16 +166,16 @@ def place_electrodes(
         apart = min(spacing / radius_mm, 2 * np.pi / columns)
         first = -apart * (columns - 1) / 2
     angles = np.deg2rad(turned) + first + apart * np.arange(columns)
-    places = np.empty((rows, columns, 3))
-    places[:, :, 0] = radius_mm * np.cos(angles)
-    places[:, :, 1] = radius_mm * np.sin(angles)
-    places[:, :, 2] = (spacing * (np.arange(rows) - (rows - 1) / 2) + shifted_mm)[:, None]
+    positions = np.empty((rows, columns, 3))
+    positions[:, :, 0] = radius_mm * np.cos(angles)
+    positions[:, :, 1] = radius_mm * np.sin(angles)
+    positions[:, :, 2] = (spacing * (np.arange(rows) - (rows - 1) / 2) + shifted_mm)[:, None]
     ordered = np.empty((electrodes.channels, 3))
-    ordered[electrodes.positions().ravel()] = places.reshape(-1, 3)
+    ordered[electrodes.positions().ravel()] = positions.reshape(-1, 3)
     return ordered
 
 
-def conduct(forearm: Forearm, places: Array, frequencies: Array) -> Array:
+def conduct(forearm: Forearm, positions: Array, frequencies: Array) -> Array:
     """Amplitude with which each source reaches each electrode at each frequency.
 
     Tissue weakens a source that travels along fibres at velocity v by about
@@ -185,13 +185,13 @@ def conduct(forearm: Forearm, places: Array, frequencies: Array) -> Array:
 
     Args:
         forearm: Where the sources are.
-        places: Electrodes, shape ``(channel, 3)`` in mm.
+        positions: Of the electrodes, shape ``(channel, 3)`` in mm.
         frequencies: In hertz, shape ``(frequency,)``.
 
     Returns:
         Shape ``(frequency, channel, source)``; 1 at :data:`REFERENCE_MM`.
     """
-    offset = places[:, None, :] - forearm.sources[None, :, :]
+    offset = positions[:, None, :] - forearm.sources[None, :, :]
     offset[:, :, 2] *= LENGTHWISE
     distance = np.maximum(np.linalg.norm(offset, axis=2), 1.0)
     extra = np.maximum(distance - REFERENCE_MM, 0.0)

@@ -57,7 +57,7 @@ def guarded(file: File, expected: str, parse: Callable[[], T]) -> T:
     except Exception as error:
         reason = " ".join(str(error).split())[:80] or type(error).__name__
         raise DataError(
-            f"{file.place}: expected {expected}, got: {reason}; "
+            f"{file.location}: expected {expected}, got: {reason}; "
             f"the file is truncated or damaged, fetch it again"
         ) from error
 
@@ -77,7 +77,7 @@ def read_mat(file: File, *names: str) -> dict[str, Array]:
     """
     content = file.read()
     if content[:8] == _HDF5 or content[512:520] == _HDF5:
-        found = {name: array.T for name, array in _arrays_of_hdf5(file, content).items()}
+        arrays = {name: array.T for name, array in _arrays_of_hdf5(file, content).items()}
     else:
         guarded(file, "a MATLAB file", lambda: check_deflated(mat_streams(content), len(content)))
         _try_apart(file, content)
@@ -89,17 +89,17 @@ def read_mat(file: File, *names: str) -> dict[str, Array]:
         )
         if any(name not in values for name in names):
             values = guarded(file, "a MATLAB file", lambda: io_module.loadmat(io.BytesIO(content)))
-        found = {
+        arrays = {
             name: np.asarray(value) for name, value in values.items() if not name.startswith("__")
         }
     for name in names:
-        if name not in found:
-            held = ", ".join(sorted(found)) or "nothing of that kind"
+        if name not in arrays:
+            held = ", ".join(sorted(arrays)) or "nothing of that kind"
             raise DataError(
-                f"{file.place}: expected a variable '{name}', it holds {held}; "
+                f"{file.location}: expected a variable '{name}', it holds {held}; "
                 f"this is not a file of that dataset, or it is truncated"
             )
-    return found
+    return arrays
 
 
 _TRIAL = """
@@ -140,7 +140,7 @@ def _try_apart(file: File, content: bytes) -> None:
     if not survived:
         _crashes[0] += 1
         raise DataError(
-            f"{file.place}: expected a MATLAB file, its reader crashed on it; "
+            f"{file.location}: expected a MATLAB file, its reader crashed on it; "
             f"the file is truncated or damaged, fetch it again"
         )
 
@@ -155,7 +155,7 @@ def read_hdf5(file: File) -> dict[str, Array]:
 
 def _arrays_of_hdf5(file: File, content: bytes) -> dict[str, Array]:
     h5py = needs("h5py")
-    found: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     left = unpacked_limit(len(content))
 
     def visit(name: str, item: Any) -> None:
@@ -170,14 +170,14 @@ def _arrays_of_hdf5(file: File, content: bytes) -> dict[str, Array]:
             raise ValueError(f"{shown(name)} that claims {item.nbytes} bytes")
         if item.chunks and item.compression == "gzip":
             count = item.id.get_num_chunks()
-            places = (item.id.get_chunk_info(i).chunk_offset for i in range(count))
-            check_deflated((item.id.read_direct_chunk(at)[1] for at in places), len(content))
-        found[name] = np.asarray(item)
+            offsets = (item.id.get_chunk_info(i).chunk_offset for i in range(count))
+            check_deflated((item.id.read_direct_chunk(at)[1] for at in offsets), len(content))
+        arrays[name] = np.asarray(item)
 
     def parse() -> dict[str, Array]:
         with h5py.File(io.BytesIO(content), "r") as archive:
             archive.visititems(visit)
-        return found
+        return arrays
 
     return guarded(file, "an HDF5 file", parse)
 
@@ -193,7 +193,7 @@ def read_wfdb(header: File, data: File | None) -> tuple[Signal, float, list[str]
     """
     if data is None:
         raise DataError(
-            f"{header.place}: expected its .dat file beside it, there is none; fetch it again"
+            f"{header.location}: expected its .dat file beside it, there is none; fetch it again"
         )
     wfdb = needs("wfdb")
     plain = PurePosixPath(data.name).name
@@ -242,14 +242,14 @@ def read_edf(file: File) -> tuple[dict[str, Array], dict[str, float], dict[str, 
                 names = reader.getSignalLabels()
                 if len(set(names)) != len(names):
                     raise ValueError("two channels of one name")
-                places = range(len(names))
+                channels = range(len(names))
                 signals = {
                     names[i]: reader.readSignal(i).astype(np.float32)
-                    for i in places
+                    for i in channels
                     if "annotation" not in names[i].lower()
                 }
-                rates = {names[i]: float(reader.getSampleFrequency(i)) for i in places}
-                units = {names[i]: reader.getPhysicalDimension(i).strip() for i in places}
+                rates = {names[i]: float(reader.getSampleFrequency(i)) for i in channels}
+                units = {names[i]: reader.getPhysicalDimension(i).strip() for i in channels}
             finally:
                 reader.close()
         return signals, rates, units
@@ -298,7 +298,7 @@ def as_signal(file: File, array: Array, *, unit_scale: float = 1.0) -> Signal:
     """
     if array.ndim != 2 or array.dtype.kind not in "iuf" or 0 in array.shape:
         raise DataError(
-            f"{file.place}: expected a (time, channel) table of numbers, "
+            f"{file.location}: expected a (time, channel) table of numbers, "
             f"got {array.dtype} of shape {array.shape}; check which variable holds the signal"
         )
     with np.errstate(over="ignore", invalid="ignore"):  # a recording refuses what is not finite

@@ -38,12 +38,12 @@ _GESTURES = (
 )
 
 
-def facts_of(place: str) -> Facts:
+def facts_of(position: str) -> Facts:
     """Return the facts of the electrodes on the ``"forearm"`` or ``"wrist"``."""
     return Facts(
-        name="grabmyo" if place == "forearm" else "grabmyo-wrist",
+        name="grabmyo" if position == "forearm" else "grabmyo-wrist",
         title="GRABMyo",
-        electrodes=Electrodes("ring", 2, 8 if place == "forearm" else 6),
+        electrodes=Electrodes("ring", 2, 8 if position == "forearm" else 6),
         sampling_rate=2048.0,
         gestures=_GESTURES,
         unit="mV",
@@ -71,20 +71,20 @@ class GrabMyo(FilePerGesture):
         place: ``"forearm"`` (16 electrodes) or ``"wrist"`` (12).
     """
 
-    def __init__(self, place: str = "forearm") -> None:
-        self.facts = facts_of(place)
-        letter = "F" if place == "forearm" else "W"
+    def __init__(self, position: str = "forearm") -> None:
+        self.facts = facts_of(position)
+        letter = "F" if position == "forearm" else "W"
         self._names = [f"{letter}{i + 1}" for i in range(self.facts.electrodes.channels)]
-        found = find_files("grabmyo", _PATTERN, title=self.facts.title)
+        files = find_files("grabmyo", _PATTERN, title=self.facts.title)
         self._data: dict[str, File] = {}
         headers: dict[tuple[str, str, int, int], File] = {}
-        for (session, person, gesture, trial, kind), file in found.items():
+        for (session, person, gesture, trial, kind), file in files.items():
             if kind == "dat":
                 self._data[file.name.removesuffix(".dat")] = file
                 continue
             if not 1 <= int(gesture) <= len(_GESTURES):
                 raise DataError(
-                    f"{file.place}: expected gesture 1 to {len(_GESTURES)} in its name, "
+                    f"{file.location}: expected gesture 1 to {len(_GESTURES)} in its name, "
                     f"got {gesture}"
                 )
             key = f"participant{person}", f"session{session}", int(trial) - 1, int(gesture) - 1
@@ -98,7 +98,7 @@ class GrabMyo(FilePerGesture):
         absent = [name for name in self._names if name not in names]
         if absent or rate != self.facts.sampling_rate:
             raise DataError(
-                f"{file.place}: expected channels {self._names[0]} to {self._names[-1]} at "
+                f"{file.location}: expected channels {self._names[0]} to {self._names[-1]} at "
                 f"{self.facts.sampling_rate:g} Hz, got {len(names)} channels at {rate:g} Hz"
                 + (f" without {absent[0]}" if absent else "")
             )

@@ -142,14 +142,14 @@ class Hyser(Dataset):
         if numbers != list(range(1, len(labels) + 1)):
             raise DataError(
                 f"{title}: expected {task} samples 1 to {len(labels)}, one for each label of "
-                f"{label_file.place}, got {len(numbers)}; fetch the missing ones"
+                f"{label_file.location}, got {len(numbers)}; fetch the missing ones"
             )
         seen: Counter[int] = Counter()
-        found = []
+        recordings = []
         for number, label in zip(numbers, labels, strict=True):
             if not 1 <= label <= len(_GESTURES):
                 raise DataError(
-                    f"{label_file.place}: expected gestures 1 to {len(_GESTURES)}, got {label} "
+                    f"{label_file.location}: expected gestures 1 to {len(_GESTURES)}, got {label} "
                     f"for sample {number}"
                 )
             trial = seen[label] // (_DYNAMIC_A_TRIAL if task == "dynamic" else 1)
@@ -159,10 +159,10 @@ class Hyser(Dataset):
             signal, rate, _, _ = read_wfdb(header, data)
             _check_rate(header, rate)
             notes = (Annotation(0, len(signal), label - 1, trial),)
-            found.append(
-                self._make(f"subject{person}", f"session{session}", signal, notes, header.place)
+            recordings.append(
+                self._make(f"subject{person}", f"session{session}", signal, notes, header.location)
             )
-        return found
+        return recordings
 
 
 class HyserBids(Dataset):
@@ -182,9 +182,9 @@ class HyserBids(Dataset):
     )
 
     def __init__(self) -> None:
-        found = find_files(("hyser-bids", "nm000108"), _BIDS, title=self.facts.title)
-        self._files = {key: file for key, file in found.items() if key[3] == "emg"}
-        self._tables = {key: file for key, file in found.items() if key[3] != "emg"}
+        files = find_files(("hyser-bids", "nm000108"), _BIDS, title=self.facts.title)
+        self._files = {key: file for key, file in files.items() if key[3] == "emg"}
+        self._tables = {key: file for key, file in files.items() if key[3] != "emg"}
         if not self._files:
             raise DataError(
                 f"{self.facts.title}: expected *_emg.bdf files, only their side-car files are "
@@ -208,33 +208,34 @@ class HyserBids(Dataset):
         table = self._tables.get((*key[:3], kind))
         if table is None:
             raise DataError(
-                f"{file.place}: expected {kind}.tsv beside it, there is none; fetch it again"
+                f"{file.location}: expected {kind}.tsv beside it, there is none; fetch it again"
             )
         return table, read_tsv(table)
 
     def _recording(self, key: tuple[str, ...], file: File) -> Recording:
-        place, channels = self._table(key, "channels", file)
+        table, channels = self._table(key, "channels", file)
         names = tuple(row.get("name", "") for row in channels)
         if names != _NAMES:
             raise DataError(
-                f"{place.place}: expected channels {_NAMES[0]} to {_NAMES[-1]} in the order of "
+                f"{table.location}: expected channels {_NAMES[0]} to {_NAMES[-1]} in the order of "
                 f"the dataset, got {len(names)} in another; fetch it again"
             )
         signals, rates, _ = read_edf(file)
         signal = as_signal(file, stack(file, signals, names))
         _check_rate(file, rates[names[0]])
-        place, events = self._table(key, "events", file)
+        table, events = self._table(key, "events", file)
         notes = []
         for row in events:
-            gesture, trial = tsv_int(place, row, "gesture_id"), tsv_int(place, row, "trial")
-            start = tsv_int(place, row, "sample")
-            length = round(_RATE * tsv_int(place, row, "duration"))
+            gesture, trial = tsv_int(table, row, "gesture_id"), tsv_int(table, row, "trial")
+            start = tsv_int(table, row, "sample")
+            length = round(_RATE * tsv_int(table, row, "duration"))
             if gesture != int(key[2]):
                 raise DataError(
-                    f"{place.place}: expected gesture {int(key[2])} as in its name, got {gesture}"
+                    f"{table.location}: expected gesture {int(key[2])} as in its name, "
+                    f"got {gesture}"
                 )
             notes.append(Annotation(start, start + length, gesture - 1, trial - 1))
-        return self._make(f"sub-{key[0]}", f"ses-{key[1]}", signal, tuple(notes), file.place)
+        return self._make(f"sub-{key[0]}", f"ses-{key[1]}", signal, tuple(notes), file.location)
 
 
 def stack(file: File, signals: dict[str, Array], names: tuple[str, ...]) -> Array:
@@ -246,15 +247,15 @@ def stack(file: File, signals: dict[str, Array], names: tuple[str, ...]) -> Arra
     absent = [name for name in names if name not in signals]
     if absent:
         raise DataError(
-            f"{file.place}: expected channel '{absent[0]}', it holds {len(signals)} others; "
+            f"{file.location}: expected channel '{absent[0]}', it holds {len(signals)} others; "
             f"it does not belong to its channels.tsv"
         )
     lengths = {len(signals[name]) for name in names}
     if len(lengths) != 1:
-        raise DataError(f"{file.place}: expected channels of one length, got {sorted(lengths)}")
+        raise DataError(f"{file.location}: expected channels of one length, got {sorted(lengths)}")
     return np.stack([signals[name] for name in names], axis=1)
 
 
 def _check_rate(file: File, rate: float) -> None:
     if rate != _RATE:
-        raise DataError(f"{file.place}: expected {_RATE:g} Hz, got {rate:g} Hz")
+        raise DataError(f"{file.location}: expected {_RATE:g} Hz, got {rate:g} Hz")

@@ -59,7 +59,7 @@ def summarise(dataset: Dataset, subject: str) -> tuple[Summary, list[Recording]]
             bad.setdefault(channel, Counter())[why] += 1
     summary = Summary(
         subject=subject,
-        sessions={session: len(found) for session, found in turns.items()},
+        sessions={session: len(repetitions) for session, repetitions in turns.items()},
         seconds=sum(one.seconds for one in recordings),
         held=tuple(held.tolist()),
         bad={c: (sum(n.values()), n.most_common(1)[0][0]) for c, n in sorted(bad.items())},
@@ -77,23 +77,23 @@ def picture(recordings: list[Recording], gesture: int) -> Figure:
     Raises:
         DataError: Nobody held that gesture.
     """
-    found = [(one, note) for one in recordings for note in one.annotations]
-    chosen = next(((one, note) for one, note in found if note.gesture == gesture), None)
+    performances = [(one, note) for one in recordings for note in one.annotations]
+    chosen = next(((one, note) for one, note in performances if note.gesture == gesture), None)
     if chosen is None:
         raise DataError(f"picture: expected a recording of gesture {gesture}, there is none")
     one, note = chosen
     signal = one.signal[note.start : note.stop]
     signal = signal - signal.mean(axis=0)
     electrodes = one.electrodes
-    places = electrodes.positions()
+    layout = electrodes.positions()
     strength = np.zeros(electrodes.channels)
-    same = [(r, n) for r, n in found if n.gesture == gesture]
+    same = [(r, n) for r, n in performances if n.gesture == gesture]
     for r, n in same:
         strength += np.std(r.signal[n.start : n.stop], axis=0) / len(same)
 
     figure = Figure(figsize=(11, 6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    order = places.ravel()[:: max(1, electrodes.channels // 16)][:16]
+    order = layout.ravel()[:: max(1, electrodes.channels // 16)][:16]
     gap = 8 * float(np.median(signal[:, order].std(axis=0))) or 1.0
     shown = np.clip(signal, -0.9 * gap, 0.9 * gap)
     time = np.arange(len(signal)) / one.sampling_rate
@@ -106,11 +106,11 @@ def picture(recordings: list[Recording], gesture: int) -> Figure:
         f"{one.gestures[gesture]}: {one.subject}, {one.session}, repetition {note.repetition}",
         fontsize=10,
     )
-    image = right.imshow(strength[places], cmap="viridis", norm=LogNorm())
+    image = right.imshow(strength[layout], cmap="viridis", norm=LogNorm())
     right.set_title(f"RMS at each electrode, mean of {len(same)} performances", fontsize=10)
     right.set(xlabel="around the limb", ylabel="along the limb")
-    right.set_xticks(range(0, places.shape[1], max(1, places.shape[1] // 8)))
-    right.set_yticks(range(0, places.shape[0], max(1, places.shape[0] // 8)))
+    right.set_xticks(range(0, layout.shape[1], max(1, layout.shape[1] // 8)))
+    right.set_yticks(range(0, layout.shape[0], max(1, layout.shape[0] // 8)))
     figure.colorbar(image, ax=right, label=f"RMS ({one.unit})", shrink=0.7)
     return figure
 
@@ -127,11 +127,11 @@ def draft(path: Path) -> str:
     """
     if not path.exists():
         raise DataError(f"{path}: expected a file or folder, there is none")
-    locked_folder = path.is_file() and path.suffix.lower() != ".zip"
+    single_file = path.is_file() and path.suffix.lower() != ".zip"
     files = [
         one
-        for one in list_files(path.parent if locked_folder else path)
-        if Path(one.name).suffix.lower() in _KINDS and (not locked_folder or one.name == path.name)
+        for one in list_files(path.parent if single_file else path)
+        if Path(one.name).suffix.lower() in _KINDS and (not single_file or one.name == path.name)
     ]
     if not files:
         raise DataError(f"{path}: expected {', '.join(_KINDS)} files, got none")
@@ -146,7 +146,7 @@ def draft(path: Path) -> str:
     numeric = {n: a for n, a in arrays.items() if a.dtype.kind in "iuf" and a.ndim in (2, 3)}
     if not numeric:
         raise DataError(
-            f"{files[0].place}: expected a signal of 2 or 3 axes, it holds "
+            f"{files[0].location}: expected a signal of 2 or 3 axes, it holds "
             f"{', '.join(f'{n or 1} {a.shape}' for n, a in arrays.items()) or 'no arrays'}"
         )
     name, signal = max(numeric.items(), key=lambda item: item[1].size)
@@ -167,7 +167,7 @@ def draft(path: Path) -> str:
         "# Check every line; what could not be known is marked.",
         f"files: {_template(files[0].name)!r}  # put {{subject}}, {{session}}, {{repetition}}, "
         "{gesture} where they stand",
-        f"root: {(path.parent if locked_folder else path).resolve().as_posix()!r}",
+        f"root: {(path.parent if single_file else path).resolve().as_posix()!r}",
         *([f"signal: {_quoted(name)}"] if name else []),
         f"time_axis: {time}",
         f"channel_axis: {channel}",

@@ -34,7 +34,7 @@ def unpacked_limit(packed: int) -> int:
     return min(LARGEST, max(ALLOWANCE, DENSEST * packed))
 
 
-def require_sane(place: object, what: str, packed: int, unpacked: int) -> None:
+def require_sane(path: object, what: str, packed: int, unpacked: int) -> None:
     """Refuse what claims to unpack to more than a recording would.
 
     Raises:
@@ -42,7 +42,7 @@ def require_sane(place: object, what: str, packed: int, unpacked: int) -> None:
     """
     if unpacked > unpacked_limit(packed):
         raise DataError(
-            f"{place}: expected recordings, {what} claims to unpack from {packed} to {unpacked} "
+            f"{path}: expected recordings, {what} claims to unpack from {packed} to {unpacked} "
             f"bytes; do not trust it, fetch the dataset from its home"
         )
 
@@ -79,38 +79,38 @@ def mat_streams(content: bytes) -> Iterable[bytes]:
     if 0 in content[:4]:  # version 4, by which SciPy tells it, compresses nothing
         return
     order = "<" if content[126:128] == b"IM" else ">"
-    place = 128
-    while place + 8 <= len(content):
-        kind, size = struct.unpack_from(f"{order}II", content, place)
+    position = 128
+    while position + 8 <= len(content):
+        kind, size = struct.unpack_from(f"{order}II", content, position)
         if kind == 15:  # miCOMPRESSED; other elements are not of interest here
-            yield content[place + 8 : place + 8 + size]
+            yield content[position + 8 : position + 8 + size]
         elif kind >> 16:  # a small element, within its own tag
             size = 0
-        place += 8 + size
+        position += 8 + size
 
 
-def check_member(place: object, member: zipfile.ZipInfo) -> None:
+def check_member(path: object, member: zipfile.ZipInfo) -> None:
     """Refuse a zip member that would leave its folder, fill the memory or stand for another file.
 
     Raises:
         DataError: It does; the line names the archive and the member.
     """
-    said = shown(member.filename)
+    printed = shown(member.filename)
     name = PurePosixPath(member.filename.replace("\\", "/"))
     inside = not (name.is_absolute() or ".." in name.parts or ":" in str(name))
     if not inside or not member.filename.isprintable() or len(member.filename) > 1000:
         raise DataError(
-            f"{place}: expected files within the archive's own folder, got {said}; "
+            f"{path}: expected files within the archive's own folder, got {printed}; "
             f"do not trust this archive, fetch the dataset from its home"
         )
     if stat.S_ISLNK(member.external_attr >> 16):
         raise DataError(
-            f"{place}: expected files, {said} is a link; pack what it points to instead"
+            f"{path}: expected files, {printed} is a link; pack what it points to instead"
         )
-    check_packing(place, member)
+    check_packing(path, member)
 
 
-def check_packing(place: object, member: zipfile.ZipInfo) -> None:
+def check_packing(path: object, member: zipfile.ZipInfo) -> None:
     """Refuse a zip member that Python unpacks without an upper bound.
 
     Raises:
@@ -118,7 +118,7 @@ def check_packing(place: object, member: zipfile.ZipInfo) -> None:
     """
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataError(
-            f"{place}: expected members that are stored or deflated, {shown(member.filename)} is "
+            f"{path}: expected members that are stored or deflated, {shown(member.filename)} is "
             f"packed in another way; unpack the archive into a folder"
         )
 

@@ -58,12 +58,12 @@ class Myo(FilePerGesture):
     )
 
     def __init__(self) -> None:
-        found = find_files("MyoArmbandDataset", _PATTERN, title=self.facts.title)
+        files = find_files("MyoArmbandDataset", _PATTERN, title=self.facts.title)
         classes = len(self.facts.gestures)
         super().__init__(
             {
                 (name, session, *divmod(int(index), classes)): file
-                for (cohort, person, session, index), file in found.items()
+                for (cohort, person, session, index), file in files.items()
                 if (name := f"{_COHORTS[cohort]}{person}") not in _COPIES
             }
         )
@@ -74,8 +74,8 @@ class Myo(FilePerGesture):
 
     def sessions(self, subject: str) -> tuple[str, ...]:
         """Return one session for the pre-training set and three for the evaluation set."""
-        every = super().sessions(subject)
-        return every[:1] if subject.startswith("pretraining-") else every
+        sessions = super().sessions(subject)
+        return sessions[:1] if subject.startswith("pretraining-") else sessions
 
     def parse(self, file: File) -> Signal:
         """Read one file of interleaved int16."""
@@ -83,7 +83,7 @@ class Myo(FilePerGesture):
         channels = self.facts.electrodes.channels
         if len(content) == 0 or len(content) % (2 * channels):
             raise DataError(
-                f"{file.place}: expected a multiple of {2 * channels} bytes ({channels} channels "
-                f"of int16), got {len(content)}; the file is truncated, fetch it again"
+                f"{file.location}: expected a multiple of {2 * channels} bytes ({channels} "
+                f"channels of int16), got {len(content)}; the file is truncated, fetch it again"
             )
         return np.frombuffer(content, dtype="<i2").reshape(-1, channels).astype(np.float32)

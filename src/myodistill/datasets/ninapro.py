@@ -177,11 +177,11 @@ class Ninapro(Dataset):
     def recordings(self, subject: str) -> list[Recording]:
         """Read all files of one subject, cut where calibration and test meet."""
         self._check_subject(subject)
-        found: list[Recording] = []
+        recordings: list[Recording] = []
         for key, file in sorted(self._files.items()):
             if f"S{key[0]}" == subject:
-                found.extend(self._file(subject, key, file))
-        return found
+                recordings.extend(self._file(subject, key, file))
+        return recordings
 
     def _file(self, subject: str, key: tuple[str, ...], file: File) -> list[Recording]:
         variables = read_mat(file, "emg", "restimulus", "rerepetition")
@@ -192,19 +192,19 @@ class Ninapro(Dataset):
         shortest = min(len(signal), len(movements), len(repetitions))
         if shortest < 0.99 * max(len(signal), len(movements), len(repetitions)):
             raise DataError(
-                f"{file.place}: expected a label for each of {len(signal)} samples, got "
+                f"{file.location}: expected a label for each of {len(signal)} samples, got "
                 f"{len(movements)} and {len(repetitions)}; the file is truncated, fetch it again"
             )
         days = len(key) == 3
         labels = self._layout.label.get(0 if days else int(key[1]))
         if labels is None:
-            raise DataError(f"{file.place}: expected exercise 1 to 3, got {key[1]}")
+            raise DataError(f"{file.location}: expected exercise 1 to 3, got {key[1]}")
         runs = self._runs(file, movements[:shortest], repetitions[:shortest], labels)
         recordings = []
         for session, begin, stop, notes in self._pieces(runs, shortest, f"D{key[1]}T{key[-1]}"):
             kept = tuple(note for note in notes if note.stop - note.start >= self.facts.samples)
             piece = signal[begin:stop]
-            recordings.append(self._make(subject, session, piece, kept, file.place))
+            recordings.append(self._make(subject, session, piece, kept, file.location))
         return recordings
 
     def _signal(self, file: File, emg: Array) -> Signal:
@@ -227,19 +227,19 @@ class Ninapro(Dataset):
             movement, repetition = int(movements[start]), int(repetitions[start])
             if movement not in labels:
                 raise DataError(
-                    f"{file.place}: expected one of the movements {sorted(labels)}, "
+                    f"{file.location}: expected one of the movements {sorted(labels)}, "
                     f"got {movement} at sample {start}; this is a file of another exercise"
                 )
             if movement == 0:
                 continue
             if not 1 <= repetition <= self._layout.repetitions:
                 raise DataError(
-                    f"{file.place}: expected repetition 1 to {self._layout.repetitions} of "
+                    f"{file.location}: expected repetition 1 to {self._layout.repetitions} of "
                     f"movement {movement}, got {repetition} at sample {start}"
                 )
             runs.append((start, stop, labels[movement], repetition - 1))
         if not runs:
-            raise DataError(f"{file.place}: expected movements, the labels are all rest")
+            raise DataError(f"{file.location}: expected movements, the labels are all rest")
         return runs
 
     def _pieces(

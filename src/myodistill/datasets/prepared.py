@@ -20,7 +20,7 @@ from myodistill.files import plain_names
 
 
 class PreparedFiles(NamedTuple):
-    """What lies in the folder of a prepared store; see :class:`~myodistill.signals.prepared.PreparedStore`."""
+    """The files of a prepared store, :class:`~myodistill.signals.prepared.PreparedStore`."""
 
     signal: Signal
     recordings: pd.DataFrame

@@ -31,27 +31,27 @@ def bad_channels(signal: Signal) -> dict[int, str]:
     Returns:
         ``"flat"``, ``"clipped"`` or ``"far off"`` by channel.
     """
-    found = {int(channel): "flat" for channel in flat_channels(signal)}
+    reasons = {int(channel): "flat" for channel in flat_channels(signal)}
     low, high = signal.min(axis=0), signal.max(axis=0)
     at_ends = ((signal == low) | (signal == high)).mean(axis=0)
     levels = np.array([len(np.unique(column[:4096])) for column in signal.T])
     for channel in np.flatnonzero((at_ends > _CLIPPED) & (levels > 8)):
-        found.setdefault(int(channel), "clipped")
-    good = np.array([channel not in found for channel in range(signal.shape[1])])
+        reasons.setdefault(int(channel), "clipped")
+    good = np.array([channel not in reasons for channel in range(signal.shape[1])])
     if good.sum() >= 4:
         power = np.log(np.var(signal.astype(np.float64), axis=0) + np.finfo(float).tiny)
         middle = np.median(power[good])
         spread = max(1.4826 * float(np.median(np.abs(power[good] - middle))), _USUAL_SPREAD)
         for channel in np.flatnonzero(np.abs(power - middle) > _FAR * spread):
-            found.setdefault(int(channel), "far off")
-    return dict(sorted(found.items()))
+            reasons.setdefault(int(channel), "far off")
+    return dict(sorted(reasons.items()))
 
 
 def neighbours(electrodes: Electrodes) -> list[list[int]]:
     """Return the channels beside each channel: left, right, up and down, around the ring."""
     grid = electrodes.positions()
     rows, columns = grid.shape
-    found: list[set[int]] = [set() for _ in range(electrodes.channels)]
+    beside: list[set[int]] = [set() for _ in range(electrodes.channels)]
     for row in range(rows):
         for column in range(columns):
             for down, right in ((0, 1), (0, -1), (1, 0), (-1, 0)):
@@ -59,8 +59,8 @@ def neighbours(electrodes: Electrodes) -> list[list[int]]:
                 if electrodes.is_ring:
                     c %= columns
                 if 0 <= r < rows and 0 <= c < columns and (r, c) != (row, column):
-                    found[grid[row, column]].add(int(grid[r, c]))
-    return [sorted(channels) for channels in found]
+                    beside[grid[row, column]].add(int(grid[r, c]))
+    return [sorted(channels) for channels in beside]
 
 
 def fill_in(

@@ -114,6 +114,14 @@ class SignalSpec:
         """Number of gestures."""
         return len(self.gestures)
 
+    def summary(self) -> str:
+        """Return the signal in a few words."""
+        electrodes = self.electrodes
+        return (
+            f"a {electrodes.rows}×{electrodes.columns} {electrodes.layout}, {self.samples} samples "
+            f"at {self.sampling_rate:g} Hz, {self.classes} gestures"
+        )
+
 
 @dataclass(frozen=True, order=True)
 class Repetition:

@@ -6,7 +6,7 @@ equal. What differs between performances (force, wrist posture, co-contraction) 
 same manner in everyone, so that a teacher who has seen many people knows what to ignore in a new
 one. Spreads are *chosen* so that decoding an unseen person is hard without calibration and
 improves with each repetition about as on real recordings; they were not measured. With the
-defaults the log-covariance floor, mean of all twelve people, is 74, 87 and 94 % after 1, 2 and 4
+defaults the log-covariance baseline, mean of all twelve people, is 74, 87 and 94 % after 1, 2 and 4
 repetitions.
 """
 
@@ -207,8 +207,8 @@ class Synthetic(Dataset):
             for i, session in enumerate(SESSIONS)
         ]
 
-    def _rng(self, *place: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence([self._seed, *place]))
+    def _rng(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence([self._seed, *key]))
 
     def _person(self, name: str, rng: np.random.Generator) -> _Person:
         vary, channels = self._variety, self.facts.electrodes.channels
@@ -237,7 +237,7 @@ class Synthetic(Dataset):
         for position, (repetition, gesture) in enumerate(order):
             start = gap + position * (hold + gap)
             posture = vary.posture * rng.standard_normal()
-            places = place_electrodes(
+            positions = place_electrodes(
                 facts.electrodes,
                 person.forearm.radius_mm,
                 turned=turned + posture,
@@ -245,7 +245,7 @@ class Synthetic(Dataset):
             )
             effort = self._effort(person.levels[gesture], rng)
             signal[start - gap : start + hold + gap] += self._emg(
-                person.forearm, places, effort, rng
+                person.forearm, positions, effort, rng
             )
             notes.append(Annotation(start, start + hold, gesture, repetition))
         return Recording(
@@ -294,7 +294,7 @@ class Synthetic(Dataset):
         return np.asarray(force * shares[:, None] * course)
 
     def _emg(
-        self, forearm: Forearm, places: Array, effort: Array, rng: np.random.Generator
+        self, forearm: Forearm, positions: Array, effort: Array, rng: np.random.Generator
     ) -> Array:
         """EMG of one performance on the skin, ``(time, channel)`` in µV.
 
@@ -305,16 +305,15 @@ class Synthetic(Dataset):
         rate, length = self.facts.sampling_rate, effort.shape[1]
         size = next_fast_len(length, real=True)
         firing = (
-            rng.standard_normal((len(forearm.repetition_index), length))
-            * effort[forearm.repetition_index]
+            rng.standard_normal((len(forearm.muscle_index), length)) * effort[forearm.muscle_index]
         )
         waves = rfft(firing, size, axis=1)
         frequencies = np.arange(waves.shape[1]) * rate / size
         waves *= self._full_effort * np.sqrt(spectrum(frequencies) * rate / 2)
         edges = np.linspace(0, waves.shape[1], _BANDS + 1).astype(int)
         centres = (edges[:-1] + edges[1:]) / 2 * rate / size
-        response = conduct(forearm, places, centres)
-        mixed = np.empty((len(places), waves.shape[1]), dtype=np.complex128)
+        response = conduct(forearm, positions, centres)
+        mixed = np.empty((len(positions), waves.shape[1]), dtype=np.complex128)
         for band, (low, high) in enumerate(pairwise(edges)):
             # Not a BLAS product: its rounding could depend on the number of threads.
             mixed[:, low:high] = np.einsum("cs,sf->cf", response[band], waves[:, low:high])

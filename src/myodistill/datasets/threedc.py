@@ -58,11 +58,11 @@ class ThreeDC(FilePerGesture):
     )
 
     def __init__(self) -> None:
-        found = find_files("3DCDataset", _PATTERN, title=self.facts.title)
+        files = find_files("3DCDataset", _PATTERN, title=self.facts.title)
         super().__init__(
             {
                 (subject, session, int(repetition), int(gesture)): file
-                for (subject, session, repetition, gesture), file in found.items()
+                for (subject, session, repetition, gesture), file in files.items()
             }
         )
 
@@ -70,19 +70,20 @@ class ThreeDC(FilePerGesture):
         """Read one comma-separated file."""
         content = file.read()
         if not content.strip():
-            raise DataError(f"{file.place}: expected samples, got an empty file; fetch it again")
+            raise DataError(f"{file.location}: expected samples, got an empty file; fetch it again")
         try:
             table = csv.read_csv(
                 pa.BufferReader(content),
                 read_options=csv.ReadOptions(autogenerate_column_names=True, use_threads=False),
             )
             signal = np.empty((table.num_rows, table.num_columns), dtype=np.float32)
-            for place, column in enumerate(table.columns):
-                signal[:, place] = column.to_numpy()
+            for channel, column in enumerate(table.columns):
+                signal[:, channel] = column.to_numpy()
         except (pa.ArrowInvalid, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0][:120]
             raise DataError(
-                f"{file.place}: expected rows of {self.facts.electrodes.channels} comma-separated "
-                f"numbers, got: {reason}; the file is truncated or damaged, fetch it again"
+                f"{file.location}: expected rows of {self.facts.electrodes.channels} "
+                f"comma-separated numbers, got: {reason}; the file is truncated or damaged, "
+                f"fetch it again"
             ) from error
         return signal

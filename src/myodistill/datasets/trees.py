@@ -23,14 +23,14 @@ class File:
 
     Attributes:
         name: Path within the dataset.
-        place: Where it lies, for messages.
+        location: Where it lies, for messages.
         read: Returns its content; errors name the file.
         path: Where it lies on disk; none within a zip.
         stamp: Changes when the content does: checksum or time of change, and size.
     """
 
     name: str
-    place: str
+    location: str
     read: Callable[[], bytes]
     path: Path | None = None
     stamp: str = ""
@@ -91,28 +91,28 @@ def find_files(
     """
     folders = data_folders()
     prefixes = (prefix,) if isinstance(prefix, str) else prefix
-    places = [place for folder in folders for place in _candidates(folder, prefixes)]
-    found: dict[tuple[str, ...], File] = {}
-    for place in places:
-        for file in list_files(place):
+    roots = [root for folder in folders for root in _candidates(folder, prefixes)]
+    files: dict[tuple[str, ...], File] = {}
+    for root in roots:
+        for file in list_files(root):
             match = pattern.search(file.name)
             if match is None:
                 continue
             identity = match.groups()
-            if identity in found:
+            if identity in files:
                 raise DataError(
                     f"{title}: expected one file for {'/'.join(identity)}, got "
-                    f"{found[identity].place} and {file.place}; remove one of them"
+                    f"{files[identity].location} and {file.location}; remove one of them"
                 )
-            found[identity] = file
-    if not found:
+            files[identity] = file
+    if not files:
         looked = ", ".join(str(folder) for folder in folders) or "no folder"
-        held = f"; {', '.join(map(str, places))} holds none of its recordings" if places else ""
+        held = f"; {', '.join(map(str, roots))} holds none of its recordings" if roots else ""
         raise DataError(
             f"{title}: expected '{prefixes[0]}*' (a zip or a folder), looked in {looked}{held}; "
             f"put it there or set {DATA_VARIABLE} to the folder that has it"
         )
-    return found
+    return files
 
 
 def natural(name: str) -> tuple[object, ...]:
@@ -123,13 +123,13 @@ def natural(name: str) -> tuple[object, ...]:
     return tuple(numbers), name
 
 
-def list_files(place: Path) -> list[File]:
+def list_files(path: Path) -> list[File]:
     """List the files of a folder or zip.
 
     Raises:
         DataError: A zip is broken or not to be trusted.
     """
-    return _folder_files(place) if place.is_dir() else _zip_files(place)
+    return _folder_files(path) if path.is_dir() else _zip_files(path)
 
 
 def _candidates(folder: Path, prefixes: tuple[str, ...]) -> list[Path]:
@@ -179,9 +179,9 @@ def _folder_files(folder: Path) -> list[File]:
 _LEAVES = "{path}: expected files of this folder, it is a link that leaves it; put them here"
 
 
-def _line(place: object) -> str:
+def _line(path: object) -> str:
     """A path as a message can hold it: names on disk may have line breaks."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(place))
+    return "".join(letter if letter.isprintable() else "?" for letter in str(path))
 
 
 def _refused(path: Path) -> Callable[[], bytes]:
@@ -213,8 +213,8 @@ def _zip_files(path: Path) -> list[File]:
         raise DataError(f"{path}: expected a zip archive, got: {error}; fetch it again") from error
     for member in members:
         check_member(path, member)
-        said = shown(member.filename)
-        require_sane(path, said, member.compress_size, member.file_size)
+        name = shown(member.filename)
+        require_sane(path, name, member.compress_size, member.file_size)
 
     def reader(member: zipfile.ZipInfo) -> Callable[[], bytes]:
         def read() -> bytes:

@@ -1,1 +1,1 @@
-"""What leaves for the device: the bundle."""
+"""From a bundle to a device: export, quantisation, C, and the check that all forms agree."""

@@ -58,8 +58,8 @@ def lacking() -> str | None:
     for name in (COMPILER, EMULATOR):
         if shutil.which(name) is None:
             return name
-    found = run([COMPILER, f"-print-file-name={_LIBRARY}"], folder=Path()).strip()
-    return "libnewlib-arm-none-eabi" if found == _LIBRARY else None
+    path = run([COMPILER, f"-print-file-name={_LIBRARY}"], folder=Path()).strip()
+    return "libnewlib-arm-none-eabi" if path == _LIBRARY else None
 
 
 def build_cortex(folder: Path, *, golden: bool = False) -> Path:
@@ -111,12 +111,12 @@ def emulate(folder: Path, signal: Signal, *, timeout: float = 300) -> Emulated:
     program = build_cortex(folder, golden=True)
     samples = np.ascontiguousarray(signal, dtype="<f4")
     (folder / "samples.f32").write_bytes(samples.tobytes())
-    answer = folder / "decisions.bin"
-    answer.unlink(missing_ok=True)
+    output = folder / "decisions.bin"
+    output.unlink(missing_ok=True)
     machine = [EMULATOR, "-M", "mps2-an386", "-nographic", "-icount", "shift=0"]
     semihosting = ["-semihosting-config", "enable=on,target=native", "-kernel", program.name]
     run([*machine, *semihosting], folder=folder, timeout=timeout)
-    content = answer.read_bytes() if answer.exists() else b""
+    content = output.read_bytes() if output.exists() else b""
     classes = _classes(folder)
     row = np.dtype([("whole", "<i4", 4), ("logits", "<f4", classes)])
     if len(content) % row.itemsize != 8:
@@ -127,7 +127,7 @@ def emulate(folder: Path, signal: Signal, *, timeout: float = 300) -> Emulated:
     played = Played(
         samples=whole[:, 0],
         gestures=whole[:, 1],
-        answers=whole[:, 2],
+        predictions=whole[:, 2],
         logits=rows["logits"],
         seconds=np.zeros(0),
         abstained=int(abstained),

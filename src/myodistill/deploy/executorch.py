@@ -29,10 +29,10 @@ _CHECKED = 64
 
 
 def write_executorch(bundle: Bundle, folder: Path, windows: Windows) -> float:
-    """Export a bundle to a folder of two files, if it answers as PyTorch does.
+    """Export a bundle to a folder of two files, if its logits agree with PyTorch's.
 
     Args:
-        bundle: Of a student that has met its person.
+        bundle: Of a student calibrated for a person.
         folder: A new one, or an older one to replace as a whole.
         windows: Filtered windows to compare on, as for :meth:`Bundle.logits`.
 
@@ -41,7 +41,7 @@ def write_executorch(bundle: Bundle, folder: Path, windows: Windows) -> float:
 
     Raises:
         BundleError: The bundle has no person's pre-processing.
-        ModelError: ExecuTorch cannot run it, or answers otherwise; nothing is written.
+        ModelError: ExecuTorch cannot run it, or its logits differ; nothing is written.
         ToolError: ExecuTorch is not installed.
     """
     program = to_executorch(bundle)

@@ -27,14 +27,14 @@ def export(
     """Write a bundle for a target; nothing is written if it fails.
 
     Args:
-        bundle: Of a student that has met its person.
+        bundle: Of a student calibrated for a person.
         to: One of :data:`~myodistill.deploy.targets.TARGETS`.
         out: File for ONNX, folder for C and ExecuTorch.
         calibration: Filtered windows of the person (not those that are scored): for the check
             against PyTorch and for the ranges of 8-bit forms; C in float does without. Ranges
-            hold in operation only if rest is among the windows (``Wearer.ranges``).
+            hold in operation only if rest is among the windows (:attr:`SubjectData.ranges`).
         step: Samples from one decision to the next; the bundle's own by default.
-        rule: How answers become decisions; the bundle's own by default.
+        rule: How predictions become decisions; the bundle's own by default.
 
     Raises:
         BundleError: The bundle has no person's pre-processing.

@@ -44,7 +44,9 @@ def network_source(bundle: Bundle) -> NetworkSource:
             f"not; pip install emx-onnx-cgen, or distill into a log-power student"
         )
     model = to_onnx(bundle, single=True)
-    for node in model.graph.node:  # forward is the default; said aloud the generator stumbles
+    for (
+        node
+    ) in model.graph.node:  # forward is the default, and the generator rejects it when stated
         kept = [a for a in node.attribute if (a.name, a.s) != ("direction", b"forward")]
         del node.attribute[:]
         node.attribute.extend(kept)

@@ -59,7 +59,7 @@ def lower(bundle: Bundle, network: nn.Module) -> Lowered:
     """Fold a bundle into plain numbers.
 
     Args:
-        bundle: Of a log-power student that has met its person.
+        bundle: Of a log-power student calibrated for a person.
         network: Its network, batch normalisations and temperature folded
             (``deploy.onnx.deployed``).
 

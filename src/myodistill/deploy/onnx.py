@@ -38,7 +38,7 @@ def to_onnx(bundle: Bundle, *, single: bool = False) -> onnx.ModelProto:
     """Export a bundle; the input is ``windows`` (window, channel, time).
 
     Args:
-        bundle: Of a student that has met its person.
+        bundle: Of a student calibrated for a person.
         single: For one window at a time; else for any number of windows.
 
     Raises:
@@ -71,7 +71,7 @@ def to_onnx(bundle: Bundle, *, single: bool = False) -> onnx.ModelProto:
 
 
 def write_onnx(bundle: Bundle, path: Path, windows: Windows) -> float:
-    """Export a bundle to a file, if it answers as PyTorch does.
+    """Export a bundle to a file, if its logits agree with PyTorch's.
 
     Args:
         bundle: What to export.
@@ -82,7 +82,7 @@ def write_onnx(bundle: Bundle, path: Path, windows: Windows) -> float:
         The largest difference of a logit.
 
     Raises:
-        ModelError: It cannot be exported, or answers otherwise; nothing is written.
+        ModelError: It cannot be exported, or its logits differ; nothing is written.
     """
     content = to_onnx(bundle).SerializeToString()
     difference = compare(bundle, OnnxModel.load(content), windows)
@@ -151,11 +151,11 @@ def _folded(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if not isinstance(module, nn.Sequential):
             continue
-        for place in range(len(module) - 1):
-            linear, norm = module[place], module[place + 1]
+        for index in range(len(module) - 1):
+            linear, norm = module[index], module[index + 1]
             if isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
-                module[place] = fuse_linear_bn_eval(linear, norm)
-                module[place + 1] = nn.Identity()
+                module[index] = fuse_linear_bn_eval(linear, norm)
+                module[index + 1] = nn.Identity()
     return network
 
 

@@ -1,4 +1,4 @@
-"""The parity ladder: from PyTorch to the microcontroller, each rung against the one before."""
+"""The parity check: every deployed form of a student against the one it was made from."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def deploy_report(
     rule: DecisionRule | None = None,
     emulated: int = 200,
 ) -> ParityTable:
-    """Take a student down the ladder and measure every rung.
+    """Measure every deployed form of a student, from PyTorch to the microcontroller.
 
     Args:
-        bundle: Of a student that has met its person.
+        bundle: Of a student calibrated for a person.
         recordings: Raw, to score; repetitions that the bundle never saw.
         calibration: Filtered windows for the ranges of the 8-bit form; none of the scored ones.
         step: Samples from one decision to the next; the bundle's own by default.
-        rule: How answers become decisions; the bundle's own by default.
+        rule: How predictions become decisions; the bundle's own by default.
         emulated: Least number of decisions to emulate on the Cortex-M4F; whole recordings.
 
     Raises:

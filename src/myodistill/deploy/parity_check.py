@@ -1,7 +1,7 @@
-"""How the ladder is climbed: from PyTorch to the microcontroller.
+"""The measurements behind the parity table, from PyTorch to the microcontroller.
 
-Every rung decodes the same recordings from raw samples to decisions, so that a rung is not only its
-network but also its filters, window and decision rule.
+Every form decodes the same recordings from raw samples to decisions, so that its filters, window
+and decision rule are compared along with its network.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from myodistill.decision_rule import REJECTED, DecisionRule
 from myodistill.deploy.cortex import build_cortex, emulate, footprint
 from myodistill.deploy.onnx import require_finite_logits, to_onnx
 from myodistill.deploy.parity_table import MICROJOULES, DeployedForm, ParityTable
-from myodistill.deploy.plain_c import Source, to_c
+from myodistill.deploy.plain_c import CSource, to_c
 from myodistill.deploy.programs import Played, build_host, play, workshop
 from myodistill.deploy.quantize import Quantised, quantise
 from myodistill.errors import DataError, ModelError, ToolError
@@ -42,7 +42,7 @@ def check_parity(
     rule: DecisionRule,
     emulated: int,
 ) -> ParityTable:
-    """Measure every rung; see :func:`~myodistill.deploy.parity.deploy_report`."""
+    """Measure every form; see :func:`~myodistill.deploy.parity.deploy_report`."""
     scored = {Repetition(r.subject, r.session, a.repetition) for r in recordings
               for a in r.annotations}  # fmt: skip
     require_unseen(scored, bundle.seen, what=bundle.model)
@@ -52,34 +52,34 @@ def check_parity(
     truth = [_labels(recording, bundle.spec, step) for recording in recordings]
     if not sum(int((labels >= 0).sum()) for labels in truth):
         raise DataError(
-            f"ladder: expected recordings with a labelled window of {bundle.spec.samples} samples, "
+            f"parity: expected recordings with a labelled window of {bundle.spec.samples} samples, "
             f"got none; give the person's test recordings"
         )
-    form = _ParityCheck(signals, truth, step, rule)
-    quantised = form.attempt("ONNX int8", "ONNX", lambda: quantise(bundle, calibration))
+    check = _ParityCheck(signals, truth, step, rule)
+    quantised = check.attempt("ONNX int8", "ONNX", lambda: quantise(bundle, calibration))
     bits = sum(p.nbytes for p in bundle.network.state_dict().values())
-    form.python("PyTorch", None, bundle, bits)
-    exported = form.attempt("ONNX", "PyTorch", lambda: to_onnx(bundle))
+    check.python("PyTorch", None, bundle, bits)
+    exported = check.attempt("ONNX", "PyTorch", lambda: to_onnx(bundle))
     for name, reference, proto in (
         ("ONNX", "PyTorch", exported),
         ("ONNX int8", "ONNX", quantised.model if quantised else None),
     ):
         if proto is not None:
             size = sum(len(t.raw_data) for t in proto.graph.initializer)
-            form.python(name, reference, OnnxModel.load(proto.SerializeToString()), size)
+            check.python(name, reference, OnnxModel.load(proto.SerializeToString()), size)
     with workshop() as folder:
-        form.c("float", "PyTorch", bundle, None, folder / "float", emulated)
+        check.c("float", "PyTorch", bundle, None, folder / "float", emulated)
         if quantised is not None:
-            form.c("int8", "ONNX int8", bundle, quantised, folder / "int8", emulated)
+            check.c("int8", "ONNX int8", bundle, quantised, folder / "int8", emulated)
         else:
-            reason = form.rungs["ONNX int8"].reason
+            reason = check.forms["ONNX int8"].reason
             for name in ("C int8", "C int8, Cortex-M4F"):
-                form.rungs[name] = DeployedForm(name, "ONNX int8", reason=reason)
-    rungs = tuple(form.rungs[name] for name in _ORDER)
+                check.forms[name] = DeployedForm(name, "ONNX int8", reason=reason)
+    forms = tuple(check.forms[name] for name in _ORDER)
     operators = quantised.operators if quantised else ()
     load, caution = os.getloadavg()[0], without_rest(bundle.spec.gestures)
     cautions = (caution,) if caution and not rule.threshold else ()
-    return ParityTable(bundle.model, bundle.origin, rungs, operators, load, cautions)
+    return ParityTable(bundle.model, bundle.origin, forms, operators, load, cautions)
 
 
 _ORDER = ("PyTorch", "ONNX", "ONNX int8", "C float", "C int8", "C float, Cortex-M4F",
@@ -90,29 +90,29 @@ Made = TypeVar("Made")
 
 
 class _ParityCheck:
-    """The recordings, and the rungs so far."""
+    """The recordings, and the forms measured so far."""
 
     def __init__(
         self, signals: list[Signal], truth: list[NDArray[np.intp]], step: int, rule: DecisionRule
     ) -> None:
         self.signals, self.truth, self.step, self.rule = signals, truth, step, rule
-        self.rungs: dict[str, DeployedForm] = {}
+        self.forms: dict[str, DeployedForm] = {}
         self.played: dict[str, list[Played]] = {}
 
     def attempt(self, name: str, reference: str, make: Callable[[], Made]) -> Made | None:
-        """Return what ``make`` makes; where it cannot be, the rung says why."""
+        """Return what ``make`` makes; if it fails, the form records why."""
         try:
             return make()
         except (ModelError, ToolError) as error:
-            self.rungs[name] = DeployedForm(name, reference, reason=str(error))
+            self.forms[name] = DeployedForm(name, reference, reason=str(error))
             return None
 
     def python(self, name: str, reference: str | None, model: Model, weights: int) -> None:
-        """A rung that the Python decoder runs."""
+        """Measure a form that the Python decoder runs."""
         played = [
             play_model(model, signal, step=self.step, rule=self.rule) for signal in self.signals
         ]
-        self.rungs[name] = replace(self._compare(name, reference, played), weights=weights)
+        self.forms[name] = replace(self._compare(name, reference, played), weights=weights)
 
     def c(
         self,
@@ -123,15 +123,15 @@ class _ParityCheck:
         folder: Path,
         emulated: int,
     ) -> None:
-        """The rungs of one C program: on this computer, and on an emulated Cortex-M4F."""
+        """Measure one C program: on this computer, and on an emulated Cortex-M4F."""
         host, cortex = f"C {kind}", f"C {kind}, Cortex-M4F"
 
-        def source() -> Source:
+        def source() -> CSource:
             return to_c(bundle, step=self.step, rule=self.rule, quantised=quantised)
 
         made = self.attempt(host, reference, source)
         if made is None:
-            self.rungs[cortex] = replace(self.rungs[host], name=cortex, reference=host)
+            self.forms[cortex] = replace(self.forms[host], name=cortex, reference=host)
             return
         made.write(folder)
 
@@ -139,16 +139,16 @@ class _ParityCheck:
             played = play(build_host(folder), self.signals, folder)
             return self._compare(host, reference, played)
 
-        rung = self.attempt(host, reference, on_host)
-        if rung is not None:
-            self.rungs[host] = replace(rung, weights=made.weights)
+        form = self.attempt(host, reference, on_host)
+        if form is not None:
+            self.forms[host] = replace(form, weights=made.weights)
 
         def on_cortex() -> DeployedForm:
             return self._emulate(cortex, host, folder, emulated)
 
-        rung = self.attempt(cortex, host, on_cortex)
-        if rung is not None:
-            self.rungs[cortex] = replace(rung, weights=made.weights)
+        form = self.attempt(cortex, host, on_cortex)
+        if form is not None:
+            self.forms[cortex] = replace(form, weights=made.weights)
 
     def _emulate(self, name: str, reference: str, folder: Path, emulated: int) -> DeployedForm:
         memory = footprint(build_cortex(folder))
@@ -169,30 +169,30 @@ class _ParityCheck:
 
     def _compare(self, name: str, reference: str | None, played: list[Played]) -> DeployedForm:
         self.played[name] = played
-        answers = np.concatenate([p.answers for p in played])
+        predicted = np.concatenate([p.predictions for p in played])
         labels = np.concatenate(self.truth[: len(played)])
         known = labels >= 0
         whole = len(played) == len(self.signals)  # else a share of the gestures would mislead
         seconds = np.concatenate([p.seconds for p in played])
-        rung = DeployedForm(
+        form = DeployedForm(
             name,
             reference,
-            accuracy=float(np.mean(answers[known] == labels[known])) if whole else None,
+            accuracy=float(np.mean(predicted[known] == labels[known])) if whole else None,
             windows=int(known.sum()),
-            decisions=len(answers),
+            decisions=len(predicted),
             median=float(np.median(seconds)) if len(seconds) else None,
             p99=float(np.quantile(seconds, 0.99)) if len(seconds) else None,
         )
-        theirs = self.played.get(reference or "")
-        if theirs is None:
-            return rung
-        pairs = list(zip(played, theirs, strict=False))
+        reference_runs = self.played.get(reference or "")
+        if reference_runs is None:
+            return form
+        pairs = list(zip(played, reference_runs, strict=False))
         equal = np.concatenate([ours.gestures == other.gestures for ours, other in pairs])
         apart = [
-            np.abs(ours.logits - other.logits)[ours.answers != REJECTED].max(initial=0)
+            np.abs(ours.logits - other.logits)[ours.predictions != REJECTED].max(initial=0)
             for ours, other in pairs
         ]
-        return replace(rung, equal=float(np.mean(equal)), difference=float(max(apart)))
+        return replace(form, equal=float(np.mean(equal)), difference=float(max(apart)))
 
 
 class _Watched:
@@ -228,7 +228,7 @@ def play_model(
     return Played(
         samples=whole[:, 0],
         gestures=whole[:, 1],
-        answers=whole[:, 2],
+        predictions=whole[:, 2],
         logits=np.array(logits, dtype=np.float32).reshape(-1, model.spec.classes),
         seconds=np.array(seconds),
         abstained=decoder.abstained,

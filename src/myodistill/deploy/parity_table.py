@@ -1,4 +1,4 @@
-"""What was measured on each rung of the parity ladder, as a table and as JSON."""
+"""The parity table: what was measured of each deployed form, on screen and as JSON."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ ENERGY_SOURCE = (
 
 @dataclass(frozen=True)
 class DeployedForm:
-    """One form of the student.
+    """One deployed form of a student.
 
     Attributes:
         name: Which.
-        reference: The rung that it is compared with.
-        reason: Why there is no such rung for this student or on this machine; then the rest is
-            missing.
-        accuracy: Share of labelled windows that the network answers rightly, before the rule;
+        reference: The form that it is compared with.
+        reason: Why this student or this machine has no such form; then the rest is missing.
+        accuracy: Share of labelled windows that the network classifies correctly, before the rule;
             missing where not all recordings were decoded.
         windows: How many those are.
         decisions: Decisions compared, labelled or not.
@@ -69,21 +68,21 @@ class DeployedForm:
 
 @dataclass(frozen=True)
 class ParityTable:
-    """The rungs of one student and what was measured around them.
+    """The deployed forms of one student, and the circumstances of their measurement.
 
     Attributes:
         model: Name in the catalogue.
         origin: Of the bundle.
-        rungs: From PyTorch down.
+        forms: From PyTorch down to the microcontroller.
         operators: Name, kind and number type of every operator of the 8-bit form.
         load: Average number of processes that ran on this machine meanwhile: delays are longer
             beside others.
-        cautions: What its wearer has to know, a sentence each.
+        cautions: What its user has to know, a sentence each.
     """
 
     model: str
     origin: dict[str, Any]
-    rungs: tuple[DeployedForm, ...]
+    forms: tuple[DeployedForm, ...]
     operators: tuple[tuple[str, str, str], ...]
     load: float
     cautions: tuple[str, ...] = ()
@@ -105,7 +104,7 @@ class ParityTable:
         """Read what :meth:`write` wrote.
 
         Raises:
-            DataError: It cannot be read, or is not a ladder.
+            DataError: It cannot be read, or is no parity table.
         """
         try:
             return TypeAdapter(cls).validate_json(path.read_bytes())
@@ -115,16 +114,16 @@ class ParityTable:
         except OSError as error:
             reason = str(error.strerror)
         raise DataError(
-            f"{path}: expected the ladder of a student, got: {reason[:120]}; "
+            f"{path}: expected the parity table of a student, got: {reason[:120]}; "
             f"run 'myodistill deploy-report' again"
         )
 
     def rows(self) -> list[tuple[str, list[str]]]:
-        """Name and cells, as in :data:`COLUMNS`, of every rung that there is."""
+        """Name and cells, as in :data:`COLUMNS`, of every form that exists."""
         return [
-            (rung.name, [_show(rung, *column) for column in COLUMNS])
-            for rung in self.rungs
-            if not rung.reason
+            (form.name, [_show(form, *column) for column in COLUMNS])
+            for form in self.forms
+            if not form.reason
         ]
 
     def table(self) -> Table:
@@ -141,11 +140,11 @@ class ParityTable:
     def notes(self) -> list[str]:
         """What one has to know beside the numbers, a sentence each."""
         notes = [*self.cautions]
-        notes += [f"{rung.name}: none, {rung.reason}" for rung in self.rungs if rung.reason]
+        notes += [f"{form.name}: none, {form.reason}" for form in self.forms if form.reason]
         single = sorted({kind for _, kind, number in self.operators if number == "float32"})
         if single:
             notes.append(f"in 8 bits are the linear layers; in float stay {', '.join(single)}")
-        counts = {rung.name: rung.instructions for rung in self.rungs}
+        counts = {form.name: form.instructions for form in self.forms}
         eight, floats = counts.get("C int8, Cortex-M4F"), counts.get("C float, Cortex-M4F")
         if eight and floats and eight >= floats:
             notes.append("by instructions, 8 bits save memory on the Cortex-M4F, not time")
@@ -172,6 +171,6 @@ COLUMNS: tuple[tuple[str, str, float, str], ...] = (
 """Heading, attribute of :class:`DeployedForm`, factor and format of what is shown."""
 
 
-def _show(rung: DeployedForm, _: str, key: str, factor: float, form: str) -> str:
-    value = getattr(rung, key)
-    return "–" if value is None else format(value * factor, form)
+def _show(form: DeployedForm, _: str, key: str, factor: float, digits: str) -> str:
+    value = getattr(form, key)
+    return "–" if value is None else format(value * factor, digits)

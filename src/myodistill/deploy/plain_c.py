@@ -32,7 +32,7 @@ _BLOCK = 32
 
 
 @dataclass(frozen=True)
-class Source:
+class CSource:
     """The C program of one student.
 
     Attributes:
@@ -64,13 +64,13 @@ def to_c(
     step: int | None = None,
     rule: DecisionRule | None = None,
     quantised: Quantised | None = None,
-) -> Source:
+) -> CSource:
     """Lower a bundle to C.
 
     Args:
-        bundle: Of a student that has met its person.
+        bundle: Of a student calibrated for a person.
         step: Samples from one decision to the next; the bundle's own by default.
-        rule: How answers become decisions; the bundle's own by default.
+        rule: How predictions become decisions; the bundle's own by default.
         quantised: The same bundle in 8 bits, for linear layers in 8 bits; else all is in float.
 
     Raises:
@@ -93,7 +93,7 @@ def to_c(
 
 def _log_power(
     bundle: Bundle, lowered: Lowered, step: int, rule: DecisionRule, quantised: Quantised | None
-) -> Source:
+) -> CSource:
     """A log-power student, by the code of ``md.c``."""
     if not np.allclose(lowered.taps, lowered.taps[:, ::-1]):
         raise ModelError(f"{bundle.model}: expected symmetric band filters, got others")
@@ -123,7 +123,7 @@ def _log_power(
 
 def _generated(
     bundle: Bundle, preprocessing: Preprocessing, step: int, rule: DecisionRule
-) -> Source:
+) -> CSource:
     """Any other student: its network by emx-onnx-cgen, the rest by ``md.c``."""
     network = network_source(bundle)
     sections = preprocessing.sections()
@@ -152,7 +152,7 @@ def _source(
     *,
     weights: int,
     elsewhere: int = 0,
-) -> Source:
+) -> CSource:
     ram = _ram(sizes)
     table_bytes = elsewhere + sum(values.nbytes for values in tables.values())
     defines = {
@@ -170,7 +170,7 @@ def _source(
     header = re.sub("|".join(parts), lambda match: parts[match[0]], _static("md.h"))
     files = {"md.h": header, "md_model.h": _model(bundle, tables)}
     files |= {name: _static(name) for name in ("md.c", "md_host.c", "md_cortex.c", "md_cortex.ld")}
-    return Source(files, ram, table_bytes, weights)
+    return CSource(files, ram, table_bytes, weights)
 
 
 def _require_no_constant(model: str, sections: NDArray[np.float64]) -> None:
@@ -219,19 +219,19 @@ def _tables(
     if lowered.map is not None:
         tables["map"] = lowered.map
     if quantised is None:
-        for place in range(len(LINEAR)):
-            tables[f"weights_{place}"] = lowered.weights[place]
-            tables[f"biases_{place}"] = lowered.biases[place]
+        for index in range(len(LINEAR)):
+            tables[f"weights_{index}"] = lowered.weights[index]
+            tables[f"biases_{index}"] = lowered.biases[index]
         return tables, {}
     scalars = {}
-    for place, layer in enumerate(quantised.layers):
+    for index, layer in enumerate(quantised.layers):
         offsets = layer.zero * layer.weights.astype(np.int32).sum(axis=1)
-        tables[f"weights_{place}"] = layer.weights
-        tables[f"offsets_{place}"] = offsets.astype(np.int32)
-        tables[f"scales_{place}"] = layer.scales
-        tables[f"biases_{place}"] = layer.biases
-        scalars[f"SCALE_{place}"] = _number(layer.scale)
-        scalars[f"ZERO_{place}"] = str(layer.zero)
+        tables[f"weights_{index}"] = layer.weights
+        tables[f"offsets_{index}"] = offsets.astype(np.int32)
+        tables[f"scales_{index}"] = layer.scales
+        tables[f"biases_{index}"] = layer.biases
+        scalars[f"SCALE_{index}"] = _number(layer.scale)
+        scalars[f"ZERO_{index}"] = str(layer.zero)
     return tables, scalars
 
 

@@ -30,7 +30,7 @@ class Played:
     Attributes:
         samples: Samples that had come at each decision, ``(decision,)``.
         gestures: What was decided, ``(decision,)``.
-        answers: The network's own answers, ``(decision,)``.
+        predictions: The network's own predictions, before the rule, ``(decision,)``.
         logits: ``(decision, gesture)``; of no meaning where it abstained.
         seconds: From the first sample after a decision to the next decision, waiting for samples
             aside; empty where not measured.
@@ -39,7 +39,7 @@ class Played:
 
     samples: NDArray[np.int64]
     gestures: NDArray[np.int64]
-    answers: NDArray[np.int64]
+    predictions: NDArray[np.int64]
     logits: NDArray[np.float32]
     seconds: NDArray[np.float64]
     abstained: int
@@ -130,23 +130,23 @@ def play(program: Path, signals: Sequence[Signal], folder: Path) -> list[Played]
         ToolError: It fails.
     """
     names = []
-    for place, signal in enumerate(signals):
-        names.append(f"samples-{place}.f32")
+    for index, signal in enumerate(signals):
+        names.append(f"samples-{index}.f32")
         content = np.ascontiguousarray(signal, dtype="<f4").tobytes()
         (folder / names[-1]).write_bytes(content)
     lines = run([str(program), *names], folder=folder).splitlines()
-    found: list[Played] = []
+    played: list[Played] = []
     rows: list[list[str]] = []
     for line in lines:
         words = line.split()
         if len(words) > 1:
             rows.append(words)
         else:
-            found.append(_played(rows, abstained=int(words[0])))
+            played.append(_played(rows, abstained=int(words[0])))
             rows = []
     for name in names:
         (folder / name).unlink()
-    return found
+    return played
 
 
 def _played(rows: list[list[str]], *, abstained: int) -> Played:
@@ -155,7 +155,7 @@ def _played(rows: list[list[str]], *, abstained: int) -> Played:
     return Played(
         samples=whole[:, 0],
         gestures=whole[:, 1],
-        answers=whole[:, 2],
+        predictions=whole[:, 2],
         logits=table[:, 5:].astype(np.float32),
         seconds=table[:, 4] / 1e9,
         abstained=abstained,

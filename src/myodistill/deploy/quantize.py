@@ -69,10 +69,10 @@ def quantise(bundle: Bundle, calibration: Windows) -> Quantised:
     """Export a bundle with its linear layers in 8 bits.
 
     Args:
-        bundle: Of a student that has met its person.
+        bundle: Of a student calibrated for a person.
         calibration: Filtered windows of the person, as for :meth:`Bundle.logits`; not those that
-            are scored. Rest and the ways between gestures belong in (``Wearer.ranges``), else
-            their activations leave the ranges.
+            are scored. Include rest and the transitions between gestures, as
+            :attr:`SubjectData.ranges` does, or their activations leave the ranges.
 
     Raises:
         DataError: There is no calibration window.
@@ -129,13 +129,13 @@ def _front(model: onnx.ModelProto) -> set[str]:
     """Outputs of the operators that lead to one that reads a weight of the front, and of those."""
     producers = {out: node for node in model.graph.node for out in node.output}
     waiting = [n for n in model.graph.node if any(w.startswith(FLOAT_FRONT) for w in n.input)]
-    found: set[str] = set()
+    front: set[str] = set()
     while waiting:
         node = waiting.pop()
-        if node.output[0] not in found:
-            found.update(node.output)
+        if node.output[0] not in front:
+            front.update(node.output)
             waiting.extend(producers[name] for name in node.input if name in producers)
-    return found
+    return front
 
 
 def operators(model: onnx.ModelProto) -> tuple[tuple[str, str, str], ...]:

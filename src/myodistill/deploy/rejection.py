@@ -17,7 +17,7 @@ def rejection_threshold(bundle: Bundle, windows: Windows, share: float) -> float
     withheld.
 
     Args:
-        bundle: Of a student that has met its person.
+        bundle: Of a student calibrated for a person.
         windows: Filtered, as for :meth:`Bundle.logits`; of gestures that are to be decided.
         share: Of the windows, from 0 up to 1; at most so many are withheld.
 

@@ -54,7 +54,7 @@ class SubjectData:
         origin = student.origin
         if not origin.get("subject"):
             raise BundleError(
-                f"{student.model}: expected a student that has met its person, got one of the "
+                f"{student.model}: expected a student calibrated for a person, got one of the "
                 f"stage '{origin.get('stage')}'; take a bundle from a subject's folder"
             )
         wanted = {"opened": str, "identity": str, "fold": int, "split": str, "k": int}
@@ -64,22 +64,22 @@ class SubjectData:
                 f"{student.model}: expected a bundle that says its {', '.join(lacking)}, this one "
                 f"does not; train it by 'myodistill run'"
             )
-        found = open_dataset(dataset) if dataset is not None else _reopened(student)
-        split = make_split(found, origin["fold"])
+        opened_dataset = open_dataset(dataset) if dataset is not None else _reopened(student)
+        split = make_split(opened_dataset, origin["fold"])
         mine = split.narrowed(origin["subject"])
         if mine.hash != origin["split"]:
             raise BundleError(
                 f"{student.model}: expected the split {origin['split']} that it was trained on, "
                 f"the recordings at hand make {mine.hash}; point MYODISTILL_DATA to the same ones"
             )
-        facts, spec = found.facts, student.spec
+        facts, spec = opened_dataset.facts, student.spec
         if (facts.spec(spec.samples), facts.unit) != (spec, student.unit):
             raise BundleError(
                 f"{student.model}: expected recordings with the electrodes, rate, unit and gestures"
                 f" that it was trained on, {facts.name[:40]} has others; say by --dataset which"
             )
         require_scorable(student, split, origin["subject"])
-        return cls(student, found, split, origin["subject"])
+        return cls(student, opened_dataset, split, origin["subject"])
 
     @property
     def step(self) -> int:
@@ -123,28 +123,28 @@ class SubjectData:
     def ranges(self) -> Windows:
         """Filtered windows of whole calibration recordings, for the ranges of 8-bit forms.
 
-        A decoder in operation meets rest and the ways between gestures, too: these are the
+        A decoder in operation meets rest and the transitions between gestures, too: these are the
         calibration windows, and those between them with the label -1. What touches a repetition
         that the student did not calibrate on is left out, as is all that comes after.
         """
         known = self.calibration
         session = [self.split.calibration_session]
-        every = running(self.windows, self.recordings, sessions=session, step=self.step)
+        stream = running(self.windows, self.recordings, sessions=session, step=self.step)
         ends = np.cumsum([len(recording.signal) for recording in self.recordings])
         starts, repetition_index = [known.starts], [known.repetition_index]
-        for place in np.unique(every.repetition_index):
-            recording = self.recordings[place]
-            begin = ends[place] - len(recording.signal)
-            found = every.starts[every.repetition_index == place] - begin
-            free, owner = _between(recording, found, known)
-            fresh = free & ~np.isin(found + begin, known.starts)
-            starts.append(found[fresh] + begin)
-            repetition_index.append(owner[fresh])
-        where = np.concatenate(starts)
-        labels = np.full(len(where), -1)
+        for index in np.unique(stream.repetition_index):
+            recording = self.recordings[index]
+            begin = ends[index] - len(recording.signal)
+            offsets = stream.starts[stream.repetition_index == index] - begin
+            free, nearest = _between(recording, offsets, known)
+            fresh = free & ~np.isin(offsets + begin, known.starts)
+            starts.append(offsets[fresh] + begin)
+            repetition_index.append(nearest[fresh])
+        joined = np.concatenate(starts)
+        labels = np.full(len(joined), -1)
         labels[: len(known)] = known.labels
         return replace(
-            known, starts=where, repetition_index=np.concatenate(repetition_index), labels=labels
+            known, starts=joined, repetition_index=np.concatenate(repetition_index), labels=labels
         )
 
     @property
@@ -165,13 +165,13 @@ def _reopened(student: Bundle) -> Dataset:
             f"{student.model}: expected the dataset '{opened[:80]}' that it was trained on, there "
             f"is none here; say by --dataset where it is"
         )
-    found = open_dataset(opened)
-    if found.identity() != student.origin["identity"]:
+    reopened = open_dataset(opened)
+    if reopened.identity() != student.origin["identity"]:
         raise BundleError(
             f"{student.model}: expected the recordings that it was trained on, '{opened[:80]}' has "
             f"others or changed ones; say by --dataset which to take"
         )
-    return found
+    return reopened
 
 
 def _between(
@@ -184,21 +184,21 @@ def _between(
         starts: First sample of each window in it.
         known: The calibration windows.
     """
-    numbers = {repetition: place for place, repetition in enumerate(known.repetitions)}
+    numbers = {repetition: index for index, repetition in enumerate(known.repetitions)}
     seen, stops = known.seen(), starts + known.samples
-    who, session = recording.subject, recording.session
+    subject, session = recording.subject, recording.session
     notes = sorted(recording.annotations, key=lambda note: note.start)
-    ours = [note for note in notes if Repetition(who, session, note.repetition) in seen]
-    others = [note for note in notes if note not in ours]
+    known_notes = [note for note in notes if Repetition(subject, session, note.repetition) in seen]
+    others = [note for note in notes if note not in known_notes]
     free, repetition_index = np.zeros(len(starts), bool), np.zeros(len(starts), np.intp)
-    if not ours:
+    if not known_notes:
         return free, repetition_index
-    last = max(note.stop for note in ours)
+    last = max(note.stop for note in known_notes)
     end = min((note.start for note in others if note.start >= last), default=len(recording.signal))
     free = stops <= end
     for note in others:
         free &= (stops <= note.start) | (starts >= note.stop)
-    for place, note in enumerate(ours):
-        since = starts >= note.start if place else slice(None)
-        repetition_index[since] = numbers[Repetition(who, session, note.repetition)]
+    for index, note in enumerate(known_notes):
+        since = starts >= note.start if index else slice(None)
+        repetition_index[since] = numbers[Repetition(subject, session, note.repetition)]
     return free, repetition_index

@@ -14,7 +14,6 @@ from myodistill.models.covariance import LogCovariances
 from myodistill.models.recurrent import Recurrent
 from myodistill.models.registry import build, entry, models
 from myodistill.models.verification import Format, geometry_spec, lay_out
-from myodistill.models.weights import describe
 
 TARGETS = {
     "onnx": "one ONNX file in float, for ONNX Runtime",
@@ -130,7 +129,7 @@ def render(table: list[Fit], form: Format = "table") -> str:
     geometry = table[0].geometry
     return lay_out(
         form,
-        title=f"{geometry}: {describe(geometry_spec(geometry))}",
+        title=f"{geometry}: {geometry_spec(geometry).summary()}",
         heads=["student", "parameters", "weights kB", *TARGETS],
         cells=[
             [

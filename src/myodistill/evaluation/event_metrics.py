@@ -1,4 +1,4 @@
-"""Tables of what a wearer feels: of one person, and over all people of a run."""
+"""Tables of event metrics: of one person, and over all people of a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SCALE = {"delay": 1000.0, "missed": 100.0, "transition_errors": 100.0, "rejecte
 
 
 def event_table(
-    takes: Sequence[DecisionStream],
+    streams: Sequence[DecisionStream],
     *,
     votes: Sequence[int] = (1, 5),
     thresholds: Sequence[float] = (0.0, 0.9),
@@ -38,7 +38,7 @@ def event_table(
     """Event metrics with and without majority vote and rejection: a row for each pair of settings.
 
     Args:
-        takes: All recordings of one person that are scored; they are counted together.
+        streams: All recordings of one person that are scored; they are counted together.
         votes: The most frequent of so many newest decisions wins.
         thresholds: Decisions with less confidence are withheld.
         rest: Label of rest, None where there is no rest.
@@ -52,7 +52,7 @@ def event_table(
     Raises:
         DataError: There are no recordings, or fewer than two gestures in all of them.
     """
-    present = {note.gesture for take in takes for note in take.annotations}
+    present = {note.gesture for stream in streams for note in stream.annotations}
     if len(present) < 2:
         raise DataError(
             f"events: expected at least 2 gestures in what is scored (rest counts), got "
@@ -61,35 +61,35 @@ def event_table(
     rows = []
     for vote in votes:
         for threshold in thresholds:
-            streams = [
-                decide(take.probabilities, take.seconds, votes=vote, threshold=threshold)
-                for take in takes
+            decisions = [
+                decide(stream.probabilities, stream.seconds, votes=vote, threshold=threshold)
+                for stream in streams
             ]
-            found = reduce(
+            total = reduce(
                 add,
                 (
-                    events(stream, take.annotations, take.sampling_rate, rest=rest)
-                    for stream, take in zip(streams, takes, strict=True)
+                    events(one, stream.annotations, stream.sampling_rate, rest=rest)
+                    for one, stream in zip(decisions, streams, strict=True)
                 ),
             )
-            releases = found.release_delays
-            withheld = np.concatenate([stream.gestures for stream in streams]) == REJECTED
+            releases = total.release_delays
+            withheld = np.concatenate([one.gestures for one in decisions]) == REJECTED
             rows.append(
                 {
                     "votes": vote,
                     "threshold": threshold,
-                    "delay": found.delay,
+                    "delay": total.delay,
                     "release_delay": float(np.median(releases)) if len(releases) else None,
-                    "missed": found.missed / found.gestures if found.gestures else None,
-                    "false_activations": found.false_activations_per_minute,
+                    "missed": total.missed / total.gestures if total.gestures else None,
+                    "false_activations": total.false_activations_per_minute,
                     "transition_errors": (
-                        found.transition_errors / found.transitions if found.transitions else None
+                        total.transition_errors / total.transitions if total.transitions else None
                     ),
                     "rejected": float(withheld.mean()),
-                    "gestures": found.gestures,
-                    "onsets": found.onsets,
-                    "rest_minutes": found.rest_minutes,
-                    "transitions": found.transitions,
+                    "gestures": total.gestures,
+                    "onsets": total.onsets,
+                    "rest_minutes": total.rest_minutes,
+                    "transitions": total.transitions,
                 }
             )
     return pd.DataFrame(rows).astype(dict.fromkeys(_MEASURES, float))
@@ -104,20 +104,20 @@ def not_counted(table: pd.DataFrame) -> list[str]:
     Args:
         table: Rows of :func:`event_table`, of any number of people and methods.
     """
-    found = []
+    notes = []
     if not table["onsets"].any():
-        found.append(
+        notes.append(
             "Decision delays cannot be computed: no recording holds the onset of a gesture, each "
             "begins when the gesture is held already."
         )
     if not table["transitions"].any():
-        found.append(
+        notes.append(
             "Transition errors and release delays cannot be computed: no recording holds a change "
             "from one gesture to another."
         )
     if not table["rest_minutes"].any():
-        found.append("False activations cannot be computed: nobody rested in what was scored.")
-    return found
+        notes.append("False activations cannot be computed: nobody rested in what was scored.")
+    return notes
 
 
 def mean_events(counted: pd.DataFrame) -> pd.DataFrame:
@@ -128,8 +128,8 @@ def mean_events(counted: pd.DataFrame) -> pd.DataFrame:
             method, ``k``, ``seed`` and ``subject``.
 
     Returns:
-        A row for each method, K and rule: the columns of :data:`EVENT_COLUMNS` in their units (missing
-        where no recording let it be counted) and ``people``, those behind it.
+        A row for each method, K and rule: the columns of :data:`EVENT_COLUMNS` in their units
+        (missing where no recording let it be counted) and ``people``, those behind it.
 
     Raises:
         DataError: A column is missing, or something was counted twice.
@@ -159,5 +159,5 @@ def mean_events(counted: pd.DataFrame) -> pd.DataFrame:
 
 def rule_name(votes: int, threshold: float) -> str:
     """Say how windows become decisions."""
-    said = f"majority of {votes}" if votes > 1 else "each window"
-    return f"{said}, {100 * threshold:.0f} % sure" if threshold else said
+    rule = f"majority of {votes}" if votes > 1 else "each window"
+    return f"{rule}, {100 * threshold:.0f} % sure" if threshold else rule

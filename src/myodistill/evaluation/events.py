@@ -1,4 +1,4 @@
-"""What a wearer feels: delays, false activations and missed gestures in a stream of decisions.
+"""Event metrics of a stream of decisions: delays, false activations and missed gestures.
 
 A decision belongs to the moment at which it is available: the last sample of its window. A
 decision that is withheld (:data:`REJECTED`) moves nothing, so it counts as rest (Scheme, Hudgins
@@ -49,11 +49,11 @@ def without_rest(gestures: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class DecisionStream:
-    """What a decoder answered all through one continuous recording.
+    """What a decoder predicted all through one continuous recording.
 
     Attributes:
         probabilities: Shape ``(decision, gesture)``.
-        seconds: When each answer is available, from the start, rising; ``(decision,)``.
+        seconds: When each prediction is available, from the start, rising; ``(decision,)``.
         annotations: Of the recording.
         sampling_rate: In hertz, of the annotations.
     """
@@ -118,20 +118,20 @@ def decide(
 
 def majority(gestures: NDArray[np.integer], votes: int) -> NDArray[np.intp]:
     """Most frequent of the ``votes`` newest decisions, ties to the newest; ``(decision,)``."""
-    n, kinds = len(gestures), gestures.max() + 2  # REJECTED takes place 0
+    n, kinds = len(gestures), gestures.max() + 2  # REJECTED takes index 0
     one_hot = np.eye(kinds, dtype=np.intp)[gestures + 1]
     totals = np.cumsum(one_hot, axis=0)
     counts = totals.copy()
     counts[votes:] -= totals[:-votes]
-    said = np.where(one_hot > 0, np.arange(n)[:, None], -1)
-    newest = np.maximum.accumulate(said, axis=0)
+    newest_index = np.where(one_hot > 0, np.arange(n)[:, None], -1)
+    newest = np.maximum.accumulate(newest_index, axis=0)
     winners: NDArray[np.intp] = (counts * (n + 1) + newest).argmax(axis=1) - 1
     return winners
 
 
 @dataclass(frozen=True)
 class Events:
-    """How a stream of decisions served its wearer.
+    """How a stream of decisions served its user.
 
     Attributes:
         gestures: Gestures (other than rest) that were performed.
@@ -214,30 +214,30 @@ def events(
         raise DataError("events: expected annotations that do not overlap; check the recording")
 
     times = decisions.seconds
-    said = np.where(decisions.gestures == REJECTED, rest, decisions.gestures)
+    decided = np.where(decisions.gestures == REJECTED, rest, decisions.gestures)
     note = np.searchsorted(start, times, side="right") - 1  # newest annotation that has begun
     inside = (note >= 0) & (times < stop[note])
 
     active = truth != rest
     begun = active & (start > 0)
-    right = inside & (said == truth[note])
+    right = inside & (decided == truth[note])
     delays = _first(note[right], times[right], start)
     missed = active & np.isnan(delays)
 
     follows_rest = np.zeros(len(notes), dtype=bool)
     follows_rest[1:] = (truth[1:] == rest) & active[:-1]
-    released = inside & (said == rest) & follows_rest[note]
+    released = inside & (decided == rest) & follows_rest[note]
     release = _first(note[released], times[released], np.r_[start[0], stop[:-1]])
 
     resting = inside & (truth[note] == rest)
-    before = np.r_[rest, said[:-1]]
+    before = np.r_[rest, decided[:-1]]
     began_here = resting & np.r_[False, resting[:-1]]
     lingering = np.where(note > 0, truth[note - 1], rest)
-    fresh = np.where(began_here, said != before, said != lingering)
+    fresh = np.where(began_here, decided != before, decided != lingering)
     changed = np.zeros(len(notes), dtype=bool)
     changed[1:] = truth[1:] != truth[:-1]
     neither = inside & changed[note] & (times - start[note] < transition)
-    neither &= (said != truth[note]) & (said != truth[note - 1]) & (said != REJECTED)
+    neither &= (decided != truth[note]) & (decided != truth[note - 1]) & (decided != REJECTED)
     return Events(
         gestures=int(active.sum()),
         missed=int(missed.sum()),
@@ -245,7 +245,7 @@ def events(
         delays=delays[begun & ~missed],
         release_delays=release[follows_rest & ~np.isnan(release)],
         rest_minutes=float((stop - start)[~active].sum() / 60),
-        false_activations=int((resting & (said != rest) & fresh).sum()),
+        false_activations=int((resting & (decided != rest) & fresh).sum()),
         transitions=int(changed.sum()),
         transition_errors=len(np.unique(note[neither])),
     )
@@ -281,10 +281,10 @@ def abstention(labels: NDArray[np.integer], probabilities: NDArray[np.floating])
 
 
 def _first(
-    repetition_index: NDArray[np.intp], times: NDArray[np.float64], since: NDArray[np.float64]
+    note_index: NDArray[np.intp], times: NDArray[np.float64], since: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Time from ``since`` to the first decision of each annotation, NaN where it has none."""
     first = np.full(len(since), np.nan)
-    found, place = np.unique(repetition_index, return_index=True)
-    first[found] = times[place] - since[found]
+    notes, first_index = np.unique(note_index, return_index=True)
+    first[notes] = times[first_index] - since[notes]
     return first

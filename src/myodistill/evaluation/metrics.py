@@ -113,9 +113,9 @@ def reliability(
     require_probabilities(labels, probabilities)
     confidence = probabilities.max(axis=1).astype(float)
     right = probabilities.argmax(axis=1) == labels
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     count, sure, correct = (
-        np.bincount(place, weights=weights, minlength=bins)
+        np.bincount(index, weights=weights, minlength=bins)
         for weights in (None, confidence, right.astype(float))
     )
     held = np.flatnonzero(count)

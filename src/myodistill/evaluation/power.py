@@ -72,9 +72,9 @@ def power_note(comparisons: pd.DataFrame) -> str:
     spreads = np.abs(mean[usable] / d[usable])
     if len(spreads) == 0:
         return f"The methods do not differ on any of {n} subjects."
-    found = detectable(n, float(np.median(spreads)), alpha=ALPHA / pairs)
+    difference = detectable(n, float(np.median(spreads)), alpha=ALPHA / pairs)
     return (
         f"With {n} subjects, {pairs} comparisons and differences that vary this much, a true "
-        f"difference under {found:.1f} points would be missed more often than one time in five. "
-        f"What is not marked is not shown to be equal."
+        f"difference under {difference:.1f} points would be missed more often than one time in "
+        f"five. What is not marked is not shown to be equal."
     )

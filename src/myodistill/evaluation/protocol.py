@@ -202,12 +202,12 @@ def at_chance(frame: pd.DataFrame, gestures: int) -> pd.DataFrame:
     people = frame.groupby([*keys, "subject"], sort=False, as_index=False).agg(
         balanced_accuracy=("balanced_accuracy", "mean"), windows=("windows", "first")
     )
-    found = people.groupby(keys, sort=False, as_index=False).agg(
+    methods = people.groupby(keys, sort=False, as_index=False).agg(
         balanced_accuracy=("balanced_accuracy", "mean"), windows=("windows", "sum")
     )
-    guessing = np.sqrt(chance * (1 - chance) / found["windows"].clip(lower=1))
+    guessing = np.sqrt(chance * (1 - chance) / methods["windows"].clip(lower=1))
     margin = np.maximum(0.05 * (1 - chance), 3 * guessing)
-    stuck = found[found["balanced_accuracy"] <= chance + margin]
+    stuck = methods[methods["balanced_accuracy"] <= chance + margin]
     table: pd.DataFrame = stuck.drop(columns="windows").assign(chance=chance)
     return table.reset_index(drop=True)
 

@@ -98,7 +98,7 @@ def ordered(
     frame: pd.DataFrame, by: Sequence[str] = (*METHOD, "k", "seed", "fold", "subject")
 ) -> pd.DataFrame:
     """Sort a table's rows by some columns, stages in the order of :data:`STAGES`."""
-    order = {stage: place for place, stage in enumerate(STAGES)}
+    order = {stage: rank for rank, stage in enumerate(STAGES)}
     return frame.sort_values(
         list(by),
         key=lambda column: column.map(order) if column.name == "stage" else column,

@@ -14,19 +14,15 @@ class GestureModel(nn.Module):
     """A network in two steps: windows to features, features to logits.
 
     Subclasses define :meth:`forward_features` and :meth:`forward_head`. One with a fixed front
-    (filters, say) returns it as :attr:`fixed_front` and defines :meth:`after_front` in the place of
-    :meth:`forward_features`: training runs the front once over all windows and keeps the outcome.
+    (filters, for example) returns it as :attr:`fixed_front` and defines :meth:`after_front` instead
+    of :meth:`forward_features`: training runs the front once over all windows and keeps its output.
 
     Attributes:
         num_features: Length of a feature vector; 0 where there is nothing to compare with another
             network's, and losses over features are refused.
-        signal_weights: Prefixes of the weights that another signal replaces.
-        gesture_weights: Prefixes of the weights that other gestures replace.
     """
 
     num_features: int = 0
-    signal_weights: tuple[str, ...] = ()
-    gesture_weights: tuple[str, ...] = ()
 
     @property
     def fixed_front(self) -> nn.Module | None:

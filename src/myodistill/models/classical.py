@@ -1,7 +1,7 @@
 """The classical methods: hand-made features of every window and an estimator fitted to one person.
 
-They calibrate on the same repetitions as every student. Two of them, the :data:`DEFAULT_BASELINES`, stand in
-every table; the others are baselines that are asked for by name.
+They calibrate on the same repetitions as every student. Two of them, the
+:data:`DEFAULT_BASELINES`, stand in every table; the others are added by name.
 """
 
 from __future__ import annotations
@@ -83,15 +83,15 @@ def _of_bands(features: Callable[[Signal], Features]) -> MakeFeatures:
     def make(recordings: Sequence[Recording], facts: Facts, lay: Lay) -> tuple[Windows, Features]:
         pooling = pool_electrodes(facts.electrodes).astype(np.float32)
         pooled = len(pooling) < facts.electrodes.channels
-        found = []
+        blocks = []
         for band in bands(facts):
             windows = lay(in_band(recordings, facts, band))
-            found.append(
+            blocks.append(
                 _batchwise(
                     windows, lambda signals: features(pooling @ signals if pooled else signals)
                 )
             )
-        return windows, np.concatenate(found, axis=1)
+        return windows, np.concatenate(blocks, axis=1)
 
     return make
 
@@ -196,7 +196,7 @@ class NearestMean(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class ClassicalClassifier:
+class ClassicalMethod:
     """A classical method.
 
     Attributes:
@@ -219,12 +219,12 @@ _ESTIMATORS: dict[str, Callable[[int], Any]] = {
     "forest": random_forest,
 }
 
-CLASSICAL: dict[str, ClassicalClassifier] = {
-    f"{name}-{features}": ClassicalClassifier(features, estimator)
+CLASSICAL: dict[str, ClassicalMethod] = {
+    f"{name}-{features}": ClassicalMethod(features, estimator)
     for name, estimator in _ESTIMATORS.items()
     for features in FEATURES
     if features != "covariance"
-} | {"mdm-covariance": ClassicalClassifier("covariance", lambda _: NearestMean())}
+} | {"mdm-covariance": ClassicalMethod("covariance", lambda _: NearestMean())}
 """The classical methods by name, ``<estimator>-<features>``."""
 
 DEFAULT_BASELINES = ("lda-time-domain", "lda-log-covariance")
@@ -232,7 +232,7 @@ DEFAULT_BASELINES = ("lda-time-domain", "lda-log-covariance")
 
 
 def fit(
-    method: ClassicalClassifier,
+    method: ClassicalMethod,
     features: Features,
     labels: NDArray[np.integer],
     *,
@@ -274,14 +274,14 @@ def fit(
         else:
             values = fitted.decision_function(others)
             known = softmax(values if values.ndim == 2 else np.stack([-values, values], 1), axis=1)
-        found = np.zeros((len(others), classes))
-        found[:, present] = known
-        return found
+        result = np.zeros((len(others), classes))
+        result[:, present] = known
+        return result
 
     return probabilities
 
 
-def _finite(method: ClassicalClassifier, features: Features) -> Features:
+def _finite(method: ClassicalMethod, features: Features) -> Features:
     if not np.isfinite(features).all():
         raise DataError(
             f"{method.features}: expected finite features, some are NaN or infinite; look for "

@@ -92,8 +92,6 @@ class BandPower(nn.Module):
 class BandCnn(Network):
     """Band powers on the electrode image, two convolutions, a weighted sum over the electrodes."""
 
-    signal_weights = ("stem.", "place.")
-
     def __init__(self, spec: SignalSpec, width: int) -> None:
         super().__init__(spec, least_samples=BandPower.kernel(spec))
         rows, columns, ring = spec.electrodes.rows, spec.electrodes.columns, spec.electrodes.is_ring

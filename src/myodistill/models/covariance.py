@@ -1,4 +1,4 @@
-"""Band covariances: what the muscles say, seen by every model of this file and of logpower.py.
+"""Band covariances, the features of every model of this file and of logpower.py.
 
 A window's covariance between electrodes, in several frequency bands, is taken by a fixed linear
 map; nothing of it is learned, so it is computed once per window (`front`) and only the rest
@@ -68,8 +68,8 @@ def pool_electrodes(electrodes: Electrodes) -> np.ndarray:
         for left in range(0, columns, wide)
     ]
     weights = np.zeros((len(patches), electrodes.channels))
-    for place, patch in enumerate(patches):
-        weights[place, patch] = 1 / len(patch)
+    for index, patch in enumerate(patches):
+        weights[index, patch] = 1 / len(patch)
     return weights
 
 
@@ -181,9 +181,9 @@ def matrix_log(matrices: Tensor) -> Tensor:
     n = matrices.shape[-1]
     power = matrices.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[..., None, None]
     identity = torch.eye(n, device=matrices.device)
-    floor = torch.finfo(matrices.dtype).tiny
-    values, vectors = torch.linalg.eigh(matrices + (_SHRINKAGE * power + floor) * identity)
-    logarithm: Tensor = (vectors * values.clamp_min(floor).log()[..., None, :]) @ vectors.mT
+    least = torch.finfo(matrices.dtype).tiny
+    values, vectors = torch.linalg.eigh(matrices + (_SHRINKAGE * power + least) * identity)
+    logarithm: Tensor = (vectors * values.clamp_min(least).log()[..., None, :]) @ vectors.mT
     return logarithm
 
 
@@ -244,9 +244,6 @@ class Covariance(BandNetwork):
         width: Of the hidden layers.
         dropout: After each.
     """
-
-    signal_weights = ("front.", "head.0.", "head.2.")
-    gesture_weights = ("head.10.",)
 
     def __init__(self, spec: SignalSpec, *, width: int = 192, dropout: float = 0.4) -> None:
         super().__init__(spec)

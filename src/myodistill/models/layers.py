@@ -1,8 +1,7 @@
 """What the families share: windows as electrode images, rings that wrap, budgets, initial weights.
 
 Every network is split in three: what depends on the signal (``stem``), what does not, and the last
-linear layer, which depends on the gestures (``head``). :func:`~myodistill.models.weights.adapt`
-relies on it.
+linear layer, which depends on the gestures (``head``).
 """
 
 from __future__ import annotations
@@ -25,8 +24,6 @@ Module = TypeVar("Module", bound=nn.Module)
 class Network(GestureModel):
     """A model of the catalogue; it knows the signal that it was built for."""
 
-    signal_weights: tuple[str, ...] = ("stem.",)
-    gesture_weights: tuple[str, ...] = ("head.",)
     head: nn.Module
     _order: Tensor
 

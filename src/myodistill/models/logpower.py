@@ -36,12 +36,12 @@ class LogPowers(nn.Module):
     def __init__(self, bands: int, channels: int, projections: int, *, jitter: float = 0.1) -> None:
         super().__init__()
         start = 0.3 * torch.randn(bands, projections, channels)
-        for place in range(min(projections, 4 * channels if channels > 1 else 1)):
-            distance, electrode = divmod(place, channels)
-            start[:, place] = 0
-            start[:, place, electrode] = 1
+        for index in range(min(projections, 4 * channels if channels > 1 else 1)):
+            distance, electrode = divmod(index, channels)
+            start[:, index] = 0
+            start[:, index, electrode] = 1
             if distance:
-                start[:, place, (electrode + distance) % channels] -= 1
+                start[:, index, (electrode + distance) % channels] -= 1
         self.projections = nn.Parameter(start)
         self.jitter = jitter
 
@@ -78,9 +78,6 @@ class LogPower(BandNetwork):
         width: Of the hidden layer.
         dropout: After the hidden layer.
     """
-
-    signal_weights = ("front.", "head.0.", "head.1.")
-    gesture_weights = ("head.5.",)
 
     def __init__(
         self, spec: SignalSpec, *, projections: int, width: int, dropout: float = 0.1

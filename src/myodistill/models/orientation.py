@@ -95,10 +95,10 @@ def align(means: Sequence[Tensor]) -> list[int]:
         for _ in range(_ROUNDS):
             before = list(chosen)
             total = sum((m[c] for m, c in zip(means, chosen, strict=True)), torch.zeros(()))
-            for place, m in enumerate(means):
-                others = total - m[chosen[place]]
-                chosen[place] = int((m * others).sum(dim=(1, 2)).argmax())
-                total = others + m[chosen[place]]
+            for index, m in enumerate(means):
+                others = total - m[chosen[index]]
+                chosen[index] = int((m * others).sum(dim=(1, 2)).argmax())
+                total = others + m[chosen[index]]
             if chosen == before:
                 break
         coherence = float((total**2).sum())

@@ -37,7 +37,7 @@ class TensorInputs(Protocol):
         """Return how many there are."""
         ...
 
-    def __getitem__(self, places: Tensor, /) -> Tensor:
+    def __getitem__(self, indices: Tensor, /) -> Tensor:
         """Return some of them, shape ``(window, feature)``."""
         ...
 
@@ -79,10 +79,10 @@ class PopulationHead(nn.Module):
             people: Number of the person of each window.
         """
         classes = len(self.means)
-        repetition_index, owner_of = torch.unique(people * classes + labels, return_inverse=True)
-        blocks = _Blocks(features, owner_of)
-        person_means = group_means(blocks, len(repetition_index))
-        gestures = (repetition_index % classes).to(person_means.device)
+        groups, group_index = torch.unique(people * classes + labels, return_inverse=True)
+        blocks = _Blocks(features, group_index)
+        person_means = group_means(blocks, len(groups))
+        gestures = (groups % classes).to(person_means.device)
         self.means.copy_(group_means([(person_means, gestures)], classes))
         self.scatter.copy_(scatter(blocks, person_means))
         self._decide(self.means, self.scatter)
@@ -96,10 +96,10 @@ class PopulationHead(nn.Module):
             labels: Gesture of each window.
             repetitions: How many repetitions K they come from.
         """
-        own = group_means([(features, labels)], len(self.means))
-        counts = repetitions * (torch.bincount(labels, minlength=len(own)) > 0)[:, None]
-        means = (counts * own + self.means) / (counts + 1)
-        self._spread(means, features - own[labels], labels, repetitions)
+        person_means = group_means([(features, labels)], len(self.means))
+        counts = repetitions * (torch.bincount(labels, minlength=len(person_means)) > 0)[:, None]
+        means = (counts * person_means + self.means) / (counts + 1)
+        self._spread(means, features - person_means[labels], labels, repetitions)
 
     def _spread(self, means: Tensor, deviations: Tensor, labels: Tensor, repetitions: int) -> None:
         """Update the scatter by deviations of a person's windows from their own means."""
@@ -158,10 +158,10 @@ class QuadraticHead(PopulationHead):
             axes, sizes, _ = torch.linalg.svd(white, full_matrices=False)
             added = share * sizes[:_DIRECTIONS].square() / len(mine)
             axes = axes[:, :_DIRECTIONS]
-            found = torch.linalg.solve_triangular(root.mT, axes, upper=True).mT
-            count = len(found)
-            self.directions[gesture, :count] = found
-            self.centres[gesture, :count] = found @ means[gesture].double()
+            directions = torch.linalg.solve_triangular(root.mT, axes, upper=True).mT
+            count = len(directions)
+            self.directions[gesture, :count] = directions
+            self.centres[gesture, :count] = directions @ means[gesture].double()
             self.gains[gesture, :count] = added / (1 + added)
             self.bias[gesture] -= 0.5 * torch.log1p(added).sum()
 
@@ -174,9 +174,9 @@ class _Blocks:
         self._groups = groups
 
     def __iter__(self) -> Iterator[Block]:
-        for places in torch.split(torch.arange(len(self._rows)), 4096):
-            rows = self._rows[places]
-            yield rows, self._groups[places].to(rows.device)
+        for indices in torch.split(torch.arange(len(self._rows)), 4096):
+            rows = self._rows[indices]
+            yield rows, self._groups[indices].to(rows.device)
 
 
 def _scatter(deviations: Tensor) -> Tensor:
@@ -191,7 +191,6 @@ class Population(Network):
         head: What decides.
     """
 
-    signal_weights = ("front.", "head.")
     head: PopulationHead
 
     def __init__(self, spec: SignalSpec, head: type[PopulationHead] = PopulationHead) -> None:

@@ -1,4 +1,4 @@
-"""What a network answers, batch by batch."""
+"""Predictions of a network, batch by batch."""
 
 from __future__ import annotations
 

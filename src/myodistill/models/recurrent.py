@@ -49,8 +49,6 @@ class Recurrent(Network):
         dropout: Before the head.
     """
 
-    signal_weights = ("stem.", "cell.weight_ih_l0")
-
     def __init__(
         self,
         spec: SignalSpec,

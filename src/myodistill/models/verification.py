@@ -18,7 +18,6 @@ from myodistill.datasets.recording import Electrodes, SignalSpec, grid, ring
 from myodistill.errors import ModelError, SettingsError, unknown_name
 from myodistill.models.complexity import complexity, latency
 from myodistill.models.registry import Role, entry, models
-from myodistill.models.weights import describe
 
 Format = Literal["table", "csv", "json", "markdown"]
 TOLERANCE = 0.01
@@ -105,13 +104,13 @@ def rows(geometry: str = REFERENCE, pattern: str = "*", *, timed: bool = False) 
 
 
 def _row(geometry: str, name: str, spec: SignalSpec, *, timed: bool) -> Row:
-    found, counted = entry(name), complexity(name, spec)
-    printed = found.printed if geometry == REFERENCE and found.printed else None
+    registered, counted = entry(name), complexity(name, spec)
+    printed = registered.printed if geometry == REFERENCE and registered.printed else None
     delay = latency(name, spec) if timed else None
     return Row(
         geometry=geometry,
         model=name,
-        role=found.role,
+        role=registered.role,
         parameters=counted.parameters,
         printed=printed,
         deviation=counted.parameters / printed - 1 if printed else None,
@@ -140,7 +139,7 @@ def render(table: Sequence[Row], form: Format = "table") -> str:
     heads, cells = _cells(table)
     return lay_out(
         form,
-        title=f"{table[0].geometry}: {describe(geometry_spec(table[0].geometry))}",
+        title=f"{table[0].geometry}: {geometry_spec(table[0].geometry).summary()}",
         heads=heads,
         cells=cells,
         numbers=range(2, len(heads)),
@@ -203,8 +202,8 @@ def _rich(
     title: str, heads: Sequence[str], cells: Sequence[Sequence[str]], numbers: Collection[int]
 ) -> str:
     shown = Table(title=title)
-    for place, head in enumerate(heads):
-        shown.add_column(head, justify="right" if place in numbers else "left", no_wrap=True)
+    for column, head in enumerate(heads):
+        shown.add_column(head, justify="right" if column in numbers else "left", no_wrap=True)
     for line in cells:
         shown.add_row(*line)
     out = io.StringIO()
@@ -223,7 +222,7 @@ def _csv(records: Sequence[dict[str, object]]) -> str:
 def _markdown(
     heads: Sequence[str], cells: Sequence[Sequence[str]], numbers: Collection[int]
 ) -> str:
-    rule = ["---:" if place in numbers else "---" for place in range(len(heads))]
+    rule = ["---:" if column in numbers else "---" for column in range(len(heads))]
     return "".join(f"| {' | '.join(line)} |\n" for line in (heads, rule, *cells))
 
 
@@ -236,7 +235,7 @@ def _page(table: Sequence[Row]) -> str:
 
 Written by `myodistill models{flag} --format markdown`; a test fails when it is stale.
 
-Geometry `{geometry}`: {describe(geometry_spec(geometry))}. One MAC is two FLOPs; only convolutions,
+Geometry `{geometry}`: {geometry_spec(geometry).summary()}. One MAC is two FLOPs; only convolutions,
 linear and recurrent layers are counted, for one window. Activations are the most bytes alive at the
 same time, weights include the buffers of normalisation, both in float32 and 1 kB = 1000 bytes. The
 deviation is from the count printed with the published method, whose code is not public: these are
@@ -247,7 +246,7 @@ reconstructions, and the command exits with code 1 when one is off by more than 
     for module in families:
         title, _, body = (sys.modules[module].__doc__ or module).strip().partition("\n")
         page += f"\n## {title.rstrip('.')}\n{body.replace('``', '`')}\n"
-    speed = resources.files("myodistill.models").joinpath("training_step.md")
-    if geometry == REFERENCE and speed.is_file():
-        page += f"\n{speed.read_text(encoding='utf-8')}"
+    timing = resources.files("myodistill.models").joinpath("training_step.md")
+    if geometry == REFERENCE and timing.is_file():
+        page += f"\n{timing.read_text(encoding='utf-8')}"
     return page

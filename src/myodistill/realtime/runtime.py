@@ -36,7 +36,7 @@ class OnnxModel:
         origin: Provenance for people, as in the bundle.
         unit: Physical unit of the samples that it expects.
         step: Samples from one decision to the next.
-        rule: How answers become decisions.
+        rule: How predictions become decisions.
     """
 
     spec: SignalSpec

@@ -1,4 +1,4 @@
-"""The parity ladders of a run, as the report shows them."""
+"""The parity tables of a run, as the report shows them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEADINGS = [heading for heading, *_ in COLUMNS]
 
 
 def parity_tables(run: Run) -> list[dict[str, Any]]:
-    """Return what the report says of each student that was taken down the ladder."""
+    """Return what the report says of each student whose deployed forms were measured."""
     return [
         {
             "title": _title(parity_table),

@@ -1,4 +1,4 @@
-"""What a run shows, in words: the best student against its teacher, the floor and itself alone."""
+"""What a run shows, in words: the best student against teacher, baseline and control."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from myodistill.evaluation.protocol import CLASSICAL, STUDENTS, method_name
 from myodistill.evaluation.results import METHOD, STAGES, named
-from myodistill.reporting.run import Method, Run
+from myodistill.reporting.run import MethodKey, Run
 
 ALONE = {"distilled": "supervised", "pretrained_distilled": "pretrained"}
 """The stage that differs from a distilled one by the teacher only."""
@@ -29,10 +29,10 @@ GLOSSARY = {
     "finetune": "the same network after it has learned from the person's own repetitions",
     "supervised": "a small network that has seen the person's own repetitions and nothing else",
     "pretrained": "a small network that learned from other people first, from labels alone",
-    "distilled": "a small network that learned from the person's own repetitions and from what the "
-    "teacher says about them",
-    "pretrained_distilled": "a small network that learned from teachers at every step, across people and then on "
-    "the person",
+    "distilled": "a small network that learned from the person's own repetitions and from the "
+    "teacher's outputs for them",
+    "pretrained_distilled": "a small network that learned from teachers at every step, first "
+    "across people and then on this person",
 }
 """What each stage means, for someone who has not read the paper."""
 
@@ -43,9 +43,9 @@ def title(run: Run) -> str:
     data = facts.title if facts else str(run.results["dataset"].iloc[0])
     sides = []
     for stages, what in ((("pretrain", "finetune"), "teachers"), (STUDENTS, "students")):
-        every = run.results.loc[run.results["stage"].isin(stages), "model"].unique()
-        groups = [model for model in every if "+" in model]
-        models = groups or sorted(every)
+        models_run = run.results.loc[run.results["stage"].isin(stages), "model"].unique()
+        groups = [model for model in models_run if "+" in model]
+        models = groups or sorted(models_run)
         if models:
             sides.append(" and ".join(models) if len(models) < 4 else f"{len(models)} {what}")
     return f"{' → '.join(sides)} on {data}" if sides else data
@@ -123,7 +123,7 @@ class Headline:
         high: Of the 95 % interval.
         parameters: Of the student.
         candidates: How many students it was chosen from, on these very scores.
-        versus: Against teacher, floor and itself without a teacher, where these were scored.
+        versus: Against teacher, classical baseline and its own control, where these were scored.
     """
 
     k: int
@@ -152,8 +152,8 @@ def headline(overview: pd.DataFrame, k: int, comparisons: pd.DataFrame | None) -
         comparisons: What :func:`myodistill.evaluation.statistics.compare` returned for this K,
             None where the methods cannot be compared.
     """
-    found = cast(overview, k)
-    best = found.get("student")
+    roles = cast(overview, k)
+    best = roles.get("student")
     if best is None:
         return None
     mine = overview[(overview["k"] == k) & (overview["subjects"] == best["subjects"])]
@@ -169,9 +169,9 @@ def headline(overview: pd.DataFrame, k: int, comparisons: pd.DataFrame | None) -
         parameters=int(best["parameters"]),
         candidates=int(mine["stage"].isin(STUDENTS).sum()),
         versus=tuple(
-            _versus(what, best, found[role], comparisons)
+            _versus(what, best, roles[role], comparisons)
             for role, what in RIVALS.items()
-            if role in found
+            if role in roles
         ),
     )
 
@@ -208,22 +208,22 @@ def cast(
         last: pd.DataFrame = group.sort_values("mean", kind="stable").tail(1)
         return last
 
-    found = {
+    roles = {
         "student": best(tuple(ALONE) if distilled else STUDENTS, student),
         "teacher": best(("finetune", "pretrain"), teacher),
         "classical": best(CLASSICAL, None),
     }
-    for row in found["student"].itertuples():
-        found["control"] = best([ALONE.get(str(row.stage))], row.model)
-    return {role: rows.iloc[0] for role, rows in found.items() if len(rows)}
+    for row in roles["student"].itertuples():
+        roles["control"] = best([ALONE.get(str(row.stage))], row.model)
+    return {role: rows.iloc[0] for role, rows in roles.items() if len(rows)}
 
 
-def leading(overview: pd.DataFrame, k: int) -> list[Method]:
+def leading(overview: pd.DataFrame, k: int) -> list[MethodKey]:
     """Return the methods of :func:`cast` at one K, the student first."""
     return [method_of(row) for row in cast(overview, k).values()]
 
 
-def method_of(row: pd.Series) -> Method:
+def method_of(row: pd.Series) -> MethodKey:
     """Return stage, model and loss of a row."""
     return str(row["stage"]), str(row["model"]), str(row["loss"])
 

@@ -12,18 +12,18 @@ from myodistill.reporting.run import Run
 
 def warnings(run: Run) -> list[str]:
     """Return what is wrong with a run, not only limited; an empty list is the normal case."""
-    found = []
+    notes = []
     frame = run.results
     for split in run.splits:
         scored = set(frame.loc[frame["fold"] == split.fold, "subject"])
         if names := sorted(scored - set(split.heldout)):
-            found.append(
+            notes.append(
                 f"Fold {split.fold} scored {', '.join(names)}, whom its split {split.hash} does "
                 f"not hold out: teachers may have learned from them, so these scores are not of "
                 f"unseen people."
             )
     if run.splits and (other := sorted({s.dataset for s in run.splits} - set(frame["dataset"]))):
-        found.append(
+        notes.append(
             f"The splits are of {', '.join(other)}, the results of {frame['dataset'].iloc[0]}: "
             f"they do not belong together."
         )
@@ -31,16 +31,16 @@ def warnings(run: Run) -> list[str]:
         scored = set(frame.loc[(frame[METHOD] == list(method)).all(axis=1), "k"])
         if not set(by_k) <= scored:
             ks = ", ".join(str(k) for k in sorted(set(by_k) - scored))
-            found.append(
+            notes.append(
                 f"There are confusion counts of {method[0]} {named(*method[1:])} at K={ks}, which "
                 f"was never scored."
             )
     if not (frame["stage"] == "baseline").any():
-        found.append(
+        notes.append(
             "No classical baseline was scored: whether any network here beats a linear method is "
             "not known."
         )
-    return found
+    return notes
 
 
 def chance_notes(run: Run) -> list[str]:
@@ -49,59 +49,59 @@ def chance_notes(run: Run) -> list[str]:
     if len(gestures) < 2:
         return []
     chance = f"{100 / len(gestures):.1f} %"
-    found = []
+    notes = []
     for method, group in at_chance(run.results, len(gestures)).groupby(METHOD, sort=False):
         ks = ", ".join(str(k) for k in group["k"])
         scores = ", ".join(f"{100 * score:.1f}" for score in group["balanced_accuracy"])
-        found.append(
+        notes.append(
             f"{method_name(*method)} guesses at K={ks}: its balanced accuracy of {scores} % is not "
             f"above chance, {chance}. What guesses has learned nothing, and a difference from it "
             f"means little; a network may need more epochs or another learning rate."
         )
-    return found
+    return notes
 
 
 def limits(run: Run, headlines: Sequence[Headline]) -> list[str]:
     """Return the limits of what a run shows."""
     frame = run.results
     people, seeds = int(frame["subject"].nunique()), int(frame["seed"].nunique())
-    found = [
+    notes = [
         f"The sample is {people} {'people' if people > 1 else 'person'}, not the number of "
         f"windows: windows of one person overlap and resemble each other.",
         "Recordings are decoded as they were made: nobody sees the decisions and learns from them, "
-        "as a wearer would.",
+        "as a user would.",
     ]
     if run.events is None:
-        found.append(
-            "Scores are of recorded windows taken one by one. A wearer also feels delays, false "
+        notes.append(
+            "Scores are of recorded windows taken one by one. In use, one also meets delays, false "
             "activations and missed gestures, which these numbers do not show."
         )
     if people < 2:
-        found.append("With one subject there is neither an interval nor a test.")
+        notes.append("With one subject there is neither an interval nor a test.")
     if any(line.candidates > 1 for line in headlines):
-        found.append(
-            "The best student, teacher and floor were picked by the scores that they are reported "
-            "with, which flatters each a little; the full table is above."
+        notes.append(
+            "The best student, teacher and classical baseline were picked by the scores that they "
+            "are reported with, which flatters each a little; the full table is above."
         )
-    below = [line for line in headlines if _below_floor(line)]
+    below = [line for line in headlines if _below_baseline(line)]
     if below:
         ks = ", ".join(f"K={line.k}" for line in below)
-        found.append(f"At {ks} the best student is below the best classical method on average.")
+        notes.append(f"At {ks} the best student is below the best classical method on average.")
     if seeds == 1:
-        found.append("Each network was trained once; how much the seed matters is not known.")
+        notes.append("Each network was trained once; how much the seed matters is not known.")
     if frame["k"].nunique() > 1:
-        found.append("p-values are corrected within one K, not across several.")
+        notes.append("p-values are corrected within one K, not across several.")
     if run.splits:
         split = run.splits[0]
         if split.test_sessions == (split.calibration_session,):
-            found.append("Calibration and test share a session: re-donning is not part of it.")
+            notes.append("Calibration and test share a session: re-donning is not part of it.")
         done = {int(fold) for fold in frame["fold"].unique()}
         if len(done) < split.folds:
-            found.append(f"Of {split.folds} folds {len(done)} were run; not everybody was scored.")
+            notes.append(f"Of {split.folds} folds {len(done)} were run; not everybody was scored.")
     if not run.flops:
-        found.append("Operations for a window were not recorded, so cost is shown as parameters.")
-    return found
+        notes.append("Operations for a window were not recorded, so cost is shown as parameters.")
+    return notes
 
 
-def _below_floor(line: Headline) -> bool:
+def _below_baseline(line: Headline) -> bool:
     return any("classical" in other.what and other.difference < 0 for other in line.versus)

@@ -31,7 +31,7 @@ def merged(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Put the results of several runs on one dataset into one table.
 
     A method that came out the same in every run that has it stands there once. One that did not
-    (the same student of other teachers, say) gets the name of its run in brackets.
+    (the same student under other teachers, for example) gets the name of its run in brackets.
 
     Args:
         frames: Results tables by the name of the run.
@@ -48,21 +48,23 @@ def _clashing(frames: Mapping[str, pd.DataFrame]) -> pd.MultiIndex:
     """Return the methods that did not come out the same in all runs that have them."""
     if not frames:
         raise DataError("study: expected the results of at least one run, got none")
-    every = pd.concat(list(frames.values()))
-    places = every.groupby([*METHOD, *_PLACE])[_SCORES]
-    differs = (places.max() != places.min()).any(axis=1)
+    stacked = pd.concat(list(frames.values()))
+    scores = stacked.groupby([*METHOD, *_PLACE])[_SCORES]
+    differs = (scores.max() != scores.min()).any(axis=1)
     return pd.MultiIndex.from_frame(differs[differs].reset_index()[METHOD].drop_duplicates())
 
 
 def _joined(
-    frames: Mapping[str, pd.DataFrame], clashing: pd.MultiIndex, place: list[str]
+    frames: Mapping[str, pd.DataFrame], clashing: pd.MultiIndex, keys: list[str]
 ) -> pd.DataFrame:
     """Put tables under each other; ``place`` tells rows of one method apart."""
     parts = []
     for name, frame in frames.items():
-        own = pd.MultiIndex.from_frame(frame[METHOD]).isin(clashing)
-        parts.append(frame.assign(model=frame["model"].where(~own, frame["model"] + f" ({name})")))
-    return pd.concat(parts).drop_duplicates([*METHOD, *place], ignore_index=True)
+        clashes = pd.MultiIndex.from_frame(frame[METHOD]).isin(clashing)
+        parts.append(
+            frame.assign(model=frame["model"].where(~clashes, frame["model"] + f" ({name})"))
+        )
+    return pd.concat(parts).drop_duplicates([*METHOD, *keys], ignore_index=True)
 
 
 def write_merged(folder: Path, runs: Mapping[str, Path]) -> Path:
@@ -89,15 +91,15 @@ def write_merged(folder: Path, runs: Mapping[str, Path]) -> Path:
         if bare in flops:
             flops[str(model)] = flops[bare]
     results.write(table, folder / "results.parquet")
-    for part, columns, place in (
+    for part, columns, keys in (
         ("events", EVENTS, RULES),
         ("sessions", SESSIONS, ["session"]),
     ):
-        own = {
+        tables = {
             name: results.read_rows(path / f"{part}.parquet", _OF_RUN, columns)
             for name, path in runs.items()
         }
-        joined = _joined(own, clashing, ["subject", "k", "seed", *place])
+        joined = _joined(tables, clashing, ["subject", "k", "seed", *keys])
         results.write(joined, folder / f"{part}.parquet")
     write_text(folder / "models.json", json.dumps(flops, indent=1))
     first = next(iter(runs.values()))

@@ -47,7 +47,7 @@ _RASTER = ("rms-map",)  # squares would be blurred or huge as vectors
 _CONTENTS = {
     "short": "In short",
     "results": "Results",
-    "wearing": "In use",
+    "in-use": "In use",
     "tests": "Statistics",
     "figures": "Figures",
     "data": "Data",
@@ -122,8 +122,8 @@ def _context(run: Run) -> dict[str, Any]:
         "data": _data(run),
         "splits": run.splits,
         "models": _models(run),
-        "ladders": device.parity_tables(run),
-        "rung_columns": device.HEADINGS,
+        "parity_tables": device.parity_tables(run),
+        "parity_columns": device.HEADINGS,
         "command": str(run.environment.get("command") or ""),
         "commands": "\n".join(
             [f"myodistill report {folder}"]
@@ -229,7 +229,7 @@ def _data(run: Run) -> list[tuple[str, object]]:
         ("Windows", f"{window}, a new one every {step}, by the protocol of the dataset"),
         (
             f"Gestures ({len(facts.gestures)})",
-            ", ".join(f"{place} {name}" for place, name in enumerate(facts.gestures)),
+            ", ".join(f"{label} {name}" for label, name in enumerate(facts.gestures)),
         ),
         ("Licence", facts.licence),
         ("Citation", facts.citation),

@@ -29,12 +29,12 @@ from myodistill.validation import checked
 Names = tuple[str, ...]
 Methods = dict[str, dict[int, str]]
 Confusions = dict[str, dict[int, NDArray[np.int64]]]
-Method = tuple[str, str, str]
+MethodKey = tuple[str, str, str]
 """Stage, model and loss, as in a results table."""
-TeacherOutputs = tuple[NDArray[np.integer], NDArray[np.floating]]
-"""Labels ``(window,)`` and probabilities ``(window, gesture)`` of one person."""
+Probabilities = tuple[NDArray[np.integer], NDArray[np.floating]]
+"""Labels ``(window,)`` and predicted probabilities ``(window, gesture)`` of one person."""
 
-Confusion = dict[Method, dict[int, NDArray[np.int64]]]
+Confusion = dict[MethodKey, dict[int, NDArray[np.int64]]]
 
 Count = Annotated[int, Field(ge=0, lt=2**62)]
 
@@ -85,7 +85,7 @@ class Run:
         flops: Operations for one window by model.
         events: Event metrics of every score, see :mod:`myodistill.evaluation.event_metrics`.
         sessions: Accuracy in each test session, for every score.
-        ladders: Of the students that were taken down the parity ladder, in order of their folders.
+        parity_tables: Of the students whose deployed forms were measured, by folder.
         absent: What is not there, and what it would have been good for.
     """
 
@@ -126,11 +126,13 @@ class Run:
         split = next(split for split in self.splits if split.heldout)
         # One of your own is opened by its path, which the settings have; its name is not enough.
         name = str(self.settings.get("dataset", split.dataset))
-        every = open_dataset(name).recordings(split.heldout[0])
-        return [r for r in every if r.session == split.calibration_session] or every
+        recordings = open_dataset(name).recordings(split.heldout[0])
+        return [r for r in recordings if r.session == split.calibration_session] or recordings
 
-    def answers(self, methods: Iterable[Method], k: int) -> dict[Method, list[TeacherOutputs]]:
-        """Read what some methods answered to each window, for every subject, with the first seed.
+    def predictions(
+        self, methods: Iterable[MethodKey], k: int
+    ) -> dict[MethodKey, list[Probabilities]]:
+        """Read what some methods predicted for each window, for every subject, with the first seed.
 
         Args:
             methods: Which.
@@ -139,20 +141,20 @@ class Run:
         Raises:
             DataError: They were not kept, or a file is damaged.
         """
-        found: dict[Method, list[TeacherOutputs]] = {}
+        result: dict[MethodKey, list[Probabilities]] = {}
         for method in methods:
             rows = self.results[self.results["seed"] == self.results["seed"].min()]
             for name, value in zip(results.METHOD, method, strict=True):
                 rows = rows[rows[name] == value]
-            found[method] = [
-                _answers(
+            result[method] = [
+                _predictions(
                     self.folder
                     / f"fold-{row['fold']}/seed-{row['seed']}/{row['subject']}/k-{k}/scores"
                     / f"{results.folder(*method)}.npz"
                 )
                 for row in rows[rows["k"] == k].to_dict("records")
             ]
-        return found
+        return result
 
     def calibration_seconds(self) -> float:
         """Return the length of one calibration repetition, all gestures, of the first subject.
@@ -225,7 +227,7 @@ def read_run(folder: Path) -> Run:
         flops={name: cost.flops for name, cost in costs.items()},
         events=_part(folder / "events.parquet", mean_events, EVENTS, absent),
         sessions=_part(folder / "sessions.parquet", sessions, SESSIONS, absent),
-        parity_tables=tuple(ParityTable.read(path) for path in _ladders(folder)),
+        parity_tables=tuple(ParityTable.read(path) for path in _parity_files(folder)),
         absent=tuple(absent),
     )
 
@@ -266,11 +268,11 @@ def _part(
     return results.read_rows(path, _damaged(purpose), columns)
 
 
-def _answers(path: Path) -> TeacherOutputs:
+def _predictions(path: Path) -> Probabilities:
     wanted = Wanted(
         "the probabilities of each window beside every score",
         advice="a report over several runs has none, else run again",
-        named=f"answers, {path.name}",  # a report tells no path
+        named=f"predictions, {path.name}",  # a report tells no path
     )
     stored = read_npz(path, wanted, ("probabilities", "labels"))
     labels, probabilities = stored["labels"], stored["probabilities"].astype(np.float64)
@@ -284,9 +286,9 @@ def _answers(path: Path) -> TeacherOutputs:
     return labels.astype(np.intp), probabilities / totals  # kept in 16 bits
 
 
-def _ladders(folder: Path) -> list[Path]:
+def _parity_files(folder: Path) -> list[Path]:
     """The files that ``myodistill deploy-report`` left beside bundles."""
-    return sorted(folder.glob("fold-*/seed-*/*/k-*/*/ladder.json"), key=lambda p: natural(str(p)))
+    return sorted(folder.glob("fold-*/seed-*/*/k-*/*/parity.json"), key=lambda p: natural(str(p)))
 
 
 def _scalars(log: Path) -> list[tuple[str, int, float]]:
@@ -294,12 +296,12 @@ def _scalars(log: Path) -> list[tuple[str, int, float]]:
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.util.tensor_util import make_ndarray
 
-    found: list[tuple[str, int, float]] = []
+    scalars: list[tuple[str, int, float]] = []
     for path in sorted(log.glob("events.out.tfevents.*")):
         for event in EventFileLoader(str(path)).Load():
-            found.extend(
+            scalars.extend(
                 (value.tag, event.step, float(make_ndarray(value.tensor)))
                 for value in event.summary.value
                 if value.HasField("tensor")
             )
-    return found
+    return scalars

@@ -16,20 +16,20 @@ from myodistill.reporting.headline import ALONE, headline
 
 def compared(frame: pd.DataFrame, ks: list[int]) -> tuple[dict[int, pd.DataFrame], list[str]]:
     """Compare all methods at each K; say in words at which K that cannot be done, and why."""
-    found: dict[int, pd.DataFrame] = {}
+    comparisons: dict[int, pd.DataFrame] = {}
     reasons: dict[str, list[str]] = {}
     for k in ks:
         try:
-            found[k] = compare(subject_scores(frame, k))
+            comparisons[k] = compare(subject_scores(frame, k))
         except DataError as error:
             reasons.setdefault(str(error), []).append(str(k))
-    return found, [f"K={', '.join(at)}: {reason}." for reason, at in reasons.items()]
+    return comparisons, [f"K={', '.join(at)}: {reason}." for reason, at in reasons.items()]
 
 
 def key_pairs(tests: dict[int, pd.DataFrame], means: pd.DataFrame) -> list[dict[str, Any]]:
-    """Distilled against alone for every student, and the best student against teacher and floor."""
+    """Each distilled student against its control, and the best against teacher and baseline."""
     rows = []
-    for k, found in tests.items():
+    for k, comparisons in tests.items():
         here = means.loc[means["k"] == k, METHOD].itertuples(index=False)
         wanted = {
             frozenset((method_name(stage, model, loss), method_name(ALONE[stage], model)))
@@ -42,7 +42,7 @@ def key_pairs(tests: dict[int, pd.DataFrame], means: pd.DataFrame) -> list[dict[
             wanted |= {frozenset((student, other.name)) for other in best.versus}
         rows += [
             _oriented(row, k)
-            for row in found.to_dict("records")
+            for row in comparisons.to_dict("records")
             if frozenset((row["first"], row["second"])) in wanted
         ]
     return rows
@@ -50,7 +50,11 @@ def key_pairs(tests: dict[int, pd.DataFrame], means: pd.DataFrame) -> list[dict[
 
 def all_pairs(tests: dict[int, pd.DataFrame]) -> list[dict[str, Any]]:
     """Every comparison at every K."""
-    return [_oriented(row, k) for k, found in tests.items() for row in found.to_dict("records")]
+    return [
+        _oriented(row, k)
+        for k, comparisons in tests.items()
+        for row in comparisons.to_dict("records")
+    ]
 
 
 def _oriented(row: dict[Any, Any], k: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Signals and what is computed of them on disk, so that memory does not grow with the people.
 
-Nothing here outlives a run. What every process of a run reads lies in its :func:`supervised` folder;
-what one process reads alone is :class:`DiskRows` in a file without a name. The page cache keeps both
-as fast as there is memory to spare, and no page of it counts as the process's own.
+Nothing here outlives a run. What every process of a run reads lies in its :func:`scratch` folder;
+what one process reads alone is :class:`DiskRows` in a file without a name. The page cache keeps
+both as fast as memory allows, and none of its pages counts as the process's own.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ class DiskRows:
     def __len__(self) -> int:
         return int(self.shape[0])
 
-    def __getitem__(self, places: Tensor) -> Tensor:
+    def __getitem__(self, indices: Tensor) -> Tensor:
         """Return some rows by number."""
-        return self._read(places.tolist(), 1).view(-1, *self.shape[1:])
+        return self._read(indices.tolist(), 1).view(-1, *self.shape[1:])
 
     def gather(self, starts: Tensor, samples: int) -> Tensor:
         """As :func:`~myodistill.signals.gather.gather`, of rows that are samples."""
@@ -101,8 +101,8 @@ class DiskRows:
         batch = torch.empty(len(begins), rows * size)
         content, length = _bytes(batch), 4 * rows * size
         file, read = self._file.fileno(), os.preadv
-        for place, begin in enumerate(begins):
-            part = content[place * length : (place + 1) * length]
+        for index, begin in enumerate(begins):
+            part = content[index * length : (index + 1) * length]
             if read(file, (part,), 4 * size * begin) != length:
                 raise CacheError(
                     f"{self._folder}: expected {rows} rows from row {begin} of {len(self)}, the "

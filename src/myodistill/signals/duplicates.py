@@ -70,14 +70,14 @@ class DuplicateFinder:
         if not sum(sizes):
             return
         prints = np.concatenate([stretch.prints for stretch in self._stretches])
-        repetition_index = np.repeat(np.arange(len(sizes)), sizes)
-        order = np.lexsort((repetition_index, prints))
-        prints, repetition_index = prints[order], repetition_index[order]
+        stretch_index = np.repeat(np.arange(len(sizes)), sizes)
+        order = np.lexsort((stretch_index, prints))
+        prints, stretch_index = prints[order], stretch_index[order]
         common = np.flatnonzero(prints[1:] == prints[:-1])
         pairs = Counter(
             zip(
-                repetition_index[common].tolist(),
-                repetition_index[common + 1].tolist(),
+                stretch_index[common].tolist(),
+                stretch_index[common + 1].tolist(),
                 strict=True,
             )
         )

@@ -57,10 +57,10 @@ def hudgins(windows: Signal) -> Features:
         Shape ``(window, 4 * channel)``, feature by feature in that order.
     """
     count, channels, _ = windows.shape
-    found = np.empty((count, 4, channels))
+    result = np.empty((count, 4, channels))
     for begin in range(0, count, _AT_ONCE):
         x = np.ascontiguousarray(windows[begin : begin + _AT_ONCE])
-        out = found[begin : begin + _AT_ONCE]
+        out = result[begin : begin + _AT_ONCE]
         step = x[:, :, 1:] - x[:, :, :-1]
         out[:, 0] = np.abs(x).mean(axis=2)
         out[:, 3] = np.abs(step).sum(axis=2)
@@ -71,7 +71,7 @@ def hudgins(windows: Signal) -> Features:
         rising, falling = step > 0, step < 0
         passing = (rising[:, :, :-1] & rising[:, :, 1:]) | (falling[:, :, :-1] & falling[:, :, 1:])
         out[:, 2] = passing.shape[2] - _count(passing)
-    return found.reshape(count, -1)
+    return result.reshape(count, -1)
 
 
 # Windows worked on at once: few enough to stay in the processor's cache.
@@ -101,14 +101,14 @@ def power_descriptors(windows: Signal) -> Features:
         waveform lengths.
     """
     count, channels, _ = windows.shape
-    found = np.empty((count, 6, channels))
+    result = np.empty((count, 6, channels))
     for begin in range(0, count, _AT_ONCE):
         x = np.ascontiguousarray(windows[begin : begin + _AT_ONCE], dtype=np.float64)
         plain = _descriptors(x)
         logarithm = _descriptors(np.log(x * x + np.spacing(1)))
         fused = -2 * plain * logarithm / (plain * plain + logarithm * logarithm)
-        found[begin : begin + _AT_ONCE] = fused
-    return found.reshape(count, -1)
+        result[begin : begin + _AT_ONCE] = fused
+    return result.reshape(count, -1)
 
 
 def _descriptors(x: Features) -> Features:
@@ -139,25 +139,6 @@ def _descriptors(x: Features) -> Features:
     )
 
 
-def log_spectrogram(windows: Signal, *, length: int = 32, step: int = 16) -> Features:
-    """Logarithm of the short-time power spectrum of each channel.
-
-    Hann-weighted pieces, as in :func:`scipy.signal.stft`; power is per piece, not per hertz.
-
-    Args:
-        windows: Shape ``(window, channel, time)``.
-        length: Samples of a piece.
-        step: Samples from one piece to the next.
-
-    Returns:
-        Shape ``(window, channel, frequency, piece)`` with ``length // 2 + 1`` frequencies.
-    """
-    pieces = np.lib.stride_tricks.sliding_window_view(windows, length, axis=2)[:, :, ::step]
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
-    power = np.abs(np.fft.rfft(pieces * hann, axis=3)) ** 2 / np.sum(hann) ** 2
-    return np.log(power.transpose(0, 1, 3, 2) + np.finfo(float).tiny)
-
-
 def covariances(windows: Signal) -> Features:
     """Covariance between the channels of each window.
 
@@ -168,12 +149,12 @@ def covariances(windows: Signal) -> Features:
         Shape ``(window, channel, channel)``.
     """
     count, channels, samples = windows.shape
-    found = np.empty((count, channels, channels))
+    result = np.empty((count, channels, channels))
     for begin in range(0, count, _AT_ONCE):
         x = windows[begin : begin + _AT_ONCE].astype(np.float64)
         x -= x.mean(axis=2, keepdims=True)
-        found[begin : begin + _AT_ONCE] = x @ x.transpose(0, 2, 1) / samples
-    return found
+        result[begin : begin + _AT_ONCE] = x @ x.transpose(0, 2, 1) / samples
+    return result
 
 
 def shrunk(matrices: Features, share: float = 0.001) -> Features:

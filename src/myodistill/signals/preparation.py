@@ -99,8 +99,8 @@ def resample(signal: Signal, rate: float, wanted: float) -> Signal:
         sections = np.asarray(butter(8, 0.4 * wanted, "lowpass", fs=rate, output="sos"))
         signal = apply(sections, signal)
     count = math.floor((len(signal) - 1) * wanted / rate) + 1
-    place = np.arange(count) * (rate / wanted)
-    left = np.minimum(place.astype(np.intp), len(signal) - 1)
+    position = np.arange(count) * (rate / wanted)
+    left = np.minimum(position.astype(np.intp), len(signal) - 1)
     right = np.minimum(left + 1, len(signal) - 1)
-    share = (place - left).astype(np.float32)[:, None]
+    share = (position - left).astype(np.float32)[:, None]
     return np.asarray(signal[left] * (1 - share) + signal[right] * share, dtype=np.float32)

@@ -177,10 +177,10 @@ def prepare(
                 _prepare_one(dataset, chosen[i], parts / str(i), preparation)
                 bar.update()
     reserved = [subject for subject in dataset.pretraining_only() if subject in chosen]
-    every = [parts / str(i) for i in range(len(chosen))]
+    folders = [parts / str(i) for i in range(len(chosen))]
     # Put together among the parts: what a killed run leaves is all in one place.
     with new_folder(parts / "whole") as new, writing(folder):
-        _assemble(new, every, dataset.facts, reserved, preparation)
+        _assemble(new, folders, dataset.facts, reserved, preparation)
     with writing(folder):
         if folder.exists():  # without its store.json it is no store
             shutil.rmtree(folder)

@@ -57,8 +57,8 @@ def require_finite(samples: Signal, *, what: str) -> None:
         DataError: One of them is infinite or not a number.
     """
     if not np.isfinite(samples).all():
-        place = tuple(np.argwhere(~np.isfinite(samples))[0].tolist())
+        index = tuple(np.argwhere(~np.isfinite(samples))[0].tolist())
         raise DataError(
-            f"{what}: expected finite samples that float32 can hold, got {samples[place]} at "
-            f"{place}; repair or leave out this signal"
+            f"{what}: expected finite samples that float32 can hold, got {samples[index]} at "
+            f"{index}; repair or leave out this signal"
         )

@@ -25,7 +25,7 @@ class Windows:
         samples: Length of a window.
         starts: First sample of each window, shape ``(window,)``.
         labels: Gesture of each window, shape ``(window,)``.
-        owners: Index into ``repetitions`` for each window, shape ``(window,)``.
+        repetition_index: Index into ``repetitions`` for each window, shape ``(window,)``.
         repetitions: The repetitions that the windows come from.
     """
 
@@ -69,7 +69,7 @@ class Windows:
 
     def seen(self) -> frozenset[Repetition]:
         """Return the repetitions that really own a window here."""
-        return frozenset(self.repetitions[owner] for owner in np.unique(self.repetition_index))
+        return frozenset(self.repetitions[index] for index in np.unique(self.repetition_index))
 
     def select(self, repetitions: Collection[Repetition]) -> Windows:
         """Return the windows of some repetitions.
@@ -145,11 +145,11 @@ def cut(
                     f"of gesture {note.gesture} for one window, got {note.stop - note.start}; "
                     f"the recording is truncated, fetch it again"
                 )
-            places = np.arange(note.start, note.stop - samples + 1, step) + offset
+            note_starts = np.arange(note.start, note.stop - samples + 1, step) + offset
             repetition = Repetition(recording.subject, recording.session, note.repetition)
-            starts.append(places)
-            labels.extend([note.gesture] * len(places))
-            repetition_index.extend([codes.setdefault(repetition, len(codes))] * len(places))
+            starts.append(note_starts)
+            labels.extend([note.gesture] * len(note_starts))
+            repetition_index.extend([codes.setdefault(repetition, len(codes))] * len(note_starts))
         offset += len(signal)
     return Windows(
         signal=np.ascontiguousarray(np.concatenate(signals)),
@@ -173,53 +173,31 @@ def running(
         step: Samples from one window to the next; the first begins with its recording.
 
     Returns:
-        Windows over the same signal without labels (-1); ``owners`` is the place of each window's
-        recording in ``recordings``, not a repetition.
+        Windows over the same signal without labels (-1); here ``repetition_index`` is the index of
+        each window's recording in ``recordings``, not of a repetition.
 
     Raises:
         DataError: No recording of these sessions is as long as a window.
     """
     starts: list[Indices] = []
-    repetition_index: list[Indices] = []
+    recording_index: list[Indices] = []
     offset = 0
-    for place, recording in enumerate(recordings):
+    for index, recording in enumerate(recordings):
         length = len(recording.signal)
         if recording.session in sessions:
             starts.append(np.arange(0, length - windows.samples + 1, step) + offset)
-            repetition_index.append(np.full(len(starts[-1]), place))
+            recording_index.append(np.full(len(starts[-1]), index))
         offset += length
     if not sum(map(len, starts)):
         raise DataError(
             f"windows: expected a recording of at least {windows.samples} samples in "
             f"{', '.join(sessions)}, there is none; it was not recorded or not loaded"
         )
-    where = np.concatenate(starts)
+    joined = np.concatenate(starts)
     return replace(
         windows,
-        starts=where,
-        labels=np.full(len(where), -1),
-        repetition_index=np.concatenate(repetition_index),
+        starts=joined,
+        labels=np.full(len(joined), -1),
+        repetition_index=np.concatenate(recording_index),
         repetitions=(),
-    )
-
-
-def join(parts: Sequence[Windows]) -> Windows:
-    """Put windows of several people into one set; their signals are laid end to end."""
-    if not parts:
-        raise DataError("windows: expected at least one set of windows to join, got none")
-    starts, repetition_index = [], []
-    repetitions: list[Repetition] = []
-    offset = 0
-    for part in parts:
-        starts.append(part.starts + offset)
-        repetition_index.append(part.repetition_index + len(repetitions))
-        repetitions.extend(part.repetitions)
-        offset += len(part.signal)
-    return Windows(
-        signal=np.ascontiguousarray(np.concatenate([part.signal for part in parts])),
-        samples=parts[0].samples,
-        starts=np.concatenate(starts),
-        labels=np.concatenate([part.labels for part in parts]),
-        repetition_index=np.concatenate(repetition_index),
-        repetitions=tuple(repetitions),
     )

@@ -17,7 +17,7 @@ from myodistill.reporting.figures.people import calibration_curve, paired_slopes
 from myodistill.reporting.figures.significance import critical_difference, hypothesis_heatmap
 from myodistill.reporting.figures.training import training_curves
 from myodistill.reporting.headline import cast, leading, method_of
-from myodistill.reporting.run import Method, Run, TeacherOutputs, read_run
+from myodistill.reporting.run import MethodKey, Probabilities, Run, read_run
 
 _ROLES = ("teacher", "control", "student", "classical")
 """In the order of a row of matrices, of which three fit a page."""
@@ -38,8 +38,8 @@ def _confusion(run: Run) -> list[Picture]:
         )
     means, pictures = overview(run.results), []
     for k in sorted({k for by_k in run.confusion.values() for k in by_k} & set(means["k"])):
-        people = cast(means, k)
-        shown = [method_of(people[role]) for role in _ROLES if role in people]
+        roles = cast(means, k)
+        shown = [method_of(roles[role]) for role in _ROLES if role in roles]
         counts = {_title(m): run.confusion[m][k] for m in shown if k in run.confusion.get(m, {})}
         if counts:
             pictures.append(confusion_matrices(dict([*counts.items()][:3]), run.gestures, k=k))
@@ -51,13 +51,13 @@ def _confusion(run: Run) -> list[Picture]:
     return pictures
 
 
-def _title(method: Method) -> str:
+def _title(method: MethodKey) -> str:
     return f"{STAGES[method[0]]}\n{named(*method[1:])}"
 
 
-def _answers(run: Run, k: int) -> dict[Method, list[TeacherOutputs]]:
-    """What the best student answered, and those that it is measured by: as many as fit."""
-    return run.answers(leading(overview(run.results), k), k)
+def _predictions(run: Run, k: int) -> dict[MethodKey, list[Probabilities]]:
+    """Predictions of the best student and of the methods beside it, as many as fit."""
+    return run.predictions(leading(overview(run.results), k), k)
 
 
 def _ks(run: Run) -> list[int]:
@@ -72,8 +72,8 @@ FIGURES: dict[str, Callable[[Run], list[Picture]]] = {
     "hypothesis-heatmap": lambda run: [hypothesis_heatmap(run.results, k=k) for k in _ks(run)],
     "critical-difference": lambda run: [critical_difference(run.results, k=k) for k in _ks(run)],
     "confusion": _confusion,
-    "confidence": lambda run: [calibration_diagram(_answers(run, k), k=k) for k in _ks(run)],
-    "abstention": lambda run: [abstention_curve(_answers(run, k), k=k) for k in _ks(run)],
+    "confidence": lambda run: [calibration_diagram(_predictions(run, k), k=k) for k in _ks(run)],
+    "abstention": lambda run: [abstention_curve(_predictions(run, k), k=k) for k in _ks(run)],
     "rms-map": lambda run: [rms_map(run.recordings, run.facts.passband if run.facts else None)],
     "training-curves": lambda run: [training_curves(run.histories())],
 }

@@ -175,13 +175,13 @@ def label_points(
     inside = axes.get_window_extent()
     spots = axes.transData.transform(around)
     taken = [Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in spots]
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         best: tuple[float, Any] | None = None
         for far in (1.0, 2.2, 3.6):
             for dx, dy in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
                 note = axes.annotate(
                     text,
-                    points[place],
+                    points[index],
                     (dx * reach * far, dy * reach * far),
                     textcoords="offset points",
                     ha=("right", "center", "left")[dx + 1],

@@ -16,7 +16,7 @@ from myodistill.evaluation.metrics import calibration_error, reliability
 from myodistill.evaluation.protocol import method_name
 from myodistill.evaluation.results import METHOD
 from myodistill.reporting.figures.canvas import COLUMN, FAINT, MARKS, Picture, drawn
-from myodistill.reporting.run import Method, TeacherOutputs
+from myodistill.reporting.run import MethodKey, Probabilities
 
 _BINS = 10
 _FEW = 0.01  # a bin with a smaller share of the windows says nothing
@@ -24,27 +24,29 @@ _SHARES = np.linspace(0.02, 1, 50)
 
 
 @drawn
-def calibration_diagram(answers: Mapping[Method, Sequence[TeacherOutputs]], *, k: int) -> Picture:
+def calibration_diagram(
+    predictions: Mapping[MethodKey, Sequence[Probabilities]], *, k: int
+) -> Picture:
     """Share of decisions that are right against the confidence that they came with.
 
     Args:
-        answers: By method those of each person; a few methods fit.
+        predictions: By method those of each person; a few methods fit.
         k: Calibration repetitions.
 
     Raises:
-        DataError: There are no answers, or a row is no distribution.
+        DataError: There are no predictions, or a row is no distribution.
     """
-    figure, axes = _begin(answers, "calibration")
+    figure, axes = _begin(predictions, "calibration")
     axes.plot([0, 100], [0, 100], color=FAINT, linewidth=0.8, linestyle=(0, (1, 1.5)))
-    rows, said = [], []
-    for method, people in answers.items():
+    rows, sentences = [], []
+    for method, people in predictions.items():
         curve = _mean_reliability(people)
         error = 100 * float(np.mean([calibration_error(*one) for one in people]))
         shown = curve[curve["share"] >= _FEW]
         _line(axes, method, 100 * shown["confidence"], 100 * shown["accuracy"], f"{error:.1f}")
         named = dict(zip(METHOD, method, strict=True))
         rows.append(curve.assign(**named, k=k, calibration_error=error))
-        said.append(f"{method_name(*method)} is off by {error:.1f} points on average")
+        sentences.append(f"{method_name(*method)} is off by {error:.1f} points on average")
     axes.set_xlabel("confidence (%)")
     axes.set_ylabel("decisions that are right (%)")
     axes.set_aspect("equal")
@@ -54,7 +56,7 @@ def calibration_diagram(answers: Mapping[Method, Sequence[TeacherOutputs]], *, k
         f"Whether confidence can be believed, K={k}",
         figure,
         pd.concat(rows),
-        f"Calibration diagram at K={k}: {'; '.join(said)}.",
+        f"Calibration diagram at K={k}: {'; '.join(sentences)}.",
         f"On the dotted line confidence is the share that is right; below it a decoder is too sure "
         f"of itself. First seed; each person counts alike; bins with less than {100 * _FEW:.0f} % "
         f"of the windows are left out.",
@@ -62,19 +64,21 @@ def calibration_diagram(answers: Mapping[Method, Sequence[TeacherOutputs]], *, k
 
 
 @drawn
-def abstention_curve(answers: Mapping[Method, Sequence[TeacherOutputs]], *, k: int) -> Picture:
+def abstention_curve(
+    predictions: Mapping[MethodKey, Sequence[Probabilities]], *, k: int
+) -> Picture:
     """Accuracy against the share of windows decided, when the least sure are withheld.
 
     Args:
-        answers: By method those of each person; a few methods fit.
+        predictions: By method those of each person; a few methods fit.
         k: Calibration repetitions.
 
     Raises:
-        DataError: There are no answers, or a row is no distribution.
+        DataError: There are no predictions, or a row is no distribution.
     """
-    figure, axes = _begin(answers, "abstention")
-    rows, said = [], []
-    for method, people in answers.items():
+    figure, axes = _begin(predictions, "abstention")
+    rows, sentences = [], []
+    for method, people in predictions.items():
         curves = np.array([_accuracy_at(_SHARES, *one) for one in people])
         mean = 100 * curves.mean(axis=0)
         half = float(np.interp(0.5, _SHARES, mean))
@@ -90,7 +94,7 @@ def abstention_curve(answers: Mapping[Method, Sequence[TeacherOutputs]], *, k: i
                 }
             )
         )
-        said.append(f"{method_name(*method)} {mean[-1]:.1f} % of all and {half:.1f} % of half")
+        sentences.append(f"{method_name(*method)} {mean[-1]:.1f} % of all and {half:.1f} % of half")
     axes.set_xlabel("windows decided (%)")
     axes.set_ylabel("of these right (%)")
     axes.set_xlim(0, 101)
@@ -100,16 +104,18 @@ def abstention_curve(answers: Mapping[Method, Sequence[TeacherOutputs]], *, k: i
         f"What it buys to withhold the unsure, K={k}",
         figure,
         pd.concat(rows),
-        f"Accuracy against the share of windows decided at K={k}: {'; '.join(said)}.",
+        f"Accuracy against the share of windows decided at K={k}: {'; '.join(sentences)}.",
         "From the right: everything is decided, then more and more of the least sure windows of "
         "each person are withheld. First seed, mean over people.",
     )
 
 
-def _begin(answers: Mapping[Method, Sequence[TeacherOutputs]], what: str) -> tuple[Figure, Axes]:
-    if not answers or not all(answers.values()):
-        raise DataError(f"{what}: expected the answers of at least one method to one person")
-    figure = Figure(figsize=(COLUMN, 3.0 + 0.14 * len(answers)), layout="constrained")
+def _begin(
+    predictions: Mapping[MethodKey, Sequence[Probabilities]], what: str
+) -> tuple[Figure, Axes]:
+    if not predictions or not all(predictions.values()):
+        raise DataError(f"{what}: expected the predictions of at least one method for one person")
+    figure = Figure(figsize=(COLUMN, 3.0 + 0.14 * len(predictions)), layout="constrained")
     axes = figure.subplots()
     axes.grid()
     return figure, axes
@@ -117,7 +123,7 @@ def _begin(answers: Mapping[Method, Sequence[TeacherOutputs]], what: str) -> tup
 
 def _line(
     axes: Axes,
-    method: Method,
+    method: MethodKey,
     x: NDArray[np.float64] | pd.Series[float],
     y: NDArray[np.float64] | pd.Series[float],
     number: str,
@@ -136,15 +142,15 @@ def _line(
     )
 
 
-def _mean_reliability(people: Sequence[TeacherOutputs]) -> pd.DataFrame:
+def _mean_reliability(people: Sequence[Probabilities]) -> pd.DataFrame:
     """Reliability over people, each of whom counts alike however many windows they have."""
-    every = pd.concat([reliability(*one, bins=_BINS) for one in people])
+    bins = pd.concat([reliability(*one, bins=_BINS) for one in people])
     weighted = pd.DataFrame(
         {
-            "bin": every["bin"],
-            "share": every["share"] / len(people),
-            "confidence": every["confidence"] * every["share"] / len(people),
-            "accuracy": every["accuracy"] * every["share"] / len(people),
+            "bin": bins["bin"],
+            "share": bins["share"] / len(people),
+            "confidence": bins["confidence"] * bins["share"] / len(people),
+            "accuracy": bins["accuracy"] * bins["share"] / len(people),
         }
     )
     sums = weighted.groupby("bin", as_index=False).sum()
@@ -158,5 +164,5 @@ def _accuracy_at(
 ) -> NDArray[np.float64]:
     """Accuracy when at least each share of the windows is decided, the surest first."""
     curve = abstention(labels, probabilities)
-    place = np.searchsorted(curve["decided"].to_numpy(), shares - 1e-12)
-    return curve["accuracy"].to_numpy()[np.minimum(place, len(curve) - 1)]
+    index = np.searchsorted(curve["decided"].to_numpy(), shares - 1e-12)
+    return curve["accuracy"].to_numpy()[np.minimum(index, len(curve) - 1)]

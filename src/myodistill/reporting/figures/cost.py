@@ -57,8 +57,8 @@ def accuracy_cost(
     require_one_protocol(frame, metric)
     require_same_people(frame)
     k = usual_k(frame) if k is None else k
-    every = overview(frame[frame["k"] == k], metric)
-    points = every[~every["stage"].isin(CLASSICAL)].copy()
+    means = overview(frame[frame["k"] == k], metric)
+    points = means[~means["stage"].isin(CLASSICAL)].copy()
     if len(points) == 0:
         raise DataError(
             f"accuracy against cost: expected a network at K={k}, there are only classical methods"
@@ -68,7 +68,7 @@ def accuracy_cost(
         points["model"].map(flops) if counted and flops is not None else points["parameters"]
     ).astype(float)
     points["front"] = pareto(points["cost"].to_numpy(), points["mean"].to_numpy())
-    floors = every[every["stage"].isin(CLASSICAL)]
+    baselines = means[means["stage"].isin(CLASSICAL)]
 
     figure = Figure(figsize=(PAGE, 2.8), layout="constrained")
     axes = figure.subplots()
@@ -100,8 +100,8 @@ def accuracy_cost(
     look = {"color": INK, "linewidth": 0.8, "label": "Pareto front"}
     axes.plot(front["cost"], front["mean"], drawstyle="steps-post", zorder=1, **look)
     handles.append(Line2D([], [], **look))
-    if len(floors):
-        best = floors.sort_values("mean").iloc[-1]
+    if len(baselines):
+        best = baselines.sort_values("mean").iloc[-1]
         look = {"color": MARKS["baseline"].colour, "linestyle": "--", "linewidth": 1.0}
         axes.axhline(best["mean"], **look)
         handles.append(Line2D([], [], label=f"best classical: {best['model']}", **look))
@@ -122,7 +122,7 @@ def accuracy_cost(
         f"accuracy-{cost.lower()}-k{k}",
         f"Accuracy against {cost}, K={k}",
         figure,
-        pd.concat([points, floors.assign(cost=np.nan, front=False)]),
+        pd.concat([points, baselines.assign(cost=np.nan, front=False)]),
         f"Scatter plot of {METRICS[metric]} against {cost} for {len(points)} networks at K={k}; "
         f"best is {STAGES[leader['stage']]} {leader['model']} with {leader['mean']:.1f} %.",
         "On the line nothing smaller is as accurate."

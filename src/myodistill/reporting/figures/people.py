@@ -63,13 +63,13 @@ def calibration_curve(
         groups = [g for g in groups if g[0] in kept]
     groups.sort(key=lambda entry: tuple(-entry[2][["k", "mean"]].iloc[-1]))
     used: dict[str, int] = {}
-    for place, (name, stage, group) in enumerate(groups):
+    for index, (name, stage, group) in enumerate(groups):
         mark = MARKS[stage]
         used[stage] = used.get(stage, 0) + 1
         axes.errorbar(
             group["k"]
             + min(0.025, 0.25 / len(groups))
-            * (place - (len(groups) - 1) / 2),  # so that bars do not hide bars
+            * (index - (len(groups) - 1) / 2),  # so that bars do not hide bars
             group["mean"],
             [group["mean"] - group["low"], group["high"] - group["mean"]],
             color=mark.colour,
@@ -143,9 +143,9 @@ def paired_slopes(
         )
     casts = {}
     for k in sorted(int(k) for k in means["k"].unique()):
-        found = cast(means, k, distilled=True, teacher=teacher, student=student)
-        if set(_STEPS) <= set(found):
-            casts[k] = [method_of(found[role]) for role in _STEPS]
+        roles = cast(means, k, distilled=True, teacher=teacher, student=student)
+        if set(_STEPS) <= set(roles):
+            casts[k] = [method_of(roles[role]) for role in _STEPS]
     if not casts:
         whom = f"a distilled student{f' {student!r}' if student else ''}"
         raise DataError(
@@ -158,7 +158,7 @@ def paired_slopes(
     }
     figure = Figure(figsize=(COLUMN if len(tables) == 1 else PAGE, 2.6), layout="constrained")
     panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
-    rows, said = [], []
+    rows, sentences = [], []
     for axes, (k, scores) in zip(panels, tables.items(), strict=True):
         axes.grid(axis="y")
         values = scores.to_numpy()
@@ -186,10 +186,10 @@ def paired_slopes(
             zorder=3,
         )
         axes.set_xlim(-0.3, 2.3)
-        places = ("teacher", "no teacher", "distilled")
-        axes.set_xticks(range(3), [f"{n}\n{m:.1f} %" for n, m in zip(places, middle, strict=True)])
+        steps = ("teacher", "no teacher", "distilled")
+        axes.set_xticks(range(3), [f"{n}\n{m:.1f} %" for n, m in zip(steps, middle, strict=True)])
         axes.set_title(f"K={k}: {(gain > 0).sum()} of {len(gain)} gain")
-        said.append(f"at K={k} {(gain > 0).sum()} of {len(gain)} subjects gain")
+        sentences.append(f"at K={k} {(gain > 0).sum()} of {len(gain)} subjects gain")
         named = {f"of_{role}": str(name) for role, name in zip(_COLUMNS, scores, strict=True)}
         rows.append(scores.set_axis([*_COLUMNS], axis=1).assign(k=k, **named))
     panels[0].set_ylabel(f"{METRICS[metric]} (%)")
@@ -204,7 +204,7 @@ def paired_slopes(
         figure,
         pd.concat(rows).reset_index(),
         f"A line for each subject from the teacher to a student without a teacher to the same "
-        f"student distilled; {', '.join(said)} by distillation.",
+        f"student distilled; {', '.join(sentences)} by distillation.",
         f"From left to right: {who}. Thin lines are subjects, dashed where distillation lost; the "
         f"thick line is their mean with its 95 % interval."
         + (

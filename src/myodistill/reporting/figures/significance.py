@@ -31,12 +31,12 @@ def hypothesis_heatmap(
     """
     k = usual_k(frame) if k is None else k
     scores = subject_scores(frame, k, metric)
-    found = compare(scores)
+    comparisons = compare(scores)
     names = list(scores.columns)
     n = len(names)
     name_size = 7 if n <= 20 else 5.5
     rooms = [PAGE - 0.25 - width for width in inches(names, name_size)]
-    cell = min(0.46, *(room / (place + 0.1) for place, room in enumerate(rooms)))
+    cell = min(0.46, *(room / (index + 0.1) for index, room in enumerate(rooms)))
     height = max(cell * n + 0.55, 2.0)
     figure = Figure(figsize=(PAGE, height))
     # A square of one cell at the left edge; names stand on the diagonal and run into the free half.
@@ -45,11 +45,11 @@ def hypothesis_heatmap(
     axes.set_ylim((height - 0.55) / cell - 0.5, -0.5)
     axes.set_axis_off()
     norm = Normalize(-1, 1)
-    effects = found["rank_biserial"].to_numpy(dtype=float)
+    effects = comparisons["rank_biserial"].to_numpy(dtype=float)
     size = 6.5 if n <= 10 else 5.0
-    for place, row in enumerate(found.itertuples()):
+    for index, row in enumerate(comparisons.itertuples()):
         left, down = names.index(str(row.first)), names.index(str(row.second))
-        effect = -effects[place]  # row minus column
+        effect = -effects[index]  # row minus column
         colour = _DIVERGING(norm(effect))
         square = Rectangle((left - 0.48, down - 0.48), 0.96, 0.96, facecolor=colour)
         axes.add_patch(square)
@@ -71,8 +71,8 @@ def hypothesis_heatmap(
                 color=ink,
             )
     mark = "★ and frame" if n <= _NUMBERS_FIT else "Frame"
-    for place, name in enumerate(names):
-        axes.text(place - 0.42, place, name, va="center", fontsize=name_size)
+    for index, name in enumerate(names):
+        axes.text(index - 0.42, index, name, va="center", fontsize=name_size)
     bar = figure.add_axes((1 - 2.5 / PAGE, 1 - 0.25 / height, 2.0 / PAGE, 0.09 / height))
     figure.colorbar(
         ScalarMappable(norm, _DIVERGING),
@@ -87,18 +87,18 @@ def hypothesis_heatmap(
         0.1 / PAGE,
         0.1 / height,
         f"K={k}, {len(scores)} subjects. {mark}: Wilcoxon signed-rank p ≤ 0.05, two-sided, "
-        f"Holm-corrected over {len(found)} pairs.",
+        f"Holm-corrected over {len(comparisons)} pairs.",
         fontsize=6.5,
         color=FAINT,
     )
-    stars = int(found["significant"].sum())
+    stars = int(comparisons["significant"].sum())
     return Picture(
         f"hypothesis-heatmap-k{k}",
         f"Which differences are real, K={k}",
         figure,
-        found.assign(k=k),
+        comparisons.assign(k=k),
         f"Triangular heatmap of the effect between {n} methods over {len(scores)} subjects at "
-        f"K={k}; {stars} of {len(found)} differences are significant after correction.",
+        f"K={k}; {stars} of {len(comparisons)} differences are significant after correction.",
         "Find a method on the diagonal: cells to its left compare it with the methods above it.",
     )
 
@@ -114,9 +114,9 @@ def critical_difference(
     """
     k = usual_k(frame) if k is None else k
     scores = subject_scores(frame, k, metric)
-    found = friedman(scores)
-    ranks, n = found.ranks, len(found.ranks)
-    cliques = found.cliques()
+    test = friedman(scores)
+    ranks, n = test.ranks, len(test.ranks)
+    cliques = test.cliques()
     half = (n + 1) // 2
     names_at = 0.66 + 0.08 * len(cliques)  # everything in inches, downward
     height = names_at + 0.17 * half + 0.05
@@ -139,13 +139,13 @@ def critical_difference(
         axes.plot([across(rank)] * 2, [0.45, 0.5], color=FAINT, linewidth=0.8)
         if n <= 10 or rank % 5 == 0 or rank == 1:
             axes.text(across(rank), 0.41, str(rank), ha="center", fontsize=7)
-    end = across(1 + found.critical_difference)
+    end = across(1 + test.critical_difference)
     axes.plot([left, end], [0.14, 0.14], color=INK, linewidth=1.2, marker="|", markersize=5)
-    text = f"critical difference {found.critical_difference:.2f}"
+    text = f"critical difference {test.critical_difference:.2f}"
     axes.text(end + 0.07, 0.14, text, va="center", fontsize=6.5)
-    for place, (name, mean_rank) in enumerate(ranks.items()):
-        first = place < half
-        down = names_at + 0.17 * (place if first else n - 1 - place)
+    for index, (name, mean_rank) in enumerate(ranks.items()):
+        first = index < half
+        down = names_at + 0.17 * (index if first else n - 1 - index)
         stop = left - 0.1 if first else right + 0.1
         at = across(mean_rank)
         axes.plot([at, at, stop], [0.5, down, down], color=INK, linewidth=0.6)
@@ -158,10 +158,10 @@ def critical_difference(
             va="center",
             fontsize=text_size,
         )
-    for place, clique in enumerate(cliques):
+    for index, clique in enumerate(cliques):
         ends = [across(ranks[clique[0]]) - 0.03, across(ranks[clique[-1]]) + 0.03]
-        axes.plot(ends, [0.57 + 0.08 * place] * 2, color=INK, linewidth=2.4)
-    p = "< 0.001" if found.p < 0.001 else f"= {found.p:.3f}"
+        axes.plot(ends, [0.57 + 0.08 * index] * 2, color=INK, linewidth=2.4)
+    p = "< 0.001" if test.p < 0.001 else f"= {test.p:.3f}"
     return Picture(
         f"critical-difference-k{k}",
         f"Mean ranks over subjects, K={k}",
@@ -170,13 +170,13 @@ def critical_difference(
             {
                 "method": ranks.index,
                 "mean_rank": ranks.to_numpy(),
-                "critical_difference": found.critical_difference,
-                "friedman_p": found.p,
+                "critical_difference": test.critical_difference,
+                "friedman_p": test.p,
                 "k": k,
             }
         ),
         f"Critical-difference diagram of {n} methods at K={k}: {ranks.index[0]} has the best mean "
-        f"rank, {ranks.iloc[0]:.2f}; Friedman p = {found.p:.2g}.",
+        f"rank, {ranks.iloc[0]:.2f}; Friedman p = {test.p:.2g}.",
         "Rank 1 is best. A thick bar joins methods that are not told apart at 0.05 (Nemenyi). "
         f"Friedman's test that all are equal: p {p}.",
     )

@@ -1,6 +1,6 @@
 """What 8 bits cost every person of a run, and what their student takes on a Cortex-M4F.
 
-python benchmarks/ladders.py RUN [--k 4] [--stage full] [--seed 0] [--c]
+python benchmarks/parity.py RUN [--k 4] [--stage pretrained_distilled] [--seed 0] [--c]
 
 Scores the windows of the test sessions that the run itself scored, with the student in float
 (PyTorch) and in 8 bits (ONNX Runtime). With ``--c`` the C decoders, as compiled for this computer,
@@ -37,19 +37,21 @@ def main() -> None:
     parser.add_argument("--stage", default="pretrained_distilled")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--c", action="store_true")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    where = f"fold-*/seed-{asked.seed}/*/k-{asked.k}/{asked.stage}*/bundle.json"
-    found = [path.parent for path in asked.run.glob(where)]
-    found.sort(key=lambda path: natural(str(path)))
+    pattern = f"fold-*/seed-{options.seed}/*/k-{options.k}/{options.stage}*/bundle.json"
+    folders = [path.parent for path in options.run.glob(pattern)]
+    folders.sort(key=lambda path: natural(str(path)))
     scores = []
-    for place, folder in enumerate(found):
-        wearer = SubjectData.of(Bundle.load(folder))
-        student, windows = wearer.student, wearer.scored
+    for index, folder in enumerate(folders):
+        subject_data = SubjectData.of(Bundle.load(folder))
+        student, windows = subject_data.student, subject_data.scored
         require_unseen(windows.seen(), student.seen, what=student.model)
-        eight = quantise(student, wearer.ranges)
-        if not place:
-            print(f"{student.model}, {student.parameters:,} parameters; {size(wearer, eight)}")
+        eight = quantise(student, subject_data.ranges)
+        if not index:
+            print(
+                f"{student.model}, {student.parameters:,} parameters; {size(subject_data, eight)}"
+            )
         model = OnnxModel.load(eight.model.SerializeToString())
         single = student.logits(windows)
         whole = model.infer(model.preprocessing.map(windows).gather())
@@ -58,13 +60,16 @@ def main() -> None:
         equal = 100 * np.mean(single.argmax(1) == whole.argmax(1))
         scores.append(right)
         print(
-            f"{wearer.subject}: float {right[0]:.2f} %, int8 {right[1]:.2f} %, "
-            f"difference {right[1] - right[0]:+.2f}, equal answers {equal:.2f} % of {len(truth)}",
+            f"{subject_data.subject}: float {right[0]:.2f} %, int8 {right[1]:.2f} %, "
+            f"difference {right[1] - right[0]:+.2f}, "
+            f"equal predictions {equal:.2f} % of {len(truth)}",
             flush=True,
         )
-        if asked.c:
+        if options.c:
             pairs = ("float", student, None), ("int8", model, eight)
-            print("  C equal to Python: " + ", ".join(equality(wearer, *pair) for pair in pairs))
+            print(
+                "  C equal to Python: " + ", ".join(equality(subject_data, *pair) for pair in pairs)
+            )
     single, whole = np.mean(scores, axis=0)
     change = np.diff(scores, axis=1)
     print(
@@ -74,27 +79,29 @@ def main() -> None:
     )
 
 
-def equality(wearer: SubjectData, name: str, model: Model, eight: Quantised | None) -> str:
+def equality(subject_data: SubjectData, name: str, model: Model, eight: Quantised | None) -> str:
     """How many decisions of all test recordings are the same in C and in Python."""
-    signals = [recording.signal for recording in wearer.tests]
+    signals = [recording.signal for recording in subject_data.tests]
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "c"
-        to_c(wearer.student, step=wearer.step, quantised=eight).write(place)
-        ours = play(build_host(place), signals, place)
-    theirs = [play_model(model, signal, step=wearer.step) for signal in signals]
-    same = np.concatenate([a.gestures == b.gestures for a, b in zip(ours, theirs, strict=True)])
+        source = Path(folder) / "c"
+        to_c(subject_data.student, step=subject_data.step, quantised=eight).write(source)
+        compiled = play(build_host(source), signals, source)
+    python = [play_model(model, signal, step=subject_data.step) for signal in signals]
+    same = np.concatenate([a.gestures == b.gestures for a, b in zip(compiled, python, strict=True)])
     return f"{name} {same.sum()} of {len(same)} decisions"
 
 
-def size(wearer: SubjectData, eight: Quantised) -> str:
+def size(subject_data: SubjectData, eight: Quantised) -> str:
     """Flash, RAM and stack of a student in 8 bits, start-up code and C library included."""
     if missing := lacking():
         return f"no size: there is no {missing} here"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "c"
-        to_c(wearer.student, step=wearer.step, quantised=eight).write(folder)
+        to_c(subject_data.student, step=subject_data.step, quantised=eight).write(folder)
         memory = footprint(build_cortex(folder))
-        stack = emulate(folder, wearer.tests[0].signal[: 4 * wearer.student.spec.samples]).stack
+        stack = emulate(
+            folder, subject_data.tests[0].signal[: 4 * subject_data.student.spec.samples]
+        ).stack
     return f"flash {memory.flash / 1e3:.1f} kB, RAM {memory.ram / 1e3:.1f} kB, stack {stack} B"
 
 
