@@ -40,8 +40,8 @@ def training_curves(histories: pd.DataFrame) -> Picture:
             f"training curves: expected finite values, {row['measure']} of {row['run']} is "
             f"{row['value']} in epoch {row['epoch']}; that training diverged"
         )
-    panels = histories[["measure", "phase"]].drop_duplicates().itertuples(index=False, name=None)
-    shown: list[tuple[str, str]] = sorted(panels, key=_panel)[:9]
+    measured = histories[["measure", "phase"]].drop_duplicates().itertuples(index=False, name=None)
+    shown: list[tuple[str, str]] = sorted(measured, key=_panel)[:9]
     rows_of_panels = -(-len(shown) // 3)
     columns = 1 if len(shown) == 1 else 3
     rows_of_names = -(-histories["stage"].nunique() // columns)
