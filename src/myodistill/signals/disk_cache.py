@@ -1,8 +1,8 @@
 """Signals and what is computed of them on disk, so that memory does not grow with the people.
 
-Nothing here outlives a run. What every process of a run reads lies in its :func:`supervised` folder;
-what one process reads alone is :class:`DiskRows` in a file without a name. The page cache keeps both
-as fast as there is memory to spare, and no page of it counts as the process's own.
+Nothing here outlives a run. What every process of a run reads lies in its :func:`scratch` folder;
+what one process reads alone is :class:`DiskRows` in a file without a name. The page cache keeps
+both as fast as there is memory to spare, and no page of it counts as the process's own.
 """
 
 from __future__ import annotations
@@ -129,7 +129,11 @@ def kept(path: Path, make: Callable[[], Windows]) -> Windows:
         windows = make()
         tensors = {name: torch.from_numpy(getattr(windows, name)) for name in _ARRAYS}
         names = [[r.subject, r.session, r.index] for r in windows.repetitions]
-        header = {"repetitions": json.dumps(names), "samples": str(windows.samples)}
+        header = {
+            "repetitions": json.dumps(names),
+            "samples": str(windows.samples),
+            "filtered": windows.filtered,
+        }
         write_bytes(path, save(tensors, header))
         del windows, tensors
     try:
@@ -144,6 +148,7 @@ def kept(path: Path, make: Callable[[], Windows]) -> Windows:
     return Windows(
         samples=int(header["samples"]),
         repetitions=tuple(Repetition(*entry) for entry in json.loads(header["repetitions"])),
+        filtered=header["filtered"],
         **arrays,
     )
 
