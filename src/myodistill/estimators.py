@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags, assert_all_finite, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -59,7 +59,7 @@ class _WindowClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             NotFittedError: :meth:`fit` has not been called.
         """
         check_is_fitted(self)
-        windows = self._read(X)
+        windows = self._read(X, reset=False)
         if windows.shape[2] != self.n_samples_:
             raise InputError(
                 f"{self._who}: expected windows of {self.n_samples_} samples, as those that it was "
@@ -83,10 +83,10 @@ class _WindowClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _who(self) -> str:
         return type(self).__name__
 
-    def _read(self, X: ArrayLike, **reset: Any) -> NDArray[np.float32]:
+    def _read(self, X: ArrayLike, *, reset: bool) -> NDArray[np.float32]:
         """Return finite windows; what scikit-learn says against others becomes one line."""
         try:
-            read = validate_data(self, X, allow_nd=True, dtype=np.float32, order="C", **reset)
+            read = validate_data(self, X, allow_nd=True, dtype=np.float32, order="C", reset=reset)
         except ValueError as error:
             raise InputError(f"{self._who}: {one_line(str(error), 240)}") from error
         if read.ndim != 3:
@@ -103,6 +103,7 @@ class _WindowClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         windows = self._read(X, reset=True)
         try:
             labels = column_or_1d(y, warn=True)
+            assert_all_finite(labels)
             check_classification_targets(labels)
         except ValueError as error:
             raise InputError(f"{self._who}: {one_line(str(error), 240)}") from error

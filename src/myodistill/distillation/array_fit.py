@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from myodistill.distillation.cache import TeacherOutput
 from myodistill.distillation.subjects import Subject, inputs, recentre
 from myodistill.distillation.teacher_outputs import predict_outputs
 from myodistill.models.base import split_network
-from myodistill.models.classical import CLASSICAL, FEATURES, as_cut
+from myodistill.models.classical import CLASSICAL, FEATURES, FittedClassifier, as_cut
 from myodistill.models.classical import fit as fit_classical
 from myodistill.models.population import Population
 from myodistill.models.registry import build
@@ -47,21 +47,45 @@ def fit_classical_method(
         seed: Of what is drawn at random.
     """
     method = CLASSICAL[name]
+    features = _features(method.features, facts, windows)
+    fitted = fit_classical(method, features, labels, classes=len(facts.gestures), seed=seed)
+    return ClassicalDecision(facts, fitted)
 
-    def features(raw: NDArray[np.float32]) -> NDArray[Any]:
-        notes = (Annotation(0, raw.shape[2], 0, 0),)
-        # Each window is a recording of its own: its filter begins with it.
-        each = [
-            Recording("windows", "fitted", np.ascontiguousarray(window.T), facts.sampling_rate,
-                      facts.electrodes, facts.gestures, notes, source=f"window {place}")
-            for place, window in enumerate(raw)
-        ]  # fmt: skip
-        return FEATURES[method.features](each, facts, as_cut)[1]
 
-    decide = fit_classical(
-        method, features(windows), labels, classes=len(facts.gestures), seed=seed
-    )
-    return lambda raw: decide(features(raw))
+@dataclass(frozen=True)
+class ClassicalDecision:
+    """A fitted classical method, asked about raw windows.
+
+    Attributes:
+        facts: Of the windows.
+        fitted: Answers for their features.
+    """
+
+    facts: Facts
+    fitted: FittedClassifier
+
+    def __call__(self, raw: NDArray[np.float32]) -> NDArray[np.floating]:
+        """Map raw windows ``(window, channel, time)`` to probabilities ``(window, class)``."""
+        return self.fitted(_features(self.fitted.features, self.facts, raw))
+
+
+def _features(name: str, facts: Facts, raw: NDArray[np.float32]) -> NDArray[Any]:
+    """Features of windows, each a recording of its own: its filter begins with it."""
+    notes = (Annotation(0, raw.shape[2], 0, 0),)
+    each = [
+        Recording(
+            "windows",
+            "fitted",
+            np.ascontiguousarray(window.T),
+            facts.sampling_rate,
+            facts.electrodes,
+            facts.gestures,
+            notes,
+            source=f"window {place}",
+        )
+        for place, window in enumerate(raw)
+    ]
+    return FEATURES[name](each, facts, as_cut)[1]
 
 
 def fit_network(
@@ -88,16 +112,20 @@ def fit_network(
         make_task: Makes the task of the trained part.
         outputs: What a teacher says of every window, for a distillation task.
     """
-    spec, owner = facts.spec(), (Repetition("windows", "fitted", 0),)
+    spec = facts.spec()
     sections = design(facts.sampling_rate, facts.passband)
     windows = replace(
-        filtered_windows(raw, sections, samples=spec.samples), labels=labels, repetitions=owner
+        filtered_windows(raw, sections, samples=spec.samples),
+        labels=labels,
+        repetition_index=late.astype(np.intp),
+        repetitions=tuple(Repetition("windows", "fitted", index) for index in range(2)),
     )
     early = torch.from_numpy(np.flatnonzero(~late))
-    seen = windows.seen()
-    matrix = recentring(windows.take(early.numpy()))
-    preprocessing = Preprocessing(facts.sampling_rate, facts.passband, 0.0, matrix, seen)
-    person = Subject("windows", spec, preprocessing, seen, True, lambda: windows)
+    known = windows.take(early.numpy())  # what is held out fits nothing
+    preprocessing = Preprocessing(
+        facts.sampling_rate, facts.passband, 0.0, recentring(known), known.seen()
+    )
+    person = Subject("windows", spec, preprocessing, known.seen(), True, lambda: windows)
     network = build(name, spec, seed=seed)
     recentre(network, person)
     read, targets = inputs(network, [person], None), torch.from_numpy(labels)
@@ -118,7 +146,9 @@ def fit_network(
         validate = accuracy if len(held) else None
         train(make_task(trained), batches, settings, seed=seed, validate=validate)
     origin = {"dataset": facts.name, "licence": "", "stage": "supervised", "seed": seed}
-    return Bundle(name, spec, network.eval(), preprocessing, seen, origin, facts.unit, facts.step)
+    return Bundle(
+        name, spec, network.eval(), preprocessing, windows.seen(), origin, facts.unit, facts.step
+    )
 
 
 class _Fixed:
