@@ -14,7 +14,8 @@ from myodistill.datasets.registry import DATASETS, is_dataset, open_dataset
 from myodistill.decision_rule import DecisionRule
 from myodistill.deploy.export import export as write
 from myodistill.deploy.targets import require_target
-from myodistill.errors import BundleError, SettingsError, shown
+from myodistill.errors import BundleError, SettingsError, Wanted, shown
+from myodistill.readers import read_yaml
 from myodistill.reporting.run import Run, read_run
 from myodistill.signals.preprocessing import filtered
 from myodistill.studies.experiment import run_experiment
@@ -96,7 +97,8 @@ def _values(settings: Settings | Mapping[str, Any] | Path | str | None) -> dict[
         )
     name = str(settings)
     if name.endswith((".yaml", ".yml")):
-        values = read_settings(Path(name).expanduser())
+        wanted = Wanted("settings, or a description of recordings", SettingsError)
+        values = read_yaml(Path(name).expanduser(), wanted, integer_keys=True)
         return {"dataset": name} if "files" in values else values
     if name in DATASETS or is_dataset(name) or not Path(name).is_file():
         return {"dataset": name}

@@ -94,6 +94,8 @@ class Bundle:
                 f"these {'went through another' if windows.filtered else 'are raw'}; give raw "
                 f"samples to predict"
             )
+        if not len(windows):
+            return np.zeros((0, self.spec.classes), np.float32)
         return self._calibrated(predict(self.network, preprocessing.map(windows)))
 
     def predict(self, signal: Recording | Windows | ArrayLike) -> NDArray[np.intp]:
@@ -178,6 +180,8 @@ class Bundle:
     @torch.no_grad()
     def infer(self, windows: ArrayLike) -> NDArray[np.float32]:
         """Return the calibrated logits of pre-processed windows ``(window, channel, time)``.
+
+        Filtered and mapped, as a decoder has them; raw ones go to :meth:`predict_proba`.
 
         Raises:
             DataError: The windows have another shape, or are not finite real numbers.
