@@ -21,6 +21,7 @@ from myodistill.errors import BundleError, DataError, MyoDistillError, SettingsE
 from myodistill.signals.filters import apply
 from myodistill.signals.preprocessing import filtered, filtered_windows
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICK = {
     "k": [1],
     "fold": [1],
@@ -124,8 +125,23 @@ def test_settings_come_in_many_forms(monkeypatch: pytest.MonkeyPatch, tmp_path: 
             md.run(wrong)
     with pytest.raises(SettingsError, match="distill__num_epochs"):
         md.run("synthetic", distill__num_epochs=5)
-    with pytest.raises(DataError, match="did you mean"):
+
+
+def test_a_dataset_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="did you mean synthetic"):
         md.run("sinthetic", out=tmp_path / "never")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_examples_run(example: Path, tmp_path: Path) -> None:
+    """On fewer people and epochs than they are written for: each takes both from its flags."""
+    found = subprocess.run(
+        [sys.executable, str(example), "--people", "3", "--epochs", "1"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip()
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from myodistill import Population, calibrate, pretrain
 from myodistill.config import digest, make_settings
@@ -20,6 +21,7 @@ from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.errors import DataError, LeakageError, PopulationError, SettingsError
 from myodistill.signals.prepared import prepare
 from myodistill.splits import make_split
+from myodistill.training.checkpoint import Checkpoint
 from myodistill.training.loop import NO_PATHS
 
 QUICK = {
@@ -61,6 +63,35 @@ def folder(people: Population, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture
 def mine() -> list[Recording]:
     return [r for r in EVERYBODY.recordings(WHO) if r.session == FOLD.calibration_session]
+
+
+def test_training_that_was_killed_goes_on(
+    people: Population, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("myodistill.training.checkpoint._SECONDS_BETWEEN", 0.0)
+    begun: list[int] = []
+    save, resume = Checkpoint.save, Checkpoint.resume
+
+    def killed(self: Checkpoint, epoch: int, best: dict[str, Tensor]) -> None:
+        save(self, epoch, best)
+        raise KeyboardInterrupt
+
+    def counted(self: Checkpoint, best: dict[str, Tensor]) -> int:
+        begun.append(resume(self, best))
+        return begun[-1]
+
+    out = tmp_path / "people"
+    monkeypatch.setattr(Checkpoint, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(Some(FOLD.pretraining), out=out, **QUICK)
+    monkeypatch.setattr(Checkpoint, "save", save)
+    assert not out.exists()
+    monkeypatch.setattr(Checkpoint, "resume", counted)
+    made = pretrain(Some(FOLD.pretraining), out=out, **QUICK)
+    assert begun == [1, 0]  # the teacher's second epoch, then the student
+    assert [path.name for path in tmp_path.iterdir()] == ["people"]
+    for mine, theirs in zip(made.teachers, people.teachers, strict=True):
+        assert mine.fingerprint == theirs.fingerprint
 
 
 @pytest.mark.parametrize("k", [0, 1, 2])

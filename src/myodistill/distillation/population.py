@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -43,7 +44,7 @@ from myodistill.readers import read_json
 from myodistill.signals.duplicates import DuplicateFinder
 from myodistill.signals.prepared import prepare
 from myodistill.splits import Split
-from myodistill.training.loop import NO_PATHS
+from myodistill.training.loop import NO_PATHS, RunPaths
 from myodistill.validation import checked
 
 FORMAT = 1
@@ -174,7 +175,8 @@ def pretrain(
 
     Args:
         dataset: As :func:`~myodistill.load_dataset` returns or takes it.
-        out: Folder that the population is saved to; none keeps it in memory.
+        out: Folder that the population is saved to; none keeps it in memory. Killed and called
+            again with the same arguments, it goes on from the last epoch.
         settings: Options by the names that they have in YAML, such as ``teacher_model``,
             ``student_model``, ``loss``, one ``seed``, ``pretrain={"num_epochs": 10}``. Those of
             ``finetune`` and ``distill`` are what :func:`calibrate` uses by default.
@@ -214,16 +216,26 @@ def pretrain(
         repetitions=facts.repetitions,
     )
     _prints(people, split.pretraining).require_none()
-    fold = DistillationPipeline(FoldData(people, split, chosen), chosen, chosen.seed[0])
-    teachers = [fold.pretrain(model, NO_PATHS) for model in chosen.teacher_model]
+    data = FoldData(people, split, chosen)
+    fold = DistillationPipeline(data, chosen, chosen.seed[0])
+    unfinished = None
+    if out is not None:
+        key = digest(__version__, data.contents.training(), chosen.model_dump(mode="json"))
+        unfinished = Path(out).with_name(f".{Path(out).name}.{key}")
+
+    def paths(name: str) -> RunPaths:
+        return RunPaths(unfinished and unfinished / f"{name}.safetensors", None, name)
+
+    teachers = [fold.pretrain(model, paths(model)) for model in chosen.teacher_model]
     students = {
-        (model, loss): fold.pretrain_student(model, teachers, NO_PATHS, loss=loss)
+        (model, loss): fold.pretrain_student(model, teachers, paths(f"{model}-{loss}"), loss=loss)
         for model in chosen.student_model
         for loss in chosen.loss
     }
     made = Population(people, split, chosen, tuple(teachers), students)
-    if out is not None:
+    if out is not None and unfinished is not None:
         made.save(out)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return made
 
 
