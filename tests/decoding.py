@@ -10,11 +10,12 @@ from myodistill.bundle import Bundle
 from myodistill.datasets.recording import Repetition, SignalSpec, grid, ring
 from myodistill.models.covariance import BandCovariances
 from myodistill.models.registry import build
-from myodistill.signals.filters import apply
+from myodistill.signals.filters import apply, design, filter_mark
 from myodistill.signals.preprocessing import Preprocessing, recentring
 from myodistill.signals.windows import Windows
 
 RATE = 1000.0
+FILTERED = filter_mark(design(RATE, (20.0, 450.0)))
 STEP = 25
 
 
@@ -31,12 +32,12 @@ def recording(gestures: int, channels: int, *, seconds: float = 0.6, seed: int =
 
 
 def positions(signal: np.ndarray, spec: SignalSpec, step: int = STEP) -> Windows:
-    """Every window of a stream, as the decoder cuts it; labels from the order of gestures."""
+    """Every window of a filtered stream, as the decoder cuts it; labels from gestures' order."""
     starts = np.arange(0, len(signal) - spec.samples + 1, step)
     labels = (starts + spec.samples // 2) * spec.classes // len(signal)
     repetition_index = np.zeros(len(starts), np.intp)
     repetitions = (Repetition("nobody", "a", 0),)
-    return Windows(signal, spec.samples, starts, labels, repetition_index, repetitions)
+    return Windows(signal, spec.samples, starts, labels, repetition_index, repetitions, FILTERED)
 
 
 def bundle(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,20 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from scipy.special import softmax
 from torch import nn
 
 from myodistill import bundle_card as cards
 from myodistill.bundle_card import CARD, FORMAT, WEIGHTS, reason
-from myodistill.datasets.recording import Repetition, SignalSpec
+from myodistill.datasets.recording import Recording, Repetition, SignalSpec, require_same_signal
 from myodistill.decision_rule import EVERY_ANSWER, DecisionRule, require_step
-from myodistill.errors import BundleError, MyoDistillError
+from myodistill.errors import BundleError, DataError, MyoDistillError
 from myodistill.files import write_bytes, write_text
 from myodistill.models.predict import predict
 from myodistill.models.registry import build
-from myodistill.signals.preprocessing import Preprocessing
-from myodistill.signals.samples import finite_windows
+from myodistill.signals.filters import apply, filter_mark
+from myodistill.signals.preprocessing import Preprocessing, filtered_windows
+from myodistill.signals.samples import finite_windows, real_numbers, require_finite
 from myodistill.signals.windows import Windows
 
 
@@ -79,14 +82,106 @@ class Bundle:
 
         Args:
             windows: Cut from signals that went through the pre-processing's filter, not its map.
+
+        Raises:
+            BundleError: The bundle has no person's pre-processing.
+            DataError: The windows are raw, went through another filter, or were mapped, too.
         """
+        preprocessing = self._fitted()
+        if windows.filtered != filter_mark(preprocessing.sections()):
+            raise DataError(
+                f"{self.model}: expected windows that went through the bundle's filter alone, "
+                f"these {'went through another' if windows.filtered else 'are raw'}; give raw "
+                f"samples to predict"
+            )
+        if not len(windows):
+            return np.zeros((0, self.spec.classes), np.float32)
+        return self._calibrated(predict(self.network, preprocessing.map(windows)))
+
+    def predict(self, signal: Recording | Windows | ArrayLike) -> NDArray[np.intp]:
+        """Return the likeliest gesture of each window, shape ``(window,)``.
+
+        Takes what :meth:`predict_proba` takes. The answers are numbers of gestures, whose names
+        are ``bundle.spec.gestures``. Each window is decided by itself;
+        :class:`~myodistill.realtime.decoder.Decoder` applies the bundle's decision rule.
+
+        Example:
+            >>> bundle = Bundle.load(Path("bundles/anna"))
+            >>> [bundle.spec.gestures[label] for label in bundle.predict(recording)]
+        """
+        return np.asarray(self.predict_proba(signal).argmax(axis=1), dtype=np.intp)
+
+    def predict_proba(self, signal: Recording | Windows | ArrayLike) -> NDArray[np.float32]:
+        """Return the probability of each gesture in each window, shape ``(window, gesture)``.
+
+        Args:
+            signal: One of
+
+                * a recording, or a raw stream of shape ``(time, channel)`` in the bundle's unit
+                  and at its rate: filtered as a whole, and cut every ``step`` samples from the
+                  first on;
+                * raw windows, shape ``(window, channel, time)``, of ``spec.samples`` or more:
+                  each filtered by itself from its first sample on, and decided by its newest
+                  ``spec.samples``. A longer lead-in comes closer to the filter of the stream;
+                * :class:`~myodistill.signals.windows.Windows` that the bundle's filter made.
+
+        Raises:
+            BundleError: The bundle has no person's pre-processing.
+            DataError: Shape, rate, unit, electrodes or gestures are not the bundle's, or samples
+                are no finite real numbers.
+        """
+        logits = self.logits(signal if isinstance(signal, Windows) else self._filtered(signal))
+        return np.asarray(softmax(logits, axis=1), dtype=np.float32)
+
+    def _filtered(self, signal: Recording | ArrayLike) -> Windows:
+        """Filter raw samples, and lay windows over them."""
+        sections, samples = self._fitted().sections(), self.spec.samples
+        if isinstance(signal, Recording):
+            require_same_signal([signal], self.spec, self.unit, what=self.model)
+            signal = signal.signal
+        read = real_numbers(signal, what=self.model)
+        if read.ndim not in (2, 3) or read.shape[1] != self.spec.channels:
+            raise DataError(
+                f"{self.model}: expected samples of shape (time, {self.spec.channels} channels) or "
+                f"windows of shape (window, {self.spec.channels} channels, time), got {read.shape}"
+            )
+        require_finite(read, what=self.model)
+        length = len(read) if read.ndim == 2 else read.shape[2]
+        if length < samples:
+            raise DataError(
+                f"{self.model}: expected at least {samples} samples, one window, got {length}"
+            )
+        if read.ndim == 3:
+            return filtered_windows(read, sections, samples=samples)
+        starts = np.arange(0, length - samples + 1, self.step)
+        return Windows(
+            signal=apply(sections, read),
+            samples=samples,
+            starts=starts,
+            labels=np.full(len(starts), -1),
+            repetition_index=np.zeros(len(starts), np.intp),
+            repetitions=(),
+            filtered=filter_mark(sections),
+        )
+
+    def export(
+        self, target: str, out: Path | str, recordings: Sequence[Recording] = (), **options: Any
+    ) -> Path:
+        """Write the bundle for a target, as :func:`myodistill.export` does."""
+        from myodistill.api import export  # whatever exports lies above bundles
+
+        return export(self, target, out, recordings, **options)
+
+    def _fitted(self) -> Preprocessing:
         if self.preprocessing is None:
             raise BundleError(f"{self.model}: expected a person's pre-processing, it has none yet")
-        return self._calibrated(predict(self.network, self.preprocessing.map(windows)))
+        return self.preprocessing
 
     @torch.no_grad()
     def infer(self, windows: ArrayLike) -> NDArray[np.float32]:
         """Return the calibrated logits of pre-processed windows ``(window, channel, time)``.
+
+        Filtered and mapped, as a decoder has them; raw ones go to :meth:`predict_proba`.
 
         Raises:
             DataError: The windows have another shape, or are not finite real numbers.

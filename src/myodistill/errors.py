@@ -50,6 +50,10 @@ class BundleError(MyoDistillError):
     """A bundle is incomplete, altered or from another version."""
 
 
+class PopulationError(MyoDistillError):
+    """A population is incomplete, altered or from another version."""
+
+
 class CacheError(MyoDistillError):
     """Cached teacher outputs are damaged or belong to something else."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from myodistill.datasets.limits import MOST_CHANNELS
-from myodistill.errors import DataError
+from myodistill.errors import DataError, shown
 from myodistill.files import plain_name
 
 Signal = NDArray[np.float32]
@@ -216,3 +217,38 @@ class Recording:
     def seconds(self) -> float:
         """Length in seconds."""
         return len(self.signal) / self.sampling_rate
+
+
+def require_same_signal(
+    recordings: Sequence[Recording], spec: SignalSpec, unit: str, *, what: str
+) -> None:
+    """Refuse recordings that were made otherwise than what they are to be decoded by.
+
+    Args:
+        recordings: Raw.
+        spec: What is expected; how far electrodes are apart is not compared.
+        unit: Physical unit that is expected.
+        what: Who expects it, for the message.
+
+    Raises:
+        DataError: Rate, unit, electrodes or gestures differ; the line names the first.
+    """
+
+    def traits(rate: float, unit: str, on: Electrodes, gestures: tuple[str, ...]) -> dict[str, Any]:
+        return {
+            "sampling rate": rate,
+            "unit": unit,
+            "electrodes": (on.layout, on.positions().tolist()),
+            "gestures": list(gestures),
+        }
+
+    wanted = traits(spec.sampling_rate, unit, spec.electrodes, spec.gestures)
+    for one in recordings:
+        here = traits(one.sampling_rate, one.unit, one.electrodes, one.gestures)
+        for name, value in here.items():
+            if value != wanted[name]:
+                raise DataError(
+                    f"{what}: expected recordings with the {name} {shown(wanted[name], 60)}, got "
+                    f"{shown(value, 60)} in {shown(one.source or one.subject)}; record alike, or "
+                    f"say in its description what was recorded"
+                )

@@ -231,6 +231,35 @@ DEFAULT_BASELINES = ("lda-time-domain", "lda-log-covariance")
 """Those that stand in every table."""
 
 
+@dataclass(frozen=True)
+class FittedClassifier:
+    """A method that was fitted to one person: features of windows to probabilities.
+
+    Attributes:
+        features: Name of its feature set.
+        estimator: Fitted.
+        present: The gestures that had a calibration window.
+        classes: Gestures that there are.
+    """
+
+    features: str
+    estimator: Any
+    present: NDArray[np.integer]
+    classes: int
+
+    def __call__(self, others: Features) -> Features:
+        """Map features ``(window, feature)`` to probabilities ``(window, gesture)``."""
+        others, fitted = _finite(self.features, others), self.estimator
+        if hasattr(fitted, "predict_proba"):
+            known = fitted.predict_proba(others)
+        else:
+            values = fitted.decision_function(others)
+            known = softmax(values if values.ndim == 2 else np.stack([-values, values], 1), axis=1)
+        found = np.zeros((len(others), self.classes))
+        found[:, self.present] = known
+        return found
+
+
 def fit(
     method: ClassicalMethod,
     features: Features,
@@ -238,7 +267,7 @@ def fit(
     *,
     classes: int,
     seed: int = 0,
-) -> Callable[[Features], Features]:
+) -> FittedClassifier:
     """Fit a method to calibration windows.
 
     A support vector machine has no probabilities: the softmax of its one-against-rest values
@@ -265,26 +294,14 @@ def fit(
             f"{method.features}: expected calibration windows of at least 2 gestures, got "
             f"{len(present)}; there is nothing to tell apart, check the labels of the recordings"
         )
-    fitted = method.estimator(seed).fit(_finite(method, features), labels)
-
-    def probabilities(others: Features) -> Features:
-        others = _finite(method, others)
-        if hasattr(fitted, "predict_proba"):
-            known = fitted.predict_proba(others)
-        else:
-            values = fitted.decision_function(others)
-            known = softmax(values if values.ndim == 2 else np.stack([-values, values], 1), axis=1)
-        result = np.zeros((len(others), classes))
-        result[:, present] = known
-        return result
-
-    return probabilities
+    fitted = method.estimator(seed).fit(_finite(method.features, features), labels)
+    return FittedClassifier(method.features, fitted, present, classes)
 
 
-def _finite(method: ClassicalMethod, features: Features) -> Features:
+def _finite(what: str, features: Features) -> Features:
     if not np.isfinite(features).all():
         raise DataError(
-            f"{method.features}: expected finite features, some are NaN or infinite; look for "
+            f"{what}: expected finite features, some are NaN or infinite; look for "
             f"silent channels with `myodistill data inspect`"
         )
     return features

@@ -7,6 +7,7 @@ It works on a :class:`~myodistill.bundle.Bundle` and, without PyTorch, on a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -106,6 +107,37 @@ class Decoder:
         self._begin = 0  # place of the first kept sample in the stream
         self._start = 0  # place of the next window in the stream
         self._newest = np.full(model.spec.channels, np.nan, np.float32)  # finite value of each
+
+    @classmethod
+    def from_bundle(
+        cls,
+        bundle: Model | Path | str,
+        *,
+        step: int | None = None,
+        rule: DecisionRule | None = None,
+    ) -> Decoder:
+        """Make a decoder from a bundle, or from the folder of one.
+
+        Args:
+            bundle: The bundle, its exported form, or a folder that ``Bundle.save`` wrote.
+            step: As for the class.
+            rule: As for the class.
+
+        Raises:
+            BundleError: The folder holds no bundle, or one of no person.
+            SettingsError: ``step`` is no whole number from 1.
+
+        Example:
+            >>> decoder = Decoder.from_bundle("bundles/anna")
+            >>> for chunk in stream:  # (time, channel), of any length
+            ...     for decision in decoder.push(chunk):
+            ...         print(decision.gesture, decision.confidence)
+        """
+        if isinstance(bundle, str | Path):
+            from myodistill.bundle import Bundle  # a decoder on ONNX Runtime does without PyTorch
+
+            bundle = Bundle.load(Path(bundle))
+        return cls(bundle, step=step, rule=rule)
 
     def push(self, samples: ArrayLike) -> list[Decision]:
         """Take the next samples.

@@ -23,6 +23,7 @@ from myodistill.evaluation import results
 from myodistill.evaluation.event_metrics import EVENT_COLUMNS
 from myodistill.evaluation.results import STAGES, WHOSE
 from myodistill.readers import read_json, read_npz
+from myodistill.reporting.bundles import Bundles
 from myodistill.splits import Split
 from myodistill.validation import checked
 
@@ -101,6 +102,31 @@ class Run:
     sessions: pd.DataFrame | None = field(default=None, repr=False)
     parity_tables: tuple[ParityTable, ...] = ()
     absent: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The results table: a row a subject, method, K and seed; accuracies are shares of 1."""
+        return self.results
+
+    def report(self) -> Path:
+        """Write ``report.html`` into the folder and return its path.
+
+        Raises:
+            DataError: The results are empty, or a file is damaged.
+            OutputError: It cannot be written.
+        """
+        from myodistill.reporting.report import report  # which reads runs
+
+        return report(self.folder)
+
+    @cached_property
+    def bundles(self) -> Bundles:
+        """The subjects' bundles by ``(subject, K, method)``, each loaded when it is asked for.
+
+        A method is named as its folder: ``run.bundles["Person1", 1,
+        "pretrained_distilled-log-power-30k"]``.
+        """
+        return Bundles(self.folder)
 
     @property
     def facts(self) -> Facts | None:

@@ -129,7 +129,11 @@ def kept(path: Path, make: Callable[[], Windows]) -> Windows:
         windows = make()
         tensors = {name: torch.from_numpy(getattr(windows, name)) for name in _ARRAYS}
         names = [[r.subject, r.session, r.index] for r in windows.repetitions]
-        header = {"repetitions": json.dumps(names), "samples": str(windows.samples)}
+        header = {
+            "repetitions": json.dumps(names),
+            "samples": str(windows.samples),
+            "filtered": windows.filtered,
+        }
         write_bytes(path, save(tensors, header))
         del windows, tensors
     try:
@@ -144,6 +148,7 @@ def kept(path: Path, make: Callable[[], Windows]) -> Windows:
     return Windows(
         samples=int(header["samples"]),
         repetitions=tuple(Repetition(*entry) for entry in json.loads(header["repetitions"])),
+        filtered=header["filtered"],
         **arrays,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -58,6 +59,15 @@ def _design(
         notch = tf2sos(*iirnotch(mains, _NOTCH_QUALITY, fs=sampling_rate))
         sections = np.concatenate([sections, notch])
     return np.asarray(sections, dtype=np.float64)
+
+
+def filter_mark(sections: Sections) -> str:
+    """Return what tells a filter from others, 16 hex digits; windows carry it.
+
+    Args:
+        sections: Second-order sections, shape ``(section, 6)``.
+    """
+    return hashlib.sha256(np.ascontiguousarray(sections).tobytes()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=64)

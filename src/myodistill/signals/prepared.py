@@ -35,6 +35,7 @@ from myodistill.datasets.recording import Repetition, Signal
 from myodistill.datasets.registry import open_dataset
 from myodistill.errors import DataError, OutputError, shown, unknown_name
 from myodistill.files import new_folder, write_text, writing
+from myodistill.signals.filters import design, filter_mark
 from myodistill.signals.preparation import Preparation, prepare_recording
 from myodistill.signals.windows import Windows
 
@@ -105,6 +106,7 @@ class PreparedStore:
             labels=np.repeat(notes["gesture"].to_numpy(dtype=np.intp), counts),
             repetition_index=np.repeat(codes.astype(np.intp), counts),
             repetitions=tuple(Repetition(str(a), str(b), int(c)) for a, b, c in names),
+            filtered=_mark(self.about),
         )
 
 
@@ -199,6 +201,17 @@ def open_prepared(folder: Path) -> PreparedStore:
         DataError: The folder is no store, or a file of it is damaged.
     """
     return PreparedStore(folder, *read_store(folder))
+
+
+def _mark(about: dict[str, Any]) -> str:
+    """Say of a store's signals what was done to them, as windows do."""
+    how = about["preparation"]
+    if how["passband"] is None:
+        return ""
+    if how["repair"] or how["sampling_rate"]:
+        return f"prepared, {digest(how)}"
+    band = (float(how["passband"][0]), float(how["passband"][1]))
+    return filter_mark(design(about["sampling_rate"], band, mains=how["mains"]))
 
 
 def _prepare_by_name(name: str, subject: str, part: Path, preparation: Preparation) -> None:

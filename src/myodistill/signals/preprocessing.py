@@ -7,7 +7,7 @@ on the device.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from myodistill.datasets.recording import Recording, Repetition, Signal
 from myodistill.errors import DataError
 from myodistill.signals.features import covariances, matrix_log
-from myodistill.signals.filters import CausalFilter, Sections, apply, design
+from myodistill.signals.filters import CausalFilter, Sections, apply, design, filter_mark
 from myodistill.signals.samples import real_numbers, require_finite
 from myodistill.signals.windows import Windows, cut
 
@@ -52,7 +52,8 @@ class Preprocessing:
 
     def map(self, windows: Windows) -> Windows:
         """Map windows whose signal is filtered already: the same samples as :meth:`apply`."""
-        return windows.over(map_channels(windows.signal, self.matrix))
+        mapped = windows.over(map_channels(windows.signal, self.matrix))
+        return replace(mapped, filtered=f"{windows.filtered}, mapped")
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -113,7 +114,44 @@ def filtered(
         step: Samples from one window to the next.
     """
     signals = [apply(sections, recording.signal) for recording in recordings]
-    return cut(recordings, signals, samples=samples, step=step)
+    return cut(recordings, signals, samples=samples, step=step, filtered=filter_mark(sections))
+
+
+def filtered_windows(windows: Signal, sections: Sections, *, samples: int) -> Windows:
+    """Filter raw windows one by one, for windows of a stream that is not at hand.
+
+    Each filter begins as if the window's first sample had lasted forever. What it rings then is
+    in the answer: with windows longer than ``samples`` it has died away where the answer begins.
+
+    Args:
+        windows: Raw, shape ``(window, channel, time)``, at least ``samples`` long.
+        sections: Of the filter, as :func:`~myodistill.signals.filters.design` makes them.
+        samples: The newest samples of each window that are kept.
+
+    Returns:
+        One window of ``samples`` for each, without labels (-1).
+    """
+    count, channels, _ = windows.shape
+    signal = np.empty((count * samples, channels), dtype=np.float32)
+    for begin in range(0, count, _TOGETHER):
+        part = windows[begin : begin + _TOGETHER]
+        columns = part.transpose(2, 0, 1).reshape(part.shape[2], -1)  # each with its own state
+        newest = apply(sections, columns)[-samples:].reshape(samples, len(part), channels)
+        rows = signal[begin * samples : (begin + len(part)) * samples]
+        rows[:] = newest.transpose(1, 0, 2).reshape(-1, channels)
+    return Windows(
+        signal=signal,
+        samples=samples,
+        starts=np.arange(count) * samples,
+        labels=np.full(count, -1),
+        repetition_index=np.zeros(count, np.intp),
+        repetitions=(),
+        filtered=filter_mark(sections),
+    )
+
+
+_TOGETHER = 256
+"""Windows filtered at once."""
 
 
 def map_channels(signal: Signal, matrix: Matrix) -> Signal:

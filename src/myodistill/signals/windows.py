@@ -27,6 +27,8 @@ class Windows:
         labels: Gesture of each window, shape ``(window,)``.
         repetition_index: Index into ``repetitions`` for each window, shape ``(window,)``.
         repetitions: The repetitions that the windows come from.
+        filtered: What was done to the signal: empty for a raw one, else
+            :func:`~myodistill.signals.filters.filter_mark` of its filter.
     """
 
     signal: Signal
@@ -35,6 +37,7 @@ class Windows:
     labels: Indices
     repetition_index: Indices
     repetitions: tuple[Repetition, ...]
+    filtered: str = ""
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -117,7 +120,12 @@ def at_once(samples: int, channels: int) -> int:
 
 
 def cut(
-    recordings: Sequence[Recording], signals: Sequence[Signal], *, samples: int, step: int
+    recordings: Sequence[Recording],
+    signals: Sequence[Signal],
+    *,
+    samples: int,
+    step: int,
+    filtered: str = "",
 ) -> Windows:
     """Lay windows over recordings, none of which straddles two annotations.
 
@@ -126,6 +134,7 @@ def cut(
         signals: What to cut for each recording: its signal after filtering, ``(time, channel)``.
         samples: Window length.
         step: Samples from one window to the next.
+        filtered: What was done to the signals, as in :class:`Windows`.
 
     Raises:
         DataError: There is no recording, or an annotation is shorter than a window.
@@ -158,6 +167,7 @@ def cut(
         labels=np.array(labels, dtype=np.intp),
         repetition_index=np.array(repetition_index, dtype=np.intp),
         repetitions=tuple(codes),
+        filtered=filtered,
     )
 
 
