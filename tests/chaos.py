@@ -322,9 +322,7 @@ def main(words: list[str] | None = None) -> int:
             rows = kill(template, chosen, asked.times, asked.seed)
         else:
             rows = disk(template, chosen, asked.levels)
-    print(
-        f"command | {'kills' if killing else 'pretrained_distilled'} | restarts | equal | orphans | hidden left"
-    )
+    print(f"command | {'kills' if killing else 'full'} | restarts | equal | orphans | hidden left")
     for name, row in rows.items():
         print(
             f"{name} | {row.kills} | {row.restarts} | {row.equal} of {row.ends} | {row.orphans} | "

@@ -36,12 +36,8 @@ def execute(block: str, use: Callable[[Names, Path], None], folder: Path) -> Non
     names: Names = {"__name__": "mine"}
     exec(block, names)
     use(names, folder)
-    try:
+    with pytest.raises(MyoDistillError, match="registered already"):
         exec(block, dict(names))
-    except MyoDistillError as error:
-        assert "registered already" in str(error)
-    else:
-        raise AssertionError("expected a block that registers something")
 
 
 def use_dataset(names: Names, folder: Path) -> None:

@@ -23,9 +23,9 @@ from myodistill.config import make_settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.recording import Repetition
 from myodistill.datasets.synthetic import Synthetic
-from myodistill.deploy import programs
 from myodistill.deploy.subject_data import SubjectData
 from myodistill.errors import SettingsError
+from myodistill.models import verification
 from myodistill.studies.experiment import run_experiment
 
 QUICK = [
@@ -265,7 +265,7 @@ def test_models_exits_with_one_when_a_count_is_off(
     code, shown, _ = call(capsys, monkeypatch, "models", "lstm", "--format", "csv")
     assert code == 0
     assert "2320674" in shown
-    monkeypatch.setattr(cli.verification, "TOLERANCE", 1e-6)
+    monkeypatch.setattr(verification, "TOLERANCE", 1e-6)
     assert call(capsys, monkeypatch, "models", "lstm", "--format", "csv")[0] == 1
 
 
@@ -304,7 +304,7 @@ def test_from_a_run_to_c_and_the_ladder_in_its_report(
     code, shown, _ = call(capsys, monkeypatch, "export", str(trained), "--to", "c-int8")
     assert (code, shown) == (0, f"c-int8: {trained / 'c-int8'}\n")
     assert r'MD_UNIT "\302\265V"' in (trained / "c-int8" / "md.h").read_text()  # µV in UTF-8
-    monkeypatch.setattr(programs.shutil, "which", lambda _: None)  # no compiler: rungs say so
+    monkeypatch.setattr(shutil, "which", lambda _: None)  # no compiler: rungs say so
     code, shown, _ = call(capsys, monkeypatch, "deploy-report", str(trained))
     assert code == 0
     assert "gcc: expected it on this machine" in " ".join(shown.split())

@@ -17,7 +17,7 @@ from rich.console import Console
 from myodistill.bundle import Bundle
 from myodistill.datasets.recording import Annotation, Recording
 from myodistill.decision_rule import DecisionRule
-from myodistill.deploy import generated, programs
+from myodistill.deploy import generated
 from myodistill.deploy import parity_check as check_parity
 from myodistill.deploy.parity import deploy_report
 from myodistill.deploy.parity_table import ParityTable
@@ -95,7 +95,7 @@ def test_names_what_a_student_cannot_run_on(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_says_what_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     parity_table = report(bundle(epochs=1), seeds=(5,))
     reasons = {rung.name: rung.reason for rung in parity_table.rungs}
     assert "gcc: expected it on this machine" in str(reasons["C float"])
@@ -134,7 +134,7 @@ def test_a_damaged_ladder_is_one_line(content: str, reason: str, tmp_path: Path)
 
 
 def test_says_that_there_is_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     student = bundle(epochs=1)
     assert report(student, seeds=(5,)).notes()[0].startswith("no rest among the gestures")
     resting = replace(student.spec, gestures=("Rest", "b", "c"))

@@ -217,8 +217,7 @@ def measured(
     takes = people.record(subjects=5, repetitions=4, hold=500, contrast=request.param)
     folder = tmp_path_factory.mktemp("measured")
     data = people.write(folder / "data", takes, step=50)  # windows do not overlap
-    whole = {"fold": [1, 2, 3], "k": [0, 1, 4], "baseline": list(METHODS)}
-    said = train(data, folder / "run", **whole)
+    said = train(data, folder / "run", fold=[1, 2, 3], k=[0, 1, 4], baseline=[*METHODS])
     assert said.code == 0, said.err
     rows = pd.read_parquet(folder / "run" / "results.parquet")
     rows["right"] = rows["accuracy"] * rows["windows"]

@@ -191,7 +191,12 @@ def test_other_recordings_begin_another_search(
 ) -> None:
     settings = settings.model_copy(update={"trials": 1})
     calls = []
-    monkeypatch.setattr(tuning._Bench, "accuracy", lambda *_: calls.append(1) or 0.5)
+
+    def accuracy(*_: object) -> float:
+        calls.append(1)
+        return 0.5
+
+    monkeypatch.setattr(tuning._Bench, "accuracy", accuracy)
     tune(settings)
     tune(settings)
     assert len(calls) == 2

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,16 +41,14 @@ def network(seed: int = 0) -> nn.Module:
     )
 
 
-def batches_of(
-    x: Tensor, y: Tensor, size: int, *, mixup: float = 0.3, **options: object
-) -> Batches:
+def batches_of(x: Tensor, y: Tensor, size: int, *, mixup: float = 0.3, **options: Any) -> Batches:
     augmenter = Augmenter(Augmentation(mixup=mixup), Electrodes("grid", 1, 6), 1000.0)
     return Batches(
         TensorInputs(x), y, 2, BatchSampler(size), augmenter=augmenter, views=4, **options
-    )  # type: ignore[arg-type]
+    )
 
 
-def learn(settings: Training, where: RunPaths | None = None, **options: object) -> nn.Module:
+def learn(settings: Training, where: RunPaths | None = None, **options: Any) -> nn.Module:
     x, y = problem()
     net = network()
     train(
@@ -58,7 +57,7 @@ def learn(settings: Training, where: RunPaths | None = None, **options: object) 
         settings,
         where=where or RunPaths(),
         **options,
-    )  # type: ignore[arg-type]
+    )
     return net
 
 

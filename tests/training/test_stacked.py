@@ -88,7 +88,7 @@ def require_same(
         expected = other.state_dict()
         for name, value in one.state_dict().items():
             torch.testing.assert_close(
-                value, expected[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: n + m
+                value, expected[name], rtol=tolerance, atol=tolerance, msg=f"{name}: {{}}".format
             )
 
 
@@ -112,9 +112,10 @@ def test_every_loss_can_be_stacked(loss: str, caplog: pytest.LogCaptureFixture) 
 def in_single(number: int) -> Student:
     task, batches = student("log-power", number)
     inputs, labels = batches.inputs[torch.arange(66)].float(), batches.targets.argmax(1)
-    answers: TeacherOutputs = lambda places, view: TeacherOutput(
-        inputs.flatten(1)[places, :CLASSES]
-    )
+
+    def answers(places: Tensor, view: int) -> TeacherOutput:
+        return TeacherOutput(inputs.flatten(1)[places, :CLASSES])
+
     order = BatchSampler(SETTINGS.batch_size)
     return task.float(), Batches(TensorInputs(inputs), labels, CLASSES, order, answers=answers)
 
