@@ -235,6 +235,7 @@ def test_damaged_wfdb_record_is_named(data: Path, damage, message: str) -> None:
     assert "gesture1_trial1" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_hyser(data: Path) -> None:
     root = layouts.write_hyser(data)
     dataset = open_dataset("hyser")

@@ -47,6 +47,7 @@ def report(student: Bundle, seeds: tuple[int, ...] = (5, 6)) -> ParityTable:
     return deploy_report(student, takes, calibration(student), step=STEP, emulated=40)
 
 
+@pytest.mark.slow
 @needs_gcc
 def test_a_student_that_every_target_runs(tmp_path: Path) -> None:
     parity_table = report(bundle())

@@ -88,6 +88,7 @@ def peaks(*people: int) -> list[float]:
     return [float(process.communicate()[0]) for process in processes]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_people() -> None:
     """In memory each would take their signal twice and as much again in features: 13 MiB."""
     few, many = peaks(3, 6)

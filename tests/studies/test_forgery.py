@@ -128,7 +128,9 @@ def test_an_edited_split(original: Trained, tampered: Path) -> None:
     assert path.read_bytes() == (original.out / "splits" / "fold-1.json").read_bytes()
 
 
-@pytest.mark.parametrize("record", ["its own", "the one that is wanted"])
+@pytest.mark.parametrize(
+    "record", [pytest.param("its own", marks=pytest.mark.slow), "the one that is wanted"]
+)
 def test_a_teacher_of_another_fold(
     original: Trained, tampered: Path, tmp_path: Path, record: str
 ) -> None:

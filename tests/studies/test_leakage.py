@@ -225,6 +225,7 @@ def measured(
     return request.param, pooled
 
 
+@pytest.mark.slow
 def test_every_method_is_at_chance_on_noise_and_only_there(
     measured: tuple[float, pd.DataFrame],
 ) -> None:

@@ -131,6 +131,7 @@ def bundles(folder: Path) -> dict[str, int]:
     return {str(p): p.stat().st_mtime_ns for p in folder.rglob("weights.safetensors")}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_a_killed_study_goes_on_and_ends_with_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

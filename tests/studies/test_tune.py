@@ -50,6 +50,7 @@ def test_who_is_scored_is_not_there_when_settings_are_chosen() -> None:
     assert inner.hash != split.hash
 
 
+@pytest.mark.slow
 def test_both_get_the_same_budget_and_a_search_goes_on(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +72,7 @@ def test_both_get_the_same_budget_and_a_search_goes_on(
     assert tune(settings) == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [1, 2])
 def test_a_killed_search_goes_on_to_the_same_end(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, place: int

@@ -185,6 +185,7 @@ def script(folder: Path, name: str, *, slow: bool = False) -> list[str]:
     return [sys.executable, "-c", text]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     subprocess.run(script(tmp_path / "whole", "net.safetensors"), check=True)
