@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 export MYODISTILL_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: demo test test-slow lint format clean
+FAST := -n 2 --dist loadfile --max-worker-restart 0
+
+.PHONY: demo test test-slow coverage lint format clean
 
 demo: $(VENV)/ready
 	$(BIN)/myodistill run --config examples/demo.yaml
@@ -14,10 +16,13 @@ demo: $(VENV)/ready
 	$(BIN)/myodistill report runs/demo
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not slow"
+	$(BIN)/pytest $(FAST) -m "not slow"
 
 test-slow: $(VENV)/ready
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 2 --max-worker-restart 0 -m slow
+
+coverage: $(VENV)/ready
+	$(BIN)/pytest $(FAST) -m "not slow" --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check src tests benchmarks

@@ -45,7 +45,7 @@ class Altered(Dataset):
         *,
         reserved: int = 0,
         changes: dict[str, Change] | None = None,
-        **facts: object,
+        **facts: Any,
     ) -> None:
         self.facts = replace(Synthetic(seconds=0.6, repetitions=2).facts, **facts)
         self._count = subjects

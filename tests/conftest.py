@@ -13,15 +13,18 @@ import torch
 DATA = Path(os.environ.get("MYODISTILL_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that need real recordings, or a browser, where there are none."""
-    lacking = [] if DATA.is_dir() else ["real"]
-    lacking += [] if shutil.which("chromium") else ["browser"]
-    absent = [item for item in items if any(item.get_closest_marker(mark) for mark in lacking)]
-    if not absent:
-        return
-    config.hook.pytest_deselected(items=absent)
-    items[:] = [item for item in items if item not in absent]
+LACKING = {
+    "real": None if DATA.is_dir() else f"no recordings in {DATA} (set MYODISTILL_DATA)",
+    "browser": None if shutil.which("chromium") else "chromium is not installed",
+}
+"""What a machine lacks for the tests with a mark; None if nothing."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs real recordings, or a browser, where there are none."""
+    for mark, reason in LACKING.items():
+        if reason and item.get_closest_marker(mark):
+            pytest.skip(reason)
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +33,6 @@ def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MYODISTILL_DATA", "")
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
-    return
 
 
 @pytest.fixture

@@ -68,7 +68,8 @@ def example_counts(seed: int = 0, right: float = 0.8) -> list[list[int]]:
     rng = np.random.default_rng(seed)
     n = len(GESTURES)
     counts = rng.multinomial(round(200 * (1 - right)), np.full(n, 1 / n), n)
-    return (counts + np.diag(np.full(n, round(200 * right)))).tolist()
+    counts += np.diag(np.full(n, round(200 * right)))
+    return [[int(count) for count in row] for row in counts]
 
 
 def example_events(frame: pd.DataFrame) -> pd.DataFrame:

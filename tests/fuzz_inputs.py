@@ -186,8 +186,8 @@ def table(rng: random.Random, frame: pd.DataFrame) -> bytes:
         elif len(frame):
             column = frame[name].astype(object)
             column.iloc[0] = rng.choice(_CELLS)
-            kind = type(column.iloc[0])
-            same = [isinstance(value, kind) for value in column]
+            first = type(column.iloc[0])
+            same = np.array([isinstance(value, first) for value in column])
             frame[name] = column.where(same)  # else no Parquet file could hold it
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
@@ -206,7 +206,7 @@ def arrays(rng: random.Random, names: tuple[str, ...]) -> bytes:
             made[name] = np.frombuffer(rng.randbytes(size), dtype).reshape(shape) \
                 if dtype.kind not in "?U" else np.zeros(shape, dtype)  # fmt: skip
     buffer = io.BytesIO()
-    np.savez(buffer, **made)
+    np.savez(buffer, allow_pickle=False, **made)
     return damaged(rng, buffer.getvalue()) if rng.random() < 0.3 else buffer.getvalue()
 
 

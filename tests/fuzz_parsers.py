@@ -303,7 +303,7 @@ def _recordings(root: Path, add: Add) -> None:
         "tsv": lambda out: out.write(b"1\t2\n3\t4\n"),
         "npy": lambda out: np.save(out, np.ones((3, 2))),
         "npz": lambda out: np.savez(out, a=np.ones((3, 2)), b=np.arange(3)),
-        "mat": lambda out: savemat(out, {"emg": np.ones((3, 2)), "s": "x"}),
+        "mat": lambda out: savemat(out, {"emg": np.ones((3, 2)), "s": "x"}),  # type: ignore[arg-type]
         "h5": lambda out: (
             h5py.File(out, "w").create_dataset("a", data=np.ones((3, 2))).file.close()
         ),
@@ -353,9 +353,11 @@ def _described(root: Path, add: Add) -> None:
 
     people = Synthetic(subjects=2, seconds=0.5, repetitions=1)
     store = prepare("tiny", root / "store", Preparation(), dataset=people, tell=lambda line: None)
-    stored = lambda: [
-        d.recordings(s) for d in [PreparedDataset(store.folder)] for s in d.subjects()
-    ]
+
+    def stored() -> object:
+        dataset = PreparedDataset(store.folder)
+        return [dataset.recordings(subject) for subject in dataset.subjects()]
+
     for name in ("store.json", "recordings.parquet", "annotations.parquet"):
         file = store.folder / name
         if name.endswith("json"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,18 +43,18 @@ def write_ninapro(
     before = 0
     for subject in range(1, subjects + 1):
         for exercise, count in enumerate(sizes, start=1):
-            labels = range(1, count + 1)
+            labels: Sequence[int] = range(1, count + 1)
             if not restart:
                 labels = range(before + 1, before + count + 1)
                 before += count
             if number == 6:
                 labels = (1, 3, 4, 6, 9, 10, 11)
-            movement, turn = [np.zeros(rest)], [np.zeros(rest)]
+            holds, turns_of = [np.zeros(rest)], [np.zeros(rest)]
             for label in list(labels)[:2] if number != 6 else labels:
                 for repetition in range(1, turns + 1):
-                    movement += [np.full(hold, label), np.zeros(rest)]
-                    turn += [np.full(hold, repetition), np.zeros(rest)]
-            movement, turn = np.concatenate(movement), np.concatenate(turn)
+                    holds += [np.full(hold, label), np.zeros(rest)]
+                    turns_of += [np.full(hold, repetition), np.zeros(rest)]
+            movement, turn = np.concatenate(holds), np.concatenate(turns_of)
             emg = noise(len(movement), channels, exercise).astype("f4")
             variables = {
                 "emg": emg,

@@ -68,7 +68,7 @@ def write(folder: Path, takes: Takes, **changes: object) -> Path:
     """
     folder.mkdir(parents=True)
     for (subject, session), take in takes.items():
-        np.savez(folder / f"{subject}_{session}.npz", **take)
+        np.savez(folder / f"{subject}_{session}.npz", allow_pickle=False, **take)
     about = {
         "files": "{subject}_{session}.npz",
         "signal": "emg",

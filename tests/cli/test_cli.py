@@ -8,11 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import people
 import pytest
 from conftest import write_threedc
 
@@ -23,9 +26,11 @@ from myodistill.config import make_settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.recording import Repetition
 from myodistill.datasets.synthetic import Synthetic
-from myodistill.deploy import programs
 from myodistill.deploy.subject_data import SubjectData
 from myodistill.errors import SettingsError
+from myodistill.evaluation import results
+from myodistill.models import verification
+from myodistill.studies import experiment
 from myodistill.studies.experiment import run_experiment
 
 QUICK = [
@@ -371,7 +376,7 @@ def test_models_exits_with_one_when_a_count_is_off(
     code, shown, _ = call(capsys, monkeypatch, "models", "lstm", "--format", "csv")
     assert code == 0
     assert "2320674" in shown
-    monkeypatch.setattr(cli.verification, "TOLERANCE", 1e-6)
+    monkeypatch.setattr(verification, "TOLERANCE", 1e-6)
     assert call(capsys, monkeypatch, "models", "lstm", "--format", "csv")[0] == 1
 
 
@@ -410,7 +415,7 @@ def test_from_a_run_to_c_and_the_ladder_in_its_report(
     code, shown, _ = call(capsys, monkeypatch, "export", str(trained), "--to", "c-int8")
     assert (code, shown) == (0, f"c-int8: {trained / 'c-int8'}\n")
     assert r'MD_UNIT "\302\265V"' in (trained / "c-int8" / "md.h").read_text()  # µV in UTF-8
-    monkeypatch.setattr(programs.shutil, "which", lambda _: None)  # no compiler: rungs say so
+    monkeypatch.setattr(shutil, "which", lambda _: None)  # no compiler: rungs say so
     code, shown, _ = call(capsys, monkeypatch, "deploy-report", str(trained))
     assert code == 0
     assert "gcc: expected it on this machine" in " ".join(shown.split())
@@ -513,21 +518,35 @@ def test_ranges_are_found_on_whole_calibration_recordings(trained: Path) -> None
             assert not inside.any()
 
 
-@pytest.mark.usefixtures("tiny")
 def test_processes_give_the_same_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from myodistill.evaluation import results
-    from myodistill.studies import experiment as run
+    data = people.write(tmp_path / "data", people.record(subjects=3, repetitions=1))
+    words = [
+        "run",
+        "--dataset",
+        str(data),
+        "--teacher-model",
+        "population",
+        "--seed",
+        "0,1",
+        *QUICK,
+    ]
+    made, started = [], []
 
-    words = ["run", "--dataset", "tiny", *QUICK, "--seed", "0,1"]
-    assert call(capsys, monkeypatch, *words, "--out", str(tmp_path / "a"))[0] == 0
-    # Spawned processes do not see a dataset that only this test knows: threads stand in for them.
-    from concurrent.futures import ThreadPoolExecutor
+    class Pool(ProcessPoolExecutor):
+        def __init__(self, processes: int, *options: Any, **more: Any) -> None:
+            started.append(processes)
+            super().__init__(processes, *options, **more)
 
-    monkeypatch.setattr(run, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
-    code, _, _ = call(capsys, monkeypatch, *words, "--out", str(tmp_path / "b"), "--processes", "2")
-    assert code == 0
-    columns = ["subject", "stage", "model", "k", "seed", "accuracy"]
-    one, two = (results.read(tmp_path / name / "results.parquet")[columns] for name in "ab")
-    assert np.array_equal(one, two)
+    monkeypatch.setattr(experiment, "ProcessPoolExecutor", Pool)
+    for processes in ("1", "2"):
+        out = tmp_path / processes
+        code, _, err = call(
+            capsys, monkeypatch, *words, "--out", str(out), "--processes", processes
+        )
+        assert code == 0, err
+        made.append(results.read(out / "results.parquet").drop(columns="seconds"))
+    assert set(made[0]["stage"]) >= {"supervised", "pretrained_distilled"}
+    pd.testing.assert_frame_equal(*made)
+    assert started == [2]

@@ -83,7 +83,8 @@ def test_inspect_prints_any_words_and_opens_a_store(data: Path) -> None:
 
 
 def test_the_draft_quotes_what_yaml_would_read_otherwise(tmp_path: Path) -> None:
-    np.savez(tmp_path / "w.npz", **{"no": np.arange(900) % 2, "a: b": np.zeros((900, 4))})
+    arrays = {"no": np.arange(900) % 2, "a: b": np.zeros((900, 4))}
+    np.savez(tmp_path / "w.npz", allow_pickle=False, **arrays)
     values = yaml.safe_load(draft(tmp_path / "w.npz"))
     assert (values["signal"], values["labels"]) == ("a: b", "no")
     Description.model_validate(values)
@@ -140,7 +141,7 @@ def file(content: bytes, name: str = "x.bin") -> File:
 
 def mat() -> bytes:
     buffer = io.BytesIO()
-    savemat(buffer, {"emg": np.arange(20.0).reshape(10, 2), "p": {"a": [1, 2]}, "t": "text"})
+    savemat(buffer, {"emg": np.arange(20.0).reshape(10, 2), "p": {"a": [1, 2]}, "t": "text"})  # type: ignore[arg-type]
     return buffer.getvalue()
 
 

@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,7 +187,8 @@ def test_electrodes_hold_each_channel_once() -> None:
 def test_recordings_bear_names_that_can_be_folders(name: str) -> None:
     signal = np.random.default_rng(0).standard_normal((10, 2)).astype(np.float32)
     one = Recording("s", "a", signal, 1000.0, ring(2), ("x", "y"), ())
-    for change in ({"subject": name}, {"session": name}):
+    changes: list[dict[str, Any]] = [{"subject": name}, {"session": name}]
+    for change in changes:
         with pytest.raises(DataError, match=r"expected a name of 1 to 100") as caught:
             replace(one, **change)
         assert str(caught.value).isprintable()
@@ -206,7 +208,7 @@ def test_recordings_bear_names_that_can_be_folders(name: str) -> None:
         ({"gestures": ("a", "a")}, "names of their own"),
     ],
 )
-def test_facts_that_no_run_can_use(change: dict[str, object], message: str) -> None:
+def test_facts_that_no_run_can_use(change: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         replace(ThreeDC.facts, **change)
 

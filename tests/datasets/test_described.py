@@ -177,7 +177,7 @@ def test_arrays_that_are_no_signal_or_labels(
         "who": np.full(400, 1),
         "turn": np.ones(400),
     }
-    np.savez(tmp_path / "all.npz", **(whole | arrays))
+    np.savez(tmp_path / "all.npz", allow_pickle=False, **(whole | arrays))
     assert message in refused(described(tmp_path))
 
 

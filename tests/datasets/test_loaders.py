@@ -18,6 +18,7 @@ from scipy.io import loadmat, savemat
 
 from myodistill.datasets.arrays import read_arrays
 from myodistill.datasets.dataset import Dataset
+from myodistill.datasets.ninapro import Ninapro
 from myodistill.datasets.recording import Recording
 from myodistill.datasets.registry import open_dataset
 from myodistill.datasets.trees import list_files
@@ -125,6 +126,7 @@ def test_ninapro(data: Path, number: int) -> None:
     emg = loadmat(path)["emg"]
     mine = np.concatenate([one.signal for one in recordings if one.source == str(path)])
     assert np.array_equal(mine, emg if number != 6 else emg[:, [*range(8), *range(10, 16)]])
+    assert isinstance(dataset, Ninapro)
     held = sum(n.stop - n.start for r in recordings for n in r.annotations if n.gesture)
     assert held == 400 * len(pieces) * (7 * 12 if number == 6 else 2 * dataset._layout.repetitions)
 
@@ -233,6 +235,7 @@ def test_damaged_wfdb_record_is_named(data: Path, damage, message: str) -> None:
     assert "gesture1_trial1" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_hyser(data: Path) -> None:
     root = layouts.write_hyser(data)
     dataset = open_dataset("hyser")

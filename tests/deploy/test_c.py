@@ -170,6 +170,7 @@ def test_the_temperature_is_in_every_form(
         assert np.allclose(said, confidence, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_temperature_of_other_networks(tmp_path: Path) -> None:
     for name in ("tcn-10k", "cnn-10k", "gru-10k"):
         other = bundle(name, epochs=1)

@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,7 +19,6 @@ import pytest
 import torch
 from decoding import STEP, bundle, positions, recording
 
-from myodistill import files
 from myodistill.bundle import Bundle
 from myodistill.decision_rule import DecisionRule
 from myodistill.deploy import installed
@@ -202,7 +202,7 @@ def test_a_full_disk_is_one_line_and_the_old_export_stays(
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="the disk is full") as caught:
         export(student, to, out, calibration=calibration(student), step=50)
     assert "\n" not in str(caught.value)

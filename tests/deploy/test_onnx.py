@@ -32,7 +32,7 @@ def student() -> Bundle:
 
 @pytest.fixture(scope="module")
 def exported(student: Bundle) -> bytes:
-    return to_onnx(student).SerializeToString()
+    return bytes(to_onnx(student).SerializeToString())
 
 
 def filtered(student: Bundle, signal: np.ndarray = SIGNAL) -> Windows:

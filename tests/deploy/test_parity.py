@@ -17,7 +17,7 @@ from rich.console import Console
 from myodistill.bundle import Bundle
 from myodistill.datasets.recording import Annotation, Recording
 from myodistill.decision_rule import DecisionRule
-from myodistill.deploy import generated, parity_check, programs
+from myodistill.deploy import generated, parity_check
 from myodistill.deploy.parity import deploy_report
 from myodistill.deploy.parity_table import ParityTable
 from myodistill.errors import DataError, LeakageError, ModelError, OutputError
@@ -46,6 +46,7 @@ def report(student: Bundle, seeds: tuple[int, ...] = (5, 6)) -> ParityTable:
     return deploy_report(student, takes, calibration(student), step=STEP, emulated=40)
 
 
+@pytest.mark.slow
 @needs_gcc
 def test_a_student_that_every_target_runs(tmp_path: Path) -> None:
     parity_table = report(bundle())
@@ -94,7 +95,7 @@ def test_names_what_a_student_cannot_run_on(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_says_what_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     parity_table = report(bundle(epochs=1), seeds=(5,))
     reasons = {form.name: form.reason for form in parity_table.forms}
     assert "gcc: expected it on this machine" in str(reasons["C float"])
@@ -135,7 +136,7 @@ def test_a_damaged_parity_table_is_one_line(content: str, reason: str, tmp_path:
 
 
 def test_says_that_there_is_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     student = bundle(epochs=1)
     assert report(student, seeds=(5,)).notes()[0].startswith("no rest among the gestures")
     resting = replace(student.spec, gestures=("Rest", "b", "c"))

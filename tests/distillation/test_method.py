@@ -388,6 +388,7 @@ def test_a_bundle_that_was_tampered_with_is_refused(
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_students_calibrated_stacked_are_those_calibrated_alone(settings: Settings) -> None:
     """The CNN draws nothing, so stacking changes nothing but rounding."""
     changes = {"student_model": ("cnn-10k",), "k": (1,), "stacked": True}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_the_default_baselines_are_among_them() -> None:
         ("forest-log-covariance", RandomForestClassifier(300, random_state=3)),
     ],
 )
-def test_they_decide_as_scikit_learn_does(made: dict[str, Made], name: str, theirs) -> None:
+def test_they_decide_as_scikit_learn_does(made: dict[str, Made], name: str, theirs: Any) -> None:
     method = CLASSICAL[name]
     train, labels, test, _ = parts(made[method.features])
     ours = fit(method, train, labels, classes=4, seed=3)(test)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -120,7 +121,8 @@ def test_an_exported_model_gives_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", STREAMING)
 @pytest.mark.parametrize("chunk", [1, 3, 24])
 def test_a_stream_gives_what_the_window_gives(name: str, chunk: int) -> None:
-    model, windows = build(name, TINY, seed=0).eval(), generated(TINY, 4)[0]
+    model: Any = build(name, TINY, seed=0).eval()
+    windows = generated(TINY, 4)[0]
     state = model.start(windows)
     with torch.no_grad():
         for samples in windows.split(chunk, dim=-1):
@@ -150,7 +152,7 @@ def test_image_models_on_a_ring_do_not_mind_where_it_is_cut() -> None:
 
 def test_channels_are_put_where_their_electrodes_sit() -> None:
     order = (3, 0, 2, 1)
-    model = build("cnn", SignalSpec(grid(2, 2, order=order), 5, 200.0, ("a", "b")))
+    model: Any = build("cnn", SignalSpec(grid(2, 2, order=order), 5, 200.0, ("a", "b")))
     image = model.image(torch.arange(4.0).reshape(1, 4, 1).expand(1, 4, 5))
     assert image[0, 0].tolist() == [[3.0, 0.0], [2.0, 1.0]]
 

@@ -61,7 +61,7 @@ def test_equals_the_offline_pipeline(student: Bundle) -> None:
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     for rule in RULES[:2]:
         offline = events.decide(
-            probabilities, windows.starts, votes=rule.votes, threshold=rule.threshold
+            probabilities, windows.starts.astype(float), votes=rule.votes, threshold=rule.threshold
         )
         online = stream(student, SIGNAL, rule=rule)
         assert [d.gesture for d in online] == offline.gestures.tolist()

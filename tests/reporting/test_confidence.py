@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from matplotlib.text import Text
@@ -35,7 +37,7 @@ def predictions() -> dict[tuple[str, str, str], list[Probabilities]]:
     }
 
 
-def test_the_diagram_tells_the_honest_from_the_sure(predictions: dict) -> None:
+def test_the_diagram_tells_the_honest_from_the_sure(predictions: dict[Any, Any]) -> None:
     picture = calibration_diagram(predictions, k=2)
     assert picture.name == "confidence-k2"
     errors = picture.data.groupby("stage")["calibration_error"].first()
@@ -54,7 +56,7 @@ def test_the_diagram_tells_the_honest_from_the_sure(predictions: dict) -> None:
     )
 
 
-def test_abstention_ends_at_the_accuracy_and_counts_people_alike(predictions: dict) -> None:
+def test_abstention_ends_at_the_accuracy_and_counts_people_alike(predictions: dict[Any, Any]) -> None:
     picture = abstention_curve(predictions, k=1)
     for (stage, *_), people in predictions.items():
         mine = picture.data[picture.data["stage"] == stage]
@@ -68,7 +70,7 @@ def test_abstention_ends_at_the_accuracy_and_counts_people_alike(predictions: di
         assert half > [curve["accuracy"].iloc[-1] for curve in curves]
 
 
-def test_nothing_leaves_the_page(predictions: dict) -> None:
+def test_nothing_leaves_the_page(predictions: dict[Any, Any]) -> None:
     for picture in (calibration_diagram(predictions, k=1), abstention_curve(predictions, k=1)):
         picture.figure.draw_without_rendering()
         drawn = picture.figure.get_tightbbox()
@@ -78,7 +80,7 @@ def test_nothing_leaves_the_page(predictions: dict) -> None:
         assert drawn.y1 < height + 0.01
 
 
-def test_what_cannot_be_drawn_is_said(predictions: dict) -> None:
+def test_what_cannot_be_drawn_is_said(predictions: dict[Any, Any]) -> None:
     with pytest.raises(DataError, match="predictions of at least one method"):
         calibration_diagram({}, k=1)
     with pytest.raises(DataError, match="predictions of at least one method"):

@@ -19,21 +19,14 @@ from myodistill.errors import DataError, OutputError
 from myodistill.evaluation.protocol import method_name, overview, subject_scores
 from myodistill.evaluation.results import summary
 from myodistill.evaluation.statistics import compare
-from myodistill.reporting.figures import (
-    FIGURES,
-    accuracy_cost,
-    calibration_curve,
-    confusion_matrices,
-    critical_difference,
-    draw,
-    hypothesis_heatmap,
-    paired_slopes,
-    rms_map,
-    training_curves,
-)
+from myodistill.reporting.figures import FIGURES, draw
 from myodistill.reporting.figures.canvas import Picture
-from myodistill.reporting.figures.cost import pareto
-from myodistill.reporting.figures.electrodes import gesture_rms
+from myodistill.reporting.figures.confusion import confusion_matrices
+from myodistill.reporting.figures.cost import accuracy_cost, pareto
+from myodistill.reporting.figures.electrodes import gesture_rms, rms_map
+from myodistill.reporting.figures.people import calibration_curve, paired_slopes
+from myodistill.reporting.figures.significance import critical_difference, hypothesis_heatmap
+from myodistill.reporting.figures.training import training_curves
 from myodistill.reporting.headline import headline, leading
 from myodistill.reporting.run import read_run
 
@@ -49,7 +42,7 @@ def overflow(picture: Picture) -> float:
     picture.figure.draw_without_rendering()
     drawn = picture.figure.get_tightbbox()
     width, height = picture.figure.get_size_inches()
-    return max(-drawn.x0, -drawn.y0, drawn.x1 - width, drawn.y1 - height)
+    return float(max(-drawn.x0, -drawn.y0, drawn.x1 - width, drawn.y1 - height))
 
 
 def recording(
@@ -145,7 +138,7 @@ def test_calibration_curve_holds_the_summary() -> None:
     assert picture.data["seconds"].max() == 220.0
     assert "seconds of calibration data" in words(picture.figure)
     with pytest.raises(DataError, match="at least 2 values of K, got only K=4"):
-        calibration_curve(example_results()[lambda f: f["k"] == 4])
+        calibration_curve(example_results().query("k == 4"))
 
 
 def test_slopes_count_whom_distillation_helps() -> None:

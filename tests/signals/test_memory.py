@@ -7,6 +7,7 @@ import gc
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,6 @@ from myodistill.distillation.subjects import SubjectPool
 from myodistill.errors import CacheError, OutputError
 from myodistill.models.population import PopulationHead
 from myodistill.models.registry import build
-from myodistill.signals import disk_cache as scratch
 from myodistill.signals.disk_cache import DiskRows, kept
 from myodistill.signals.gather import gather
 from myodistill.signals.preparation import Preparation
@@ -88,6 +88,7 @@ def peaks(*people: int) -> list[float]:
     return [float(process.communicate()[0]) for process in processes]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_people() -> None:
     """In memory each would take their signal twice and as much again in features: 13 MiB."""
     few, many = peaks(3, 6)
@@ -179,7 +180,7 @@ def test_rows_that_do_not_fit_on_the_disk_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115 - Filed closes it
-    monkeypatch.setattr(scratch.tempfile, "TemporaryFile", lambda **_: full)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
     with pytest.raises(OutputError, match="the disk is full, free some space"):
         DiskRows(tmp_path, [torch.zeros(10, 2)])
 

@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -174,7 +175,7 @@ def test_a_killed_process_is_one_line(data: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_tables_of_a_store_are_checked(
-    data: Path, table: str, change: dict[str, object], message: str
+    data: Path, table: str, change: dict[str, Any], message: str
 ) -> None:
     write_threedc(data, subjects=1, samples=100)
     folder = prepare("3dc", data / "out").folder
@@ -217,7 +218,7 @@ def test_stores_that_differ_in_the_middle_are_told_apart(data: Path, tmp_path: P
         {"mains": float("nan")},
     ],
 )
-def test_preparations_that_make_no_sense(wrong: dict[str, object]) -> None:
+def test_preparations_that_make_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="expected"):
         Preparation(**wrong)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +31,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(
             registry.DATASETS,
             name,
-            lambda subjects=subjects: Synthetic(subjects=subjects, seconds=0.5, repetitions=1),
+            partial(Synthetic, subjects=subjects, seconds=0.5, repetitions=1),
         )
 
 
@@ -161,7 +163,7 @@ def test_a_bad_study_is_one_line(
     assert "unknown key 'run': did you mean runs" in capsys.readouterr().err
 
 
-BAD = {
+BAD: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "empty": (lambda f: f.iloc[:0], "table is empty"),
     "two datasets": (lambda f: pd.concat([f, f.assign(dataset="b")]), "expected one dataset"),
     "other windows": (
@@ -180,8 +182,8 @@ def test_bad_tables_are_one_line_in_every_command(
 ) -> None:
     change, message = BAD[kind]
     change(rows(run)).to_parquet(run / "results.parquet")
-    figures = ("hypothesis-heatmap", "calibration-curve", "accuracy-cost", "paired-slopes")
-    figures += ("critical-difference",)
+    figures = ["hypothesis-heatmap", "calibration-curve", "accuracy-cost", "paired-slopes"]
+    figures += ["critical-difference"]
     commands = [("report",), ("table",), *(("figure", name) for name in figures)]
     for command in commands:
         assert called(monkeypatch, *command, str(run)) == 2, command

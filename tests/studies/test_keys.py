@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -178,9 +181,10 @@ def test_a_bundle_says_where_it_is_from_now(settings: Settings, do: Do) -> None:
     assert bundles
     for path in bundles:
         assert Bundle.load(path.parent).origin["licence"] == "other terms"
-    for prose in ("title", "citation", "home"):
+    better: list[dict[str, Any]] = [{"title": "better"}, {"citation": "better"}, {"home": "better"}]
+    for prose in better:
         before = times(settings.out)
-        do(settings, Altered(licence="other terms", **{prose: "said better"}))
+        do(settings, Altered(licence="other terms", **prose))
         assert times(settings.out) == before
 
 
@@ -193,7 +197,7 @@ def test_no_baseline_joins_scores_of_other_recordings(
         Altered(changes={"Person2": in_session("test", one_sample)}),
         Altered(passband=(30.0, 300.0)),
     ):
-        monkeypatch.setitem(registry.DATASETS, "altered", lambda dataset=dataset: dataset)
+        monkeypatch.setitem(registry.DATASETS, "altered", partial(copy, dataset))
         with pytest.raises(SettingsError, match="those of Person2 have changed; do that run again"):
             run_experiment(beside, until="baseline")
     monkeypatch.setitem(registry.DATASETS, "altered", Altered)

@@ -6,163 +6,41 @@ code 2 and one line. One without effect leaves the bundles and scores of an hone
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import hashlib
-import io
-import json
-import shutil
-import sys
-import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import people
 import pytest
 import yaml
+from attempts import (
+    LATE,
+    Change,
+    Trained,
+    bundles,
+    call,
+    changed,
+    honest,
+    refused,
+    relabel,
+    replace,
+    scores,
+    train,
+    train_original,
+)
 from people import CALIBRATION, TEST, DecisionStream, Takes
 
 from myodistill.bundle import Bundle
-from myodistill.cli import main as cli
 from myodistill.realtime.decoder import Decoder
-
-SETTINGS = {
-    "fold": [1],  # holds out P1 and P6
-    "k": [0, 2],
-    "student_model": ["log-power-10k"],
-    "adapt_batch_norm": True,
-    "calibrate_teachers": True,
-    "augmentation": {"gain_db": 1.0},
-    "pretrain": {"num_epochs": 2},
-    "pretrain_student": {"num_epochs": 2},
-    "finetune": {"num_epochs": 3, "patience": 2},
-    "distill": {"num_epochs": 3, "patience": 2},
-}
-HELD_OUT, TRAINING = ("P1", "P6"), ("P2", "P3", "P4", "P5")
-LATE = 2
-"""The first repetition beyond the two that calibrate."""
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-class Trained(NamedTuple):
-    takes: Takes
-    data: Path
-    out: Path
-
-
-def call(*words: object) -> Said:
-    """Run a command in this process."""
-    out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = ["myodistill", *map(str, words)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            cli.main()
-    except SystemExit as stop:
-        return Said(int(stop.code or 0), out.getvalue(), err.getvalue())
-    finally:
-        sys.argv = before
-    raise AssertionError("a command ends with an exit code")
-
-
-def train(data: Path, out: Path, command: str = "distill", **changes: object) -> Said:
-    config = data.with_name(f"{out.name}.settings.yaml")
-    config.write_text(yaml.safe_dump(SETTINGS | changes))
-    return call(command, "--config", config, "--dataset", data, "--out", out)
-
-
-def refused(said: Said, *names: str) -> None:
-    """Require exit code 2 and, beside lines of progress, one line that has some names."""
-    assert said.code == 2, said.out + said.err
-    lines = [line for line in said.err.splitlines() if line.startswith("myodistill: ")]
-    assert len(lines) == 1, said.err
-    for name in names:
-        assert name in lines[0]
-
-
-def honest(takes: Takes, folder: Path, command: str = "distill", **changes: object) -> Path:
-    said = train(people.write(folder / "data", takes), folder / "run", command, **changes)
-    assert said.code == 0, said.err
-    return folder / "run"
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    folder = tmp_path_factory.mktemp("original")
-    takes = people.record(subjects=6, repetitions=3)
-    return Trained(takes, folder / "data" / "people.yaml", honest(takes, folder))
-
-
-@pytest.fixture
-def tampered(original: Trained, tmp_path: Path) -> Path:
-    """A copy of the run to be tampered with."""
-    return Path(shutil.copytree(original.out, tmp_path / "tampered"))
-
-
-def bundles(out: Path) -> dict[str, tuple[bytes, Any, Any]]:
-    """Weights, pre-processing and what was seen, of every bundle of a run."""
-    found = {}
-    for path in sorted(out.rglob("bundle.json")):
-        card = json.loads(path.read_text())
-        weights = path.with_name("weights.safetensors").read_bytes()
-        found[str(path.parent.relative_to(out))] = (weights, card["preprocessing"], card["seen"])
-    return found
-
-
-def scores(out: Path) -> dict[str, dict[str, np.ndarray]]:
-    paths = sorted(out.rglob("scores/*.npz"))
-    return {str(path.relative_to(out)): dict(np.load(path)) for path in paths}
-
-
-def table(out: Path) -> pd.DataFrame:
-    return pd.read_parquet(out / "results.parquet").drop(columns="seconds")
-
-
-def refused_or_harmless(said: Said, out: Path, original: Path) -> None:
-    """Require that an attempt was refused, or that everything is as in the honest run."""
-    if said.code == 2:
-        refused(said)
-        return
-    assert said.code == 0, said.err
-    assert bundles(out) == bundles(original)
-    assert table(out).equals(table(original))
-    for name, arrays in scores(original).items():
-        for key, array in arrays.items():
-            assert np.array_equal(scores(out)[name][key], array), name
+    return train_original(tmp_path_factory.mktemp("original"))
 
 
 # What is recorded: parts of it change that nothing may have learned from
-
-
-Change = Callable[[DecisionStream], None]
-
-
-def changed(takes: Takes, session: str, change: Change, who: tuple[str, ...] = HELD_OUT) -> Takes:
-    new = copy.deepcopy(takes)
-    for subject in who:
-        change(new[subject, session])
-    return new
-
-
-def relabel(take: DecisionStream, first: int = 0) -> None:
-    """Let every gesture from a repetition on be called another."""
-    here = (take["turn"] >= first) & (take["label"] != people.IGNORED)
-    take["label"][here] = (take["label"][here] + 1) % len(people.GESTURES)
-
-
-def replace(take: DecisionStream, first: int = 0) -> None:
-    """Put other noise in the place of every sample from a repetition on."""
-    here = take["turn"] >= first
-    own = zlib.crc32(take["emg"].tobytes())  # the same noise in two takes would be a copy
-    noise = np.random.default_rng(own).standard_normal(take["emg"].shape)
-    take["emg"][here] = 5 * noise[here]
 
 
 @pytest.mark.parametrize(
@@ -207,15 +85,6 @@ def test_a_search_does_not_look_at_the_folds_held_out_people(
         found.append(([{**one, "dataset": ""} for one in tuned], said.out.replace(str(out), "")))
     assert len(found[0][0]) == 2
     assert found[0] == found[1]
-
-
-def test_relabelled_recordings_are_not_taken_for_the_old_ones(
-    original: Trained, tampered: Path, tmp_path: Path
-) -> None:
-    other = changed(original.takes, CALIBRATION, relabel, (*HELD_OUT, *TRAINING))
-    fresh = honest(other, tmp_path / "fresh")
-    said = train(tmp_path / "fresh" / "data" / "people.yaml", tampered)
-    refused_or_harmless(said, tampered, fresh)
 
 
 # Time: what comes later changes nothing of what was decided before
@@ -335,132 +204,6 @@ def test_what_is_recorded_once_is_not_used_twice(tmp_path: Path, way: str, part:
     assert not (tmp_path / "run" / "results.parquet").exists()
 
 
-# What a run has left: files that are edited, exchanged or brought from elsewhere
-
-
-FOLD = Path("fold-1/seed-0")
-TEACHER = FOLD / "pretrain-population"
-
-
-def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content, indent=1))
-
-
-def sealed(card: dict[str, Any]) -> str:
-    """What a forger who has read the source writes as the hash of an edited card."""
-    content = {key: value for key, value in card.items() if key != "card_sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def forget(card: dict[str, Any], *, seal: str = "kept") -> None:
-    """Strike all but one repetition from what a bundle has seen."""
-    assert card["card_sha256"] == sealed(card)
-    del card["seen"][1:]
-    if seal == "dropped":
-        del card["card_sha256"]
-    elif seal == "recomputed":
-        card["card_sha256"] = sealed(card)
-
-
-@pytest.mark.parametrize("seal", ["kept", "dropped", "recomputed"])
-@pytest.mark.parametrize("remade", [False, True])
-def test_a_bundle_whose_seen_was_edited(
-    original: Trained, tampered: Path, seal: str, remade: bool
-) -> None:
-    edit(tampered / TEACHER / "bundle.json", lambda card: forget(card, seal=seal))
-    if remade:
-        shutil.rmtree(tampered / FOLD / "P1")
-    said = train(original.data, tampered)
-    refused_or_harmless(said, tampered, original.out)
-
-
-@pytest.mark.parametrize("seal", ["kept", "dropped"])
-def test_an_edited_bundle_does_not_leave(original: Trained, tampered: Path, seal: str) -> None:
-    bundle = next(tampered.glob("fold-1/seed-0/P1/k-2/pretrained_distilled-*"))
-    edit(bundle / "bundle.json", lambda card: forget(card, seal=seal))
-    refused(call("export", bundle, "--to", "onnx", "--dataset", original.data))
-    assert not (bundle / "decoder.onnx").exists()
-
-
-@pytest.mark.parametrize("forgery", ["has seen the test", "of a training person"])
-def test_no_report_of_a_bundle_that_has_seen_the_test(
-    original: Trained, tampered: Path, monkeypatch: pytest.MonkeyPatch, forgery: str
-) -> None:
-    monkeypatch.setenv("PATH", "")  # no compiler: what is not refused is soon done
-    bundle = next(tampered.glob("fold-1/seed-0/P1/k-2/pretrained_distilled-*"))
-
-    def change(card: dict[str, Any]) -> None:
-        if forgery == "has seen the test":
-            card["seen"].append(["P1", TEST, 0])
-        else:
-            card["origin"]["subject"] = "P2"
-        card["card_sha256"] = sealed(card)
-
-    edit(bundle / "bundle.json", change)
-    refused(call("deploy-report", bundle, "--dataset", original.data))
-    assert not (bundle / "ladder.json").exists()
-
-
-def test_an_edited_score(original: Trained, tampered: Path) -> None:
-    for path in tampered.rglob("scores/*.json"):
-        edit(path, lambda kept: kept["value"]["result"].update(accuracy=1.0))
-    refused_or_harmless(train(original.data, tampered), tampered, original.out)
-
-
-def test_edited_probabilities(original: Trained, tampered: Path) -> None:
-    for path in tampered.rglob("scores/*.npz"):
-        kept = dict(np.load(path))
-        kept["probabilities"] = np.eye(len(people.GESTURES), dtype=np.float16)[kept["labels"]]
-        np.savez_compressed(path, **kept)
-    refused_or_harmless(train(original.data, tampered), tampered, original.out)
-
-
-def test_an_edited_split(original: Trained, tampered: Path) -> None:
-    path = tampered / "splits" / "fold-1.json"
-    edit(path, lambda split: split.update(heldout=["P1"], pretraining=["P2", "P3", "P4"]))
-    refused_or_harmless(train(original.data, tampered), tampered, original.out)
-    assert path.read_bytes() == (original.out / "splits" / "fold-1.json").read_bytes()
-
-
-@pytest.mark.parametrize("record", ["its own", "the one that is wanted"])
-def test_a_teacher_of_another_fold(
-    original: Trained, tampered: Path, tmp_path: Path, record: str
-) -> None:
-    other = honest(original.takes, tmp_path, "pretrain", fold=[2]) / "fold-2/seed-0"
-    wanted = (tampered / TEACHER / "record.json").read_bytes()
-    shutil.copytree(other / TEACHER.name, tampered / TEACHER, dirs_exist_ok=True)
-    if record != "its own":
-        (tampered / TEACHER / "record.json").write_bytes(wanted)
-    for place in ("P1", "P6", "pretrain-pretrained_distilled-log-power-10k"):
-        shutil.rmtree(tampered / FOLD / place)
-    refused_or_harmless(train(original.data, tampered), tampered, original.out)
-
-
-@pytest.mark.parametrize("stage", ["pretrained_distilled-log-power-10k", "finetune-covariance"])
-def test_a_bundle_of_another_person(original: Trained, tampered: Path, stage: str) -> None:
-    mine, other = (tampered / FOLD / who / "k-2" for who in HELD_OUT)
-    for name in ("bundle.json", "weights.safetensors"):
-        shutil.copy(other / stage / name, mine / stage / name)
-    shutil.rmtree(mine / "scores")
-    refused_or_harmless(train(original.data, tampered), tampered, original.out)
-
-
-def test_teacher_outputs_of_another_run(original: Trained, tampered: Path, tmp_path: Path) -> None:
-    other = honest(changed(original.takes, TEST, replace, TRAINING), tmp_path)
-    mine, theirs = (
-        sorted((out / "fold-1/teacher-outputs").iterdir(), key=lambda p: p.stat().st_size)
-        for out in (tampered, other)
-    )
-    assert [path.stat().st_size for path in mine] == [path.stat().st_size for path in theirs]
-    for here, there in zip(mine, theirs, strict=True):
-        here.write_bytes(there.read_bytes())
-    for place in ("P1", "P6", "pretrain-pretrained_distilled-log-power-10k"):
-        shutil.rmtree(tampered / FOLD / place)
-    refused_or_harmless(train(original.data, tampered), tampered, original.out)
-
-
 # From end to end: where there is nothing to learn, nothing is learned
 
 METHODS = ("svm-log-covariance", "forest-time-domain")
@@ -474,8 +217,7 @@ def measured(
     takes = people.record(subjects=5, repetitions=4, hold=500, contrast=request.param)
     folder = tmp_path_factory.mktemp("measured")
     data = people.write(folder / "data", takes, step=50)  # windows do not overlap
-    whole = {"fold": [1, 2, 3], "k": [0, 1, 4], "baseline": list(METHODS)}
-    said = train(data, folder / "run", **whole)
+    said = train(data, folder / "run", fold=[1, 2, 3], k=[0, 1, 4], baseline=[*METHODS])
     assert said.code == 0, said.err
     rows = pd.read_parquet(folder / "run" / "results.parquet")
     rows["right"] = rows["accuracy"] * rows["windows"]
@@ -483,6 +225,7 @@ def measured(
     return request.param, pooled
 
 
+@pytest.mark.slow
 def test_every_method_is_at_chance_on_noise_and_only_there(
     measured: tuple[float, pd.DataFrame],
 ) -> None:

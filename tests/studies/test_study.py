@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -102,7 +103,7 @@ def test_one_run_needs_no_name(tmp_path: Path) -> None:
         ({"out": None}, "out: expected"),
     ],
 )
-def test_bad_studies_are_one_line(tmp_path: Path, values: dict, message: str) -> None:
+def test_bad_studies_are_one_line(tmp_path: Path, values: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message) as caught:
         read_study(write(tmp_path, **values))
     assert "\n" not in str(caught.value)
@@ -151,6 +152,7 @@ def bundles(folder: Path) -> dict[str, int]:
     return {str(p): p.stat().st_mtime_ns for p in folder.rglob("weights.safetensors")}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_a_killed_study_goes_on_and_ends_with_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -170,7 +172,7 @@ def test_a_killed_study_goes_on_and_ends_with_reports(
     done = bundles(tmp_path / "out")
     assert done
     # One real report is enough: each takes seconds.
-    real = study_module.report
+    from myodistill.reporting.report import report as real
 
     def quick(folder: Path) -> Path:
         if folder.name == "all-1":

@@ -50,6 +50,7 @@ def test_who_is_scored_is_not_there_when_settings_are_chosen() -> None:
     assert inner.hash != split.hash
 
 
+@pytest.mark.slow
 def test_both_get_the_same_budget_and_a_search_goes_on(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +72,7 @@ def test_both_get_the_same_budget_and_a_search_goes_on(
     assert tune(settings) == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [1, 2])
 def test_a_killed_search_goes_on_to_the_same_end(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, place: int
@@ -193,7 +195,12 @@ def test_trials_on_other_recordings_are_not_mixed(
 ) -> None:
     settings = settings.model_copy(update={"trials": 1})
     calls = []
-    monkeypatch.setattr(tuning._Bench, "accuracy", lambda *_: calls.append(1) or 0.5)
+
+    def accuracy(*_: object) -> float:
+        calls.append(1)
+        return 0.5
+
+    monkeypatch.setattr(tuning._Bench, "accuracy", accuracy)
     tune(settings)
     tune(settings)
     assert len(calls) == 2

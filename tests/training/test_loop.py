@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,15 +61,15 @@ class Featured(GestureModel):
 
 
 def batches_of(
-    x: Tensor, y: Tensor, size: int, *, mixup: float = 0.3, **options: object
+    x: Tensor, y: Tensor, size: int, *, mixup: float = 0.3, **options: Any
 ) -> Batches:
     augmenter = Augmenter(Augmentation(mixup=mixup), Electrodes("grid", 1, 6), 1000.0)
     return Batches(
         TensorInputs(x), y, 2, BatchSampler(size), augmenter=augmenter, views=4, **options
-    )  # type: ignore[arg-type]
+    )
 
 
-def learn(settings: Training, paths: RunPaths | None = None, **options: object) -> nn.Module:
+def learn(settings: Training, paths: RunPaths | None = None, **options: Any) -> nn.Module:
     x, y = problem()
     net = network()
     train(
@@ -77,7 +78,7 @@ def learn(settings: Training, paths: RunPaths | None = None, **options: object) 
         settings,
         paths=paths or RunPaths(),
         **options,
-    )  # type: ignore[arg-type]
+    )
     return net
 
 
@@ -242,6 +243,7 @@ def script(folder: Path, name: str, *, slow: bool = False) -> list[str]:
     return [sys.executable, "-c", text]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     subprocess.run(script(tmp_path / "whole", "net.safetensors"), check=True)

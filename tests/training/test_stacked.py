@@ -91,7 +91,7 @@ def require_same(stacked: Sequence[Task], alone: Sequence[Task], tolerance: floa
         expected = other.state_dict()
         for name, value in one.state_dict().items():
             torch.testing.assert_close(
-                value, expected[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: n + m
+                value, expected[name], rtol=tolerance, atol=tolerance, msg=f"{name}: {{}}".format
             )
 
 

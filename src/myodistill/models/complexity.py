@@ -82,7 +82,7 @@ class _OneStep(TorchFunctionMode):
         return output.new_empty(shape), *last
 
 
-class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Live(TorchDispatchMode):
     """The most bytes alive at the same time, weights aside."""
 
     def __init__(self, model: nn.Module, window: Tensor) -> None:
