@@ -69,7 +69,9 @@ def main() -> None:
         indices = torch.arange(count)
 
         def answer(view: int) -> object:
-            return predict_outputs(teacher, own.inputs.augmented(view), indices, False, options.precision)
+            return predict_outputs(
+                teacher, own.inputs.augmented(view), indices, False, options.precision
+            )
 
         return CachedTeacher([[remember(folder, key, answer)]], [1.0], "mean", clean=False)  # type: ignore[arg-type]
 
