@@ -23,10 +23,10 @@ from myodistill.config import Training
 from myodistill.datasets.dataset import Facts
 from myodistill.datasets.recording import Electrodes, ring
 from myodistill.distillation.array_fit import Decide, fit_classical_method, fit_network
-from myodistill.distillation.cache import TeacherOutput
 from myodistill.errors import DataError, SettingsError, one_line, shown
 from myodistill.models.classical import CLASSICAL
 from myodistill.training.tasks import DistillationTask, Task
+from myodistill.training.teacher_output import TeacherOutput
 
 Probabilities = NDArray[np.floating]
 

@@ -430,7 +430,7 @@ def test_from_a_run_to_c_and_the_ladder_in_its_report(
         ({}, ["--to", "onxx"], "unknown target 'onxx': did you mean onnx"),
         ({}, ["--to", "litert"], "target: LiteRT is not supported, as it needs"),
         ({"format": 1}, ["--to", "c"], "expected bundle format 2, got 1; run again"),
-        ({"origin": {}}, ["--to", "c"], "expected a student that has met its person"),
+        ({"origin": {}}, ["--to", "c"], "expected a student calibrated for a person"),
         ({"split": "0"}, ["--to", "c"], "expected the split 0 that it was trained on"),
         ({"fold": None}, ["--to", "int8"], "expected a bundle that says its fold"),
         ({"k": None}, ["--to", "int8"], "expected a bundle that says its k"),

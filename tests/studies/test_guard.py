@@ -207,8 +207,8 @@ def test_what_diverges_is_not_stored(
     run_experiment(settings)
     kept = {path: path.read_bytes() for path in settings.out.rglob("*") if path.is_file()}
     hot = settings.distill.model_copy(update={"learning_rate": 10, "num_epochs": 3})
-    loss = Task.loss
-    monkeypatch.setattr(Task, "loss", lambda *given: loss(*given) * torch.inf)
+    targets = Task.targets
+    monkeypatch.setattr(Task, "targets", lambda *given: targets(*given) * torch.inf)
     with pytest.raises(
         TrainingError, match=r"supervised-log-power-10k: .*learning rate 10"
     ) as told:

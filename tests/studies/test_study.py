@@ -13,6 +13,7 @@ import yaml
 from evaluation_tables import example_results
 from rich.console import Console
 
+from myodistill.config import make_settings, read_settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.distillation.method import DistillationPipeline

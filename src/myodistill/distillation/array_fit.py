@@ -16,8 +16,7 @@ from myodistill.bundle import Bundle
 from myodistill.config import Training
 from myodistill.datasets.dataset import Facts
 from myodistill.datasets.recording import Annotation, Recording, Repetition
-from myodistill.distillation.cache import TeacherOutput
-from myodistill.distillation.subjects import Subject, inputs, recentre
+from myodistill.distillation.subjects import Subject, make_inputs, recentre
 from myodistill.distillation.teacher_outputs import predict_outputs
 from myodistill.models.base import split_network
 from myodistill.models.classical import CLASSICAL, FEATURES, FittedClassifier, as_cut
@@ -26,9 +25,11 @@ from myodistill.models.population import Population
 from myodistill.models.registry import build
 from myodistill.signals.filters import design
 from myodistill.signals.preprocessing import Preprocessing, filtered_windows, recentring
-from myodistill.training.batches import Batches, BatchSampler
+from myodistill.training.batches import Batches
 from myodistill.training.loop import train
+from myodistill.training.sampler import BatchSampler
 from myodistill.training.tasks import Task
+from myodistill.training.teacher_output import TeacherOutput
 
 Decide = Callable[[NDArray[np.float32]], NDArray[np.floating]]
 """Raw windows to probabilities ``(window, class)``."""
@@ -128,14 +129,14 @@ def fit_network(
     person = Subject("windows", spec, preprocessing, known.seen(), True, lambda: windows)
     network = build(name, spec, seed=seed)
     recentre(network, person)
-    read, targets = inputs(network, [person], None), torch.from_numpy(labels)
+    read, targets = make_inputs(network, [person], None), torch.from_numpy(labels)
     if isinstance(network, Population):
         network.head.learn(read, targets, torch.zeros_like(targets))
     else:
         _, trained = split_network(network)
         batches = Batches(
             read, targets, spec.classes, BatchSampler(settings.batch_size, early, len(raw)),
-            answers=None if outputs is None else _Fixed(outputs),
+            teacher_outputs=None if outputs is None else _Fixed(outputs),
         )  # fmt: skip
         held = torch.from_numpy(np.flatnonzero(late))
 

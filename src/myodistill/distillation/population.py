@@ -220,7 +220,7 @@ def pretrain(
     fold = DistillationPipeline(data, chosen, chosen.seed[0])
     unfinished = None
     if out is not None:
-        key = digest(__version__, data.contents.training(), chosen.model_dump(mode="json"))
+        key = digest(__version__, data.digests.training(), chosen.model_dump(mode="json"))
         unfinished = Path(out).with_name(f".{Path(out).name}.{key}")
 
     def paths(name: str) -> RunPaths:

@@ -35,11 +35,11 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
         raise DataError(
-            f"calibration: expected logits (window, gesture) and a label for each of at least one "
+            f"temperature: expected logits (window, gesture) and a label for each of at least one "
             f"window, got shapes {tuple(logits.shape)} and {tuple(labels.shape)}"
         )
     if not bool(torch.isfinite(logits).all()):
-        raise DataError("calibration: expected finite logits, got infinities or NaN")
+        raise DataError("temperature: expected finite logits, got infinities or NaN")
     exact = logits.detach().double()
 
     def negative_log_posterior(log_temperature: float) -> float:

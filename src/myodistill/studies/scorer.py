@@ -113,11 +113,11 @@ class Scorer:
         repetitions = split.calibration(subject, k)
         test_set = self._test_set(windows, subject, [(name, repetitions)])
         numbers = [n for n, one in enumerate(windows.repetitions) if one in repetitions]
-        calibration = np.isin(windows.repetition_index, numbers)
+        in_calibration = np.isin(windows.repetition_index, numbers)
         classify = fit(
             method,
-            features[calibration],
-            windows.labels[calibration],
+            features[in_calibration],
+            windows.labels[in_calibration],
             classes=self._pipeline.spec.classes,
             seed=self._pipeline.seed,
         )
