@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -37,6 +39,16 @@ def _split_commas(value: object) -> object:
 
 def _split_range(value: object) -> object:
     return value if value is None else _split_commas(value)
+
+
+def _strengths(value: object) -> object:
+    """Take ``mine=0.5,other=2``, or a mapping, for pairs of a name and a strength."""
+    if isinstance(value, Mapping):
+        return tuple(value.items())
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    return tuple((name.strip(), strength.strip()) for name, _, strength in pairs)
 
 
 def _views(value: object) -> object:
@@ -81,6 +93,7 @@ def _device(value: str) -> str:
     return value
 
 
+CrossValidation = Literal["5-fold", "leave-one-subject-out"]
 Schedule = Literal["one-cycle", "cosine", "constant"]
 Several = Annotated[tuple[T, ...], BeforeValidator(_split_commas), AfterValidator(_once)]
 """Any number of different values, also none."""
@@ -184,6 +197,9 @@ class Augmentation(_Settings):
         tuple[Decibel, Decibel] | None, BeforeValidator(_split_range), AfterValidator(_ordered)
     ] = Field(None, description="range of signal to added noise, in dB: 5,20")
     mixup: float = Field(0.0, ge=0, le=1, description="strength (alpha) of mixup; 0: none")
+    extra: Annotated[tuple[tuple[Name, float], ...], BeforeValidator(_strengths)] = Field(
+        (), description="augmentations of plug-ins with their strengths: name=strength,..."
+    )
 
 
 class Settings(_Settings):
@@ -192,6 +208,12 @@ class Settings(_Settings):
     dataset: Name = Field("synthetic", description="name of the dataset")
     out: Annotated[Path, BeforeValidator(_said)] = Field(
         Path("runs/run"), description="folder that the run is written to"
+    )
+    plugin: Several[Name] = Field(
+        (), description="plug-ins to load: .py files, or modules that can be imported"
+    )
+    cross_validation: CrossValidation = Field(
+        "5-fold", description="how subjects are held out, where the dataset does not say"
     )
     fold: Several[DistillationPipeline] = Field(
         (), description="folds over subjects, from 1; empty: all"
@@ -214,7 +236,13 @@ class Settings(_Settings):
     )
     loss: Some[Name] = Field(("soft-target",), description="distillation losses, a student of each")
     alpha: float = Field(0.0, ge=0, le=1, description="weight of the hard-label loss")
-    temp: float = Field(3.0, gt=0, le=1000, description="temperature of the soft targets")
+    temperature: float = Field(
+        3.0,
+        gt=0,
+        le=1000,
+        validation_alias=AliasChoices("temperature", "temp"),
+        description="of the soft targets",
+    )
     feature_weight: float = Field(
         1.0, ge=0, le=1000, description="weight of the losses over features beside the soft targets"
     )
@@ -263,20 +291,20 @@ class Settings(_Settings):
     finetune: Finetuning = Finetuning()
     distill: Distillation = Distillation()
 
+    @classmethod
+    def load(cls, values: Mapping[str, Any]) -> Settings:
+        """Validate settings.
 
-def make_settings(values: dict[str, Any]) -> Settings:
-    """Validate settings.
-
-    Raises:
-        SettingsError: A key is unknown or a value is not allowed; the line names the first.
-    """
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        key, reason = problem(error)
-        if reason == UNKNOWN:
-            reason, key = f"there is no option '{key}'; see --help", "settings"
-        raise SettingsError(f"{key}: {reason}") from None
+        Raises:
+            SettingsError: A key is unknown or a value is not allowed; the line names the first.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            key, reason = problem(error)
+            if reason == UNKNOWN:
+                reason, key = f"there is no option '{key}'; see --help", "settings"
+            raise SettingsError(f"{key}: {reason}") from None
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from conftest import write_threedc
 from myodistill.bundle import Bundle
 from myodistill.bundle_card import card_hash
 from myodistill.cli import main as cli
-from myodistill.config import make_settings
+from myodistill.config import Settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.recording import Repetition
 from myodistill.datasets.synthetic import Synthetic
@@ -109,10 +109,10 @@ def test_published_flag_names(
 
 
 def test_yaml_keys_are_the_flags(tmp_path: Path) -> None:
-    from_yaml = make_settings({"k": 1, "distill": {"num_epochs": 7}, "temp": 4})
+    from_yaml = Settings.load({"k": 1, "distill": {"num_epochs": 7}, "temp": 4})
     assert from_yaml.k == (1,)
     assert from_yaml.distill.num_epochs == 7
-    assert from_yaml.distill.batch_size == make_settings({}).distill.batch_size
+    assert from_yaml.distill.batch_size == Settings.load({}).distill.batch_size
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_yaml_keys_are_the_flags(tmp_path: Path) -> None:
 )
 def test_bad_settings_name_their_key(values: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        make_settings(values)
+        Settings.load(values)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     short = {stage: {"num_epochs": 1} for stage in stages}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.DATASETS, "tiny", tiny_people)
-        run_experiment(make_settings(values | short))
+        run_experiment(Settings.load(values | short))
     return next(out.glob("fold-1/seed-0/*/k-1/full*"))
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from myodistill.bundle import Bundle
-from myodistill.config import Augmentation, Settings, make_settings
+from myodistill.config import Augmentation, Settings
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.distillation.cache import CacheKey, TeacherOutput, remember
 from myodistill.distillation.data import FoldData, placed
@@ -29,7 +29,7 @@ from myodistill.studies.experiment import _end_with, run_experiment
 from myodistill.training.batch_norm import adapt_batch_norm
 from myodistill.training.batches import TensorInputs, view_of
 from myodistill.training.loop import NO_PATHS
-from myodistill.training.tasks import FEATURE_LOSSES
+from myodistill.training.losses import FEATURE_LOSSES
 
 CARD = CacheKey("teacher", "windows", "augmentation", (1, 2), count=50, gestures=3)
 NOISY = Augmentation(jitter=0.3, gain_db=2.0, rotation=1)
@@ -142,7 +142,7 @@ def test_views_by_epoch() -> None:
 
 
 def fold(folder: Path | None = None, **changes: object) -> DistillationPipeline:
-    settings: Settings = make_settings(
+    settings: Settings = Settings.load(
         {
             "k": [1],
             "student_model": ["cnn-10k"],
@@ -243,13 +243,13 @@ def test_batch_norm_takes_a_persons_statistics() -> None:
 )
 def test_bad_settings_are_one_line(change: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        run_experiment(make_settings({"dataset": "synthetic", **change}))
+        run_experiment(Settings.load({"dataset": "synthetic", **change}))
 
 
 @pytest.mark.parametrize("model", ["p3d-32", "cnn"])
 def test_images_are_laid_out_where_there_are_any(model: str) -> None:
     """Three-dimensional convolutions have no such layout and are left alone."""
-    settings = make_settings({})
+    settings = Settings.load({})
     spec = Synthetic(subjects=3).facts.spec()
     network = build(model, spec, seed=0).eval()
     windows = torch.randn(2, spec.channels, spec.samples)

@@ -18,7 +18,7 @@ import pytest
 import torch
 from altered import QUICK, Altered, in_session
 
-from myodistill.config import Settings, make_settings
+from myodistill.config import Settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.recording import Annotation, Recording
 from myodistill.datasets.registry import open_dataset
@@ -43,7 +43,7 @@ Use = Callable[[Altered], None]
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     values = {**QUICK, "k": 1, "teacher_model": "population", "subjects": [HELD_OUT]}
-    return make_settings({**values, "out": tmp_path / "run"})
+    return Settings.load({**values, "out": tmp_path / "run"})
 
 
 @pytest.fixture
@@ -307,7 +307,7 @@ def test_a_refused_or_failed_run_describes_nothing(
     run_experiment(settings)
     names = ("settings.json", "splits/fold-1.json", "environment.json", "results.parquet")
     before = {name: (settings.out / name).read_bytes() for name in names}
-    other = settings.model_copy(update={"temp": 9.0, "fold": (1, 2), "subjects": ()})
+    other = settings.model_copy(update={"temperature": 9.0, "fold": (1, 2), "subjects": ()})
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from myodistill.cli import deploy as cli_deploy
 from myodistill.cli.data import data
-from myodistill.config import Settings, make_settings, read_settings
+from myodistill.config import Settings, read_settings
 from myodistill.datasets.registry import open_dataset
 from myodistill.deploy import targets
 from myodistill.errors import MyoDistillError, SettingsError, Wanted, shown
@@ -96,7 +96,7 @@ def command(
             for key, text in zip(options, given.values(), strict=True):
                 if text is not None:
                     _put(values, key, text)
-            function(make_settings(values))
+            function(Settings.load(values))
 
         parameters = [
             _parameter("config", Path, "--config", "YAML file of options; flags go before it")

@@ -25,11 +25,13 @@ from myodistill.evaluation.metrics import confusion, score
 from myodistill.evaluation.results import Result, Stage, folder, named
 from myodistill.files import sha256_of, write_bytes
 from myodistill.models.classical import CLASSICAL, DEFAULT_BASELINES
+from myodistill.models.registry import MODELS
+from myodistill.signals.augmentation import described
 from myodistill.splits import Split
 from myodistill.studies.artifacts import ArtifactStore
 from myodistill.studies.scorer import Predictions, Scorer
 from myodistill.training.loop import RunPaths
-from myodistill.training.tasks import FEATURE_LOSSES
+from myodistill.training.losses import FEATURE_LOSSES, LOSSES
 
 Until = Literal["pretrain", "baseline", "finetune", "distill"]
 Row = dict[str, Any]
@@ -76,7 +78,7 @@ class ExperimentRunner:
         self._together = settings.device.startswith("cuda") if together is None else together
         self._augmented = None
         if settings.augmentation != Augmentation():
-            self._augmented = (settings.augmentation.model_dump(), settings.views)
+            self._augmented = (*described(settings.augmentation), settings.views)
         # Read once, however many students are made of them; one subject's at a time.
         self.teachers = cache(self._teachers)
         self.student = cache(self._student)
@@ -89,7 +91,7 @@ class ExperimentRunner:
             self._stored(
                 f"pretrain-{model}",
                 partial(self._fold.pretrain, model),
-                model,
+                (model, MODELS.source(model)),
                 self._how(self._settings.pretrain, model),
             )
             for model in self._settings.teacher_model
@@ -102,7 +104,7 @@ class ExperimentRunner:
         return self._stored(
             name,
             partial(self._fold.pretrain_student, model, teachers, loss=loss),
-            (model, loss, self._taught(loss, teachers)),
+            (model, MODELS.source(model), loss, self._taught(loss, teachers)),
             self._how(self._settings.pretrain_student),
             *teachers,
         )
@@ -178,7 +180,7 @@ class ExperimentRunner:
         student = self.student(method.model, method.loss) if across else None
         teachers = self._tuned(subject, k) if method.loss else []
         key = self._key(
-            asdict(method),
+            (asdict(method), MODELS.source(method.model)),
             self._person(subject, k),
             (self._how(self._settings.distill), self._together) if k else None,
             self._taught(method.loss, teachers) if k else None,
@@ -251,9 +253,10 @@ class ExperimentRunner:
         settings = self._settings
         return (
             settings.alpha,
-            settings.temp,
+            settings.temperature,
             settings.teacher_merge if len(teachers) > 1 else None,
             settings.feature_weight if loss in FEATURE_LOSSES else None,
+            LOSSES.source(loss),
         )
 
     def _person(self, subject: str, k: int) -> object:

@@ -21,7 +21,7 @@ import yaml
 
 from myodistill import __version__
 from myodistill.bundle import Bundle
-from myodistill.config import Settings, digest, make_settings
+from myodistill.config import Settings, digest
 from myodistill.datasets.registry import open_dataset
 from myodistill.distillation.data import FoldData
 from myodistill.distillation.method import DistillationPipeline, StudentSpec
@@ -91,7 +91,7 @@ def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) 
         raise SettingsError("k: expected 1 or more to tune for, got 0; without labels none is used")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     dataset = open_dataset(settings.dataset)
-    split = nested(make_split(dataset, settings.fold[0]))
+    split = nested(make_split(dataset, settings.fold[0], settings.cross_validation))
     known = check_recordings(dataset, [ScoredFold(split, split.heldout, settings.k)])
     with locked_folder(settings.out), _keeping(settings.out / "tune.db"):
         bench = _Bench(FoldData(dataset, split, settings, known=known), settings)
@@ -246,7 +246,11 @@ def _usual(settings: Settings, taught: bool) -> dict[str, Any]:
     rate = {"learning_rate": distill.learning_rate, "label_smoothing": distill.label_smoothing}
     if not taught:
         return rate
-    return rate | {"alpha": settings.alpha, "temp": settings.temp, "loss": settings.loss[0]}
+    return rate | {
+        "alpha": settings.alpha,
+        "temperature": settings.temperature,
+        "loss": settings.loss[0],
+    }
 
 
 def _suggested(settings: Settings, trial: Any, taught: bool) -> Settings:
@@ -266,11 +270,11 @@ def _suggested(settings: Settings, trial: Any, taught: bool) -> Settings:
     }
     if taught:
         values["alpha"] = trial.suggest_float("alpha", 0.0, max(0.9, settings.alpha))
-        values["temp"] = trial.suggest_float(
-            "temp", min(1.0, settings.temp), max(20.0, settings.temp), log=True
+        values["temperature"] = trial.suggest_float(
+            "temperature", min(1.0, settings.temperature), max(20.0, settings.temperature), log=True
         )
         values["loss"] = [trial.suggest_categorical("loss", list(settings.loss))]
-    return make_settings(values)
+    return Settings.load(values)
 
 
 def table(found: Sequence[Tuned]) -> str:

@@ -14,6 +14,7 @@ from myodistill.models.base import GestureModel, with_features
 from myodistill.training.batches import Batch
 from myodistill.training.feature_losses import Hint, relational
 from myodistill.training.losses import (
+    FEATURE_LOSSES,
     LOSSES,
     hard_and_soft,
     require_temperature,
@@ -52,10 +53,6 @@ class Task(nn.Module):
     def targets(self, batch: Batch, output: Tensor) -> Tensor:
         """Return the labels' probabilities, smoothed, in the precision of the output."""
         return smoothed(batch.targets, self.label_smoothing).to(output.dtype)
-
-
-FEATURE_LOSSES = ("hint", "relational")
-"""Names of the losses that compare features; each goes with the soft targets."""
 
 
 class DistillationTask(Task):
