@@ -29,7 +29,7 @@ from torch import nn
 
 from myodistill.bundle import Bundle
 from myodistill.bundle_card import card_hash
-from myodistill.cli.main import _put
+from myodistill.cli.flags import put
 from myodistill.config import Settings, read_settings
 from myodistill.datasets.arrays import read_arrays
 from myodistill.datasets.bids import EmgBids
@@ -137,7 +137,7 @@ def _settings(root: Path, add: Add) -> None:
     def flag() -> object:
         key, _, text = flags.read_bytes().decode("utf-8", "replace").partition("\n")
         given: dict[str, Any] = {}
-        _put(given, key, text)
+        put(given, key, text)
         return Settings.load(given)
 
     add("flags", flags, flag, 8, option)
