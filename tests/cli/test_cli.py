@@ -26,6 +26,7 @@ from myodistill.datasets.synthetic import Synthetic
 from myodistill.deploy import programs
 from myodistill.deploy.subject_data import SubjectData
 from myodistill.errors import SettingsError
+from myodistill.models import verification
 from myodistill.studies.experiment import run_experiment
 
 QUICK = [
@@ -265,7 +266,7 @@ def test_models_exits_with_one_when_a_count_is_off(
     code, shown, _ = call(capsys, monkeypatch, "models", "lstm", "--format", "csv")
     assert code == 0
     assert "2320674" in shown
-    monkeypatch.setattr(cli.verification, "TOLERANCE", 1e-6)
+    monkeypatch.setattr(verification, "TOLERANCE", 1e-6)
     assert call(capsys, monkeypatch, "models", "lstm", "--format", "csv")[0] == 1
 
 
@@ -292,7 +293,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.DATASETS, "tiny", tiny_people)
         run_experiment(Settings.load(values | short))
-    return next(out.glob("fold-1/seed-0/*/k-1/full*"))
+    return next(out.glob("fold-1/seed-0/*/k-1/pretrained_distilled*"))
 
 
 @pytest.mark.usefixtures("tiny")
@@ -412,7 +413,7 @@ def test_processes_give_the_same_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from myodistill.evaluation import results
-    from myodistill.studies import experiment as run
+    from myodistill.studies.engines import local as run
 
     words = ["run", "--dataset", "tiny", *QUICK, "--seed", "0,1"]
     assert call(capsys, monkeypatch, *words, "--out", str(tmp_path / "a"))[0] == 0

@@ -155,12 +155,9 @@ def _option(variable: str, flag: str, key: str, field: FieldInfo) -> click.Optio
     text = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
     if isinstance(default, bool):
         text = flags[0].split("/")[not default].removeprefix("--")
+    told = f" [default: {text}]" if default not in ((), None) else ""
     return click.Option(
-        [variable, *flags],
-        default=None,
-        show_default=text if default not in ((), None) else False,
-        help=field.description,
-        **shape,
+        [variable, *flags], default=None, help=f"{field.description}{told}", **shape
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from myodistill.datasets.arrays import read_arrays
 from myodistill.datasets.foreign import as_signal
 from myodistill.datasets.recording import Signal, SignalSpec
-from myodistill.datasets.trees import list_files
+from myodistill.datasets.trees import File
 from myodistill.errors import DataError, SettingsError, shown
 from myodistill.plugins import Registry, foreign_code
 
@@ -59,11 +60,10 @@ def replay(address: str, spec: SignalSpec) -> Iterator[Signal]:
         address: A .csv, .npy or .mat file with one table of numbers, ``(time, channel)``.
         spec: The signal that is decoded.
     """
-    path = Path(address).expanduser()
-    files = [] if not path.is_file() else list_files(path.parent)
-    found = next((file for file in files if Path(file.name).name == path.name), None)
-    if found is None:
+    path = Path(address)
+    if not os.path.isfile(address):  # noqa: PTH113  (pathlib's raises for odd paths)
         raise DataError(f"replay: expected a recording, there is no file {shown(address)}")
+    found = File(path.name, str(path), path.read_bytes, path)
     arrays = [array for array in read_arrays(found).values() if array.ndim == 2]
     if len(arrays) != 1:
         raise DataError(
