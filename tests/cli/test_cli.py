@@ -140,7 +140,7 @@ def test_bad_settings_name_their_key(values: dict[str, object], message: str) ->
         (["--dataset", "tinny"], "unknown dataset 'tinny': did you mean tiny"),
         (["--dataset", "tiny", "--k", "1", "--fold", "9"], "fold: expected 1 to 5"),
         (["--dataset", "tiny", "--teacher-model", "x"], "unknown model 'x'"),
-        (["--dataset", "tiny", "--temp", "hot"], "temp: expected a valid number"),
+        (["--dataset", "tiny", "--temp", "hot"], "temperature: expected a valid number"),
         (["--dataset", "3dc"], "expected '3DCDataset*' (a zip or a folder)"),
         (["--config", "absent.yaml"], "absent.yaml: expected a settings file"),
     ],
@@ -426,3 +426,47 @@ def test_processes_give_the_same_table(
     columns = ["subject", "stage", "model", "k", "seed", "accuracy"]
     one, two = (results.read(tmp_path / name / "results.parquet")[columns] for name in "ab")
     assert np.array_equal(one, two)
+
+
+def test_help_needs_no_heavy_library() -> None:
+    code = "import sys, myodistill.cli.main; print({'torch', 'pandas', 'matplotlib'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_flags_are_the_fields(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, shown, _ = call(capsys, monkeypatch, "run", "--help")
+    assert code == 0
+    for text in ("--temperature, --temp NUMBER", "--resume / --no-resume", "mean|confidence"):
+        assert text in shown
+    assert "[default: 1,2,4]" in shown
+    assert call(capsys, monkeypatch, "--version")[1].startswith("myodistill, version")
+    for name in ("losses", "figures", "exporters"):
+        assert call(capsys, monkeypatch, name)[1].count("\n") > 3
+    assert "No such option '--bogus'" in refused(capsys, monkeypatch, "run", "--bogus")
+
+
+def test_each_subject_may_be_a_fold() -> None:
+    from myodistill.splits import make_split
+
+    split = make_split(Synthetic(subjects=7), 7, "leave-one-subject-out")
+    assert (split.folds, len(split.heldout), len(split.pretraining)) == (7, 1, 6)
+
+
+@pytest.mark.parametrize("old", ["stage", "temp"])
+def test_a_run_of_an_earlier_layout_says_what_to_do(tmp_path: Path, old: str) -> None:
+    from evaluation_tables import frame_of  # type: ignore[attr-defined]
+
+    from myodistill.errors import DataError
+    from myodistill.evaluation import results
+
+    frame = frame_of()
+    if old == "stage":
+        frame["stage"] = "full"
+    else:
+        (tmp_path / "settings.json").write_text('{"temp": 3.0}')
+    results.write(frame, tmp_path / "results.parquet")
+    with pytest.raises(DataError, match="layout of an earlier version; do the run again in a new"):
+        results.read(tmp_path / "results.parquet")

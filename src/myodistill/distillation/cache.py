@@ -21,7 +21,7 @@ from myodistill.files import write_bytes
 from myodistill.readers import checksums, parse_json, read_tensors
 
 _WANTED = Wanted(
-    "teacher outputs", CacheError, "remove the file, or pass --refill true to compute it again"
+    "teacher outputs", CacheError, "remove the file, or pass --refill to compute it again"
 )
 
 
