@@ -429,7 +429,9 @@ def test_processes_give_the_same_table(
 
 
 def test_help_needs_no_heavy_library() -> None:
-    code = "import sys, myodistill.cli.main; print({'torch', 'pandas', 'matplotlib'} & {*sys.modules})"
+    code = (
+        "import sys, myodistill.cli.main; print({'torch', 'pandas', 'matplotlib'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
@@ -457,12 +459,12 @@ def test_each_subject_may_be_a_fold() -> None:
 
 @pytest.mark.parametrize("old", ["stage", "temp"])
 def test_a_run_of_an_earlier_layout_says_what_to_do(tmp_path: Path, old: str) -> None:
-    from evaluation_tables import frame_of  # type: ignore[attr-defined]
+    from evaluation_tables import example_results
 
     from myodistill.errors import DataError
     from myodistill.evaluation import results
 
-    frame = frame_of()
+    frame = example_results(2, 1)
     if old == "stage":
         frame["stage"] = "full"
     else:
