@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from myodistill.config import make_settings, read_settings
+from myodistill.config import Settings, read_settings
 from myodistill.evaluation.results import markdown
 from myodistill.studies.experiment import run_experiment
 
@@ -20,7 +20,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         values = read_settings(Path(__file__).parents[1] / "examples" / "demo.yaml")
         begin = time.perf_counter()
-        table = run_experiment(make_settings({**values, "out": folder}))
+        table = run_experiment(Settings.load({**values, "out": folder}))
         seconds = time.perf_counter() - begin
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print(f"{seconds:.0f} s\n")

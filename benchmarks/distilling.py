@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from common import machine
 
-from myodistill.config import Training, make_settings
+from myodistill.config import Settings, Training
 from myodistill.datasets.registry import open_dataset
 from myodistill.distillation.cache import CacheKey, cached_outputs
 from myodistill.distillation.data import FoldData, placed
@@ -49,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
 
-    settings = make_settings({"dataset": "3dc", "channels_last": options.channels_last})
+    settings = Settings.load({"dataset": "3dc", "channels_last": options.channels_last})
     dataset = open_dataset("3dc")
     split = make_split(dataset, 1)
     data = FoldData(dataset, split, settings)

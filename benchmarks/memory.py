@@ -35,10 +35,10 @@ QUICK = ("pretrain", "pretrain_student", "finetune", "distill")
 
 CHILD = """
 import json, resource, sys
-from myodistill.config import make_settings
+from myodistill.config import Settings
 from myodistill.studies.experiment import execute
 if __name__ == "__main__":
-    execute(make_settings(json.loads(sys.argv[1])))
+    execute(Settings.load(json.loads(sys.argv[1])))
     lines = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

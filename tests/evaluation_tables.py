@@ -138,7 +138,7 @@ def write_run(folder: Path, frame: pd.DataFrame, *, optional: bool = True) -> Pa
         "teacher_model": "covariance",
         "student_model": "log-power",
         "alpha": 0.0,
-        "temp": 20.0,
+        "temperature": 20.0,
         "pretrain": {"num_epochs": 30, "batch_size": 300},
     }
     (folder / "settings.json").write_text(json.dumps(settings))

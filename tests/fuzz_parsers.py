@@ -29,8 +29,8 @@ from torch import nn
 
 from myodistill.bundle import Bundle
 from myodistill.bundle_card import card_hash
-from myodistill.cli.main import _put
-from myodistill.config import make_settings, read_settings
+from myodistill.cli.flags import put
+from myodistill.config import Settings, read_settings
 from myodistill.datasets.arrays import read_arrays
 from myodistill.datasets.bids import EmgBids
 from myodistill.datasets.dataset import FilePerGesture
@@ -107,9 +107,9 @@ def _write(path: Path, content: bytes | str) -> Path:
 
 
 def _settings(root: Path, add: Add) -> None:
-    values = make_settings({"augmentation": {"snr_db": [5, 20]}}).model_dump(mode="json")
+    values = Settings.load({"augmentation": {"snr_db": [5, 20]}}).model_dump(mode="json")
     path = _write(root / "settings.yaml", yaml.safe_dump(values, sort_keys=False))
-    read = lambda: make_settings(read_settings(path))  # noqa: E731
+    read = lambda: Settings.load(read_settings(path))  # noqa: E731
     add("settings YAML", path, read, 12, value=values, raw=RAW_YAML)
 
     study = {
@@ -136,8 +136,8 @@ def _settings(root: Path, add: Add) -> None:
     def flag() -> object:
         key, _, text = flags.read_bytes().decode("utf-8", "replace").partition("\n")
         given: dict[str, Any] = {}
-        _put(given, key, text)
-        return make_settings(given)
+        put(given, key, text)
+        return Settings.load(given)
 
     add("flags", flags, flag, 8, option)
 

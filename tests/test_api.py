@@ -117,7 +117,7 @@ def test_settings_come_in_many_forms(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         assert found["dataset"] == "myo"
         assert found["k"] == (3,)
         assert (found["distill"]["num_epochs"], found["distill"]["batch_size"]) == (5, 9)
-    again = md.api.make_settings({"seed": 4, "distill": {"num_epochs": 7}})
+    again = md.api.Settings.load({"seed": 4, "distill": {"num_epochs": 7}})
     found = told(again, distill={"batch_size": 11})
     assert (found["seed"], found["distill"]["num_epochs"]) == ((4,), 7)
     for wrong in (5, ["3dc"]):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from myodistill.bundle import Bundle
-from myodistill.config import Settings, make_settings, read_settings
+from myodistill.config import Settings, read_settings
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Recording, require_same_signal
 from myodistill.datasets.registry import DATASETS, is_dataset, open_dataset
@@ -78,7 +78,7 @@ def run(settings: Settings | Mapping[str, Any] | Path | str | None = None, **ove
         if isinstance(section, Mapping) and isinstance(value, Mapping):
             value = {**section, **value}
         values[name] = value
-    made = make_settings(values)
+    made = Settings.load(values)
     run_experiment(made)
     return read_run(made.out)
 

@@ -25,10 +25,10 @@ from myodistill import bundle_card as cards
 from myodistill.bundle_card import CARD, FORMAT, WEIGHTS, reason
 from myodistill.datasets.recording import Recording, Repetition, SignalSpec, require_same_signal
 from myodistill.decision_rule import EVERY_ANSWER, DecisionRule, require_step
-from myodistill.errors import BundleError, DataError, MyoDistillError
+from myodistill.errors import BundleError, DataError, MyoDistillError, one_line
 from myodistill.files import write_bytes, write_text
 from myodistill.models.predict import predict
-from myodistill.models.registry import build
+from myodistill.models.registry import MODELS, build
 from myodistill.signals.filters import apply, filter_mark
 from myodistill.signals.preprocessing import Preprocessing, filtered_windows
 from myodistill.signals.samples import finite_windows, real_numbers, require_finite
@@ -260,7 +260,13 @@ class Bundle:
         for name, tensor in state.items():
             if not torch.isfinite(tensor).all():
                 raise ValueError(f"weights of {name} that are not finite; training diverged")
-        network = build(cards.plain(card["model"], "model"), spec)
+        model, origin = cards.plain(card["model"], "model"), cards.provenance_of(card["origin"])
+        if model not in MODELS and (needed := origin.get("plugin")):
+            needed = one_line(needed, 80)
+            raise BundleError(
+                f"model {model:.40} needs plug-in {needed}: pass --plugin {needed} or install it"
+            )
+        network = build(model, spec)
         network.load_state_dict(state)
         seen = cards.repetitions_of(card["seen"])
         stored, preprocessing = card["preprocessing"], None
@@ -269,12 +275,12 @@ class Bundle:
             preprocessing = Preprocessing.from_dict(stored)
             _require_fit(preprocessing, spec, seen)
         return cls(
-            card["model"],
+            model,
             spec,
             network.eval(),
             preprocessing,
             seen,
-            cards.provenance_of(card["origin"]),
+            origin,
             unit=cards.text(card["unit"], "unit"),
             step=require_step(card["step"]),
             rule=DecisionRule(**card["rule"]),

@@ -23,7 +23,7 @@ _LONGEST_NAME = 200
 _MOST_NUMBERS = 10**8
 """In one window: beyond this no network could read it."""
 
-_TEXTS = ("dataset", "licence", "opened", "identity")
+_TEXTS = ("dataset", "licence", "opened", "identity", "plugin")
 _NAMES = ("split", "subject", "stage", "loss", "key")
 _COUNTS = ("fold", "k", "seed")
 _MAY_BE_NONE = ("subject", "k")

@@ -41,6 +41,16 @@ def _split_range(value: object) -> object:
     return value if value is None else _split_commas(value)
 
 
+def _strengths(value: object) -> object:
+    """Take ``mine=0.5,other=2``, or a mapping, for pairs of a name and a strength."""
+    if isinstance(value, Mapping):
+        return tuple(value.items())
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    return tuple((name.strip(), strength.strip()) for name, _, strength in pairs)
+
+
 def _views(value: object) -> object:
     text = str(value)
     if text in ("fresh", "clean"):
@@ -83,13 +93,14 @@ def _device(value: str) -> str:
     return value
 
 
+CrossValidation = Literal["5-fold", "leave-one-subject-out"]
 Schedule = Literal["one-cycle", "cosine", "constant"]
 Several = Annotated[tuple[T, ...], BeforeValidator(_split_commas), AfterValidator(_once)]
 """Any number of different values, also none."""
 Some = Annotated[Several[T], AfterValidator(_some)]
 """One or more different values."""
 Name = Annotated[str, AfterValidator(_said)]
-DistillationPipeline = Annotated[int, Field(ge=1, le=10_000)]
+FoldNumber = Annotated[int, Field(ge=1, le=10_000)]
 Count = Annotated[int, Field(ge=0, le=1000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Epochs = Annotated[int, Field(ge=0, le=100_000)]
@@ -186,6 +197,9 @@ class Augmentation(_Settings):
         tuple[Decibel, Decibel] | None, BeforeValidator(_split_range), AfterValidator(_ordered)
     ] = Field(None, description="range of signal to added noise, in dB: 5,20")
     mixup: float = Field(0.0, ge=0, le=1, description="strength (alpha) of mixup; 0: none")
+    extra: Annotated[tuple[tuple[Name, float], ...], BeforeValidator(_strengths)] = Field(
+        (), description="augmentations of plug-ins with their strengths: name=strength,..."
+    )
 
 
 class Settings(_Settings):
@@ -195,9 +209,13 @@ class Settings(_Settings):
     out: Annotated[Path, BeforeValidator(_said)] = Field(
         Path("runs/run"), description="folder that the run is written to"
     )
-    fold: Several[DistillationPipeline] = Field(
-        (), description="folds over subjects, from 1; empty: all"
+    plugin: Several[Name] = Field(
+        (), description="plug-ins to load: .py files, or modules that can be imported"
     )
+    cross_validation: CrossValidation = Field(
+        "5-fold", description="how subjects are held out, where the dataset does not say"
+    )
+    fold: Several[FoldNumber] = Field((), description="folds over subjects, from 1; empty: all")
     subjects: Several[Name] = Field((), description="held-out subjects; empty: all of the folds")
     k: Some[Count] = Field((1, 2, 4), description="calibration repetitions; 0: unlabelled")
     seed: Some[Seed] = Field((0,), description="seeds of weights, order and augmentation")
@@ -271,20 +289,20 @@ class Settings(_Settings):
     finetune: Finetuning = Finetuning()
     distill: Distillation = Distillation()
 
+    @classmethod
+    def load(cls, values: Mapping[str, Any]) -> Settings:
+        """Validate settings.
 
-def make_settings(values: dict[str, Any]) -> Settings:
-    """Validate settings.
-
-    Raises:
-        SettingsError: A key is unknown or a value is not allowed; the line names the first.
-    """
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        key, reason = problem(error)
-        if reason == UNKNOWN:
-            reason, key = f"there is no option '{key}'; see --help", "settings"
-        raise SettingsError(f"{key}: {reason}") from None
+        Raises:
+            SettingsError: A key is unknown or a value is not allowed; the line names the first.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            key, reason = problem(error)
+            if reason == UNKNOWN:
+                reason, key = f"there is no option '{key}'; see --help", "settings"
+            raise SettingsError(f"{key}: {reason}") from None
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -299,7 +317,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 def spelled_out(values: Mapping[str, Any]) -> dict[str, Any]:
     """Replace short names of options by their own; merge settings only after this.
 
-    An option that is given under both names keeps both, which :func:`make_settings` refuses.
+    An option that is given under both names keeps both, which :meth:`Settings.load` refuses.
     """
     both = "temp" in values and "temperature" in values
     return {"temperature" if n == "temp" and not both else n: v for n, v in values.items()}

@@ -12,82 +12,116 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from myodistill.errors import MyoDistillError, PluginError, shown, unknown_name
+from myodistill.errors import MyoDistillError, PluginError, one_line, shown, unknown_name
 from myodistill.files import plain_name
 
 GROUP = "myodistill.plugins"
 """The entry-point group of installed plug-ins."""
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 _loaded: dict[str, str] = {}
-"""The plug-ins that are loaded, each with the hash of its source."""
+"""The plug-ins that are loaded, by path or module, each with the hash of its source."""
 
 _loading: list[str] = [""]
 """The plug-in that is being imported, last; empty for the package itself."""
 
+_registries: list[Registry[Any]] = []
 
-class Registry(Mapping[str, T], Generic[T]):
+
+class Registry(MutableMapping[str, T], Generic[T]):
     """Things of one kind by name, each with the plug-in that it came from.
+
+    As a mapping it is like a ``dict`` and asks nothing; :meth:`register` and :meth:`look_up` refuse
+    in one line. Aliases are found, and are not among its names.
 
     Args:
         kind: What they are, for messages: ``"model"``.
         error: Raised for names that are unknown, taken or not plain.
+        reserved: Names that mean something already.
     """
 
-    def __init__(self, kind: str, error: type[MyoDistillError]) -> None:
+    def __init__(
+        self, kind: str, error: type[MyoDistillError], reserved: Sequence[str] = ()
+    ) -> None:
         self.kind = kind
         self._error = error
+        self._reserved = frozenset(reserved)
         self._entries: dict[str, T] = {}
+        self._aliases: dict[str, str] = {}
         self._plugins: dict[str, str] = {}
+        _registries.append(self)
 
-    def register(self, name: str, thing: T) -> None:
-        """Add something under a new name.
+    def register(self, name: str, thing: T, *, aliases: Sequence[str] = ()) -> None:
+        """Add something under a new name, and other names that it goes by.
 
         Raises:
-            MyoDistillError: The name is taken or is not one plain word.
+            MyoDistillError: A name is taken or is not one plain word.
         """
-        plain_name(self.kind, name, self._error)
-        if name in self._entries:
-            raise self._error(
-                f"{self.kind}: expected a new name, {shown(name)} is registered already"
-            )
+        for new in (name, *aliases):
+            plain_name(self.kind, new, self._error)
+            if new in self or new in self._reserved:
+                raise self._error(
+                    f"{self.kind}: expected a new name, {shown(new)} is registered already"
+                )
         self._entries[name] = thing
+        self._aliases.update(dict.fromkeys(aliases, name))
         self._plugins[name] = _loading[-1]
 
-    def registering(self, name: str) -> Callable[[T], T]:
+    def registering(self, name: str) -> Callable[[U], U]:
         """Return the decorator that adds what it decorates under ``name``."""
 
-        def add(thing: T) -> T:
-            self.register(name, thing)
+        def add(thing: U) -> U:
+            self.register(name, thing)  # type: ignore[arg-type]  # keeps the type of a class
             return thing
 
         return add
 
+    def look_up(self, name: str) -> T:
+        """Return what goes by a name or an alias.
+
+        Raises:
+            MyoDistillError: The name is unknown; the message suggests the nearest.
+        """
+        if name not in self:
+            raise self._error(unknown_name(self.kind, name, self))
+        return self[name]
+
     def plugin(self, name: str) -> str:
-        """Return the plug-in that ``name`` came from; empty for the package's own."""
-        return self._plugins.get(name, "")
+        """Return how ``--plugin`` names where ``name`` came from; empty for the package's own."""
+        return _shown_as(self._plugins.get(self._aliases.get(name, name), ""))
 
     def source(self, name: str) -> str:
         """Return the hash of the plug-in that ``name`` came from; empty for the package's own."""
-        return _loaded.get(self.plugin(name), "")
+        return _loaded.get(self._plugins.get(self._aliases.get(name, name), ""), "")
+
+    def forget(self, plugin: str) -> None:
+        """Take out what a plug-in added before it failed."""
+        for name in [name for name, origin in self._plugins.items() if origin == plugin]:
+            del self[name]
 
     def __getitem__(self, name: str) -> T:
-        try:
-            return self._entries[name]
-        except KeyError:
-            raise self._error(unknown_name(self.kind, name, self._entries)) from None
+        return self._entries[self._aliases.get(name, name)]
+
+    def __setitem__(self, name: str, thing: T) -> None:
+        self._entries[name] = thing
+
+    def __delitem__(self, name: str) -> None:
+        del self._entries[name]
+        self._plugins.pop(name, None)
+        self._aliases = {alias: of for alias, of in self._aliases.items() if of != name}
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._entries or name in self._aliases
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -106,7 +140,7 @@ def load_plugins(names: Sequence[str] = ()) -> None:
         PluginError: One of them is not there or fails while it is imported.
     """
     for point in entry_points(group=GROUP):
-        _load(point.name, partial(importlib.import_module, point.module))
+        _load(point.module, partial(importlib.import_module, point.module))
     for name in names:
         path = Path(name).expanduser()
         if path.suffix == ".py":
@@ -116,24 +150,64 @@ def load_plugins(names: Sequence[str] = ()) -> None:
 
 
 def loaded_plugins() -> dict[str, str]:
-    """Return the plug-ins that are loaded, each with the hash of its source."""
+    """Return the plug-ins that are loaded, as paths or modules, with the hashes of their source."""
     return dict(_loaded)
+
+
+def plugin_of(named: Iterable[tuple[Registry[Any], str]]) -> str:
+    """Return what ``--plugin`` is to say for some names to be known; empty for the package's."""
+    return ",".join(sorted({registry.plugin(name) for registry, name in named} - {""}))
+
+
+@contextmanager
+def foreign_code(what: str, expected: str, error: type[MyoDistillError]) -> Iterator[None]:
+    """Turn whatever a plug-in's code raises in the block into one line.
+
+    Args:
+        what: What is called: ``"loss mine"``.
+        expected: Noun phrase: ``"a scalar for logits of 4 windows"``.
+        error: Raised.
+    """
+    try:
+        yield
+    except MyoDistillError:
+        raise
+    except Exception as problem:  # whatever its author's code raises
+        raise error(
+            f"{what}: expected {expected}, got {type(problem).__name__}: "
+            f"{one_line(str(problem), 80)}; mend it"
+        ) from problem
 
 
 def _load(name: str, import_it: Callable[[], ModuleType]) -> None:
     if name in _loaded:
         return
-    with _as_plugin(name):
-        try:
-            module = import_it()
-        except MyoDistillError as error:
+    before = set(sys.modules)
+    _loading.append(name)
+    try:
+        module = import_it()
+        _loaded[name] = _hash(module)
+    except BaseException as error:
+        for registry in _registries:
+            registry.forget(name)
+        for new in set(sys.modules) - before:  # or the next import would register nothing
+            if new == name or new.startswith(f"{name}."):
+                del sys.modules[new]
+        if isinstance(error, MyoDistillError):
             raise PluginError(f"plugin {shown(name)}: {error}") from error
-        except Exception as error:  # whatever its author's code raises
-            raise PluginError(
-                f"plugin: expected {shown(name)} to be importable, got "
-                f"{type(error).__name__}: {shown(str(error))}; mend it or leave it out"
-            ) from error
-    _loaded[name] = _hash(module)
+        if not isinstance(error, Exception | SystemExit):
+            raise
+        raise PluginError(
+            f"plugin: expected {shown(name)} to be importable, got "
+            f"{type(error).__name__}: {one_line(str(error), 80)}; mend it or leave it out"
+        ) from error
+    finally:
+        _loading.pop()
+
+
+def _shown_as(plugin: str) -> str:
+    """A file by its name alone: where it lies on this machine is nobody else's business."""
+    return Path(plugin).name if plugin.endswith(".py") else plugin
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -157,14 +231,5 @@ def _hash(module: ModuleType) -> str:
     files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
     content = hashlib.sha256()
     for file in files:
-        content.update(file.read_bytes())
+        content.update(hashlib.sha256(file.read_bytes()).digest())
     return content.hexdigest()[:16]
-
-
-@contextmanager
-def _as_plugin(name: str) -> Iterator[None]:
-    _loading.append(name)
-    try:
-        yield
-    finally:
-        _loading.pop()

@@ -12,6 +12,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from myodistill.config import CrossValidation
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Repetition
 from myodistill.errors import LeakageError, SettingsError, Wanted
@@ -125,19 +126,26 @@ class Split:
         )
 
 
-def make_split(dataset: Dataset, fold: int) -> Split:
+def make_split(dataset: Dataset, fold: int, cross_validation: CrossValidation = "5-fold") -> Split:
     """Return fold ``fold`` of a dataset.
 
-    Subjects are dealt to five folds in natural order; a dataset that reserves subjects for
-    pre-training has the one fold that its protocol says.
+    Subjects are dealt to five folds in natural order, or each to a fold of their own; a dataset
+    that reserves subjects for pre-training has the one fold that its protocol says.
 
     Raises:
-        SettingsError: There is no such fold, or there are too few subjects to train on others.
+        SettingsError: There is no such fold, there are too few subjects to train on others, or the
+            dataset's protocol leaves no choice of cross-validation.
     """
     facts = dataset.facts
     reserved = dataset.pretraining_only()
     subjects = dataset.subjects()
-    folds = 1 if reserved else min(FOLDS, len(subjects))
+    alone = cross_validation == "leave-one-subject-out"
+    if reserved and alone:
+        raise SettingsError(
+            f"cross_validation: expected 5-fold for {facts.name}, whose protocol says who "
+            f"pre-trains, got {cross_validation}"
+        )
+    folds = 1 if reserved else len(subjects) if alone else min(FOLDS, len(subjects))
     if len(subjects) < 2:
         raise SettingsError(
             f"{facts.name}: expected at least 2 subjects, as teachers learn from other people, "

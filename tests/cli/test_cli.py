@@ -22,7 +22,7 @@ from conftest import write_threedc
 from myodistill.bundle import Bundle
 from myodistill.bundle_card import card_hash
 from myodistill.cli import main as cli
-from myodistill.config import make_settings
+from myodistill.config import Settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.recording import Repetition
 from myodistill.datasets.synthetic import Synthetic
@@ -30,7 +30,7 @@ from myodistill.deploy.subject_data import SubjectData
 from myodistill.errors import SettingsError
 from myodistill.evaluation import results
 from myodistill.models import verification
-from myodistill.studies import experiment
+from myodistill.studies.engines import local
 from myodistill.studies.experiment import run_experiment
 
 QUICK = [
@@ -114,10 +114,10 @@ def test_published_flag_names(
 
 
 def test_yaml_keys_are_the_flags(tmp_path: Path) -> None:
-    from_yaml = make_settings({"k": 1, "distill": {"num_epochs": 7}, "temp": 4})
+    from_yaml = Settings.load({"k": 1, "distill": {"num_epochs": 7}, "temp": 4})
     assert from_yaml.k == (1,)
     assert from_yaml.distill.num_epochs == 7
-    assert from_yaml.distill.batch_size == make_settings({}).distill.batch_size
+    assert from_yaml.distill.batch_size == Settings.load({}).distill.batch_size
 
 
 @pytest.mark.parametrize(
@@ -152,14 +152,14 @@ def test_yaml_keys_are_the_flags(tmp_path: Path) -> None:
 )
 def test_bad_settings_name_their_key(values: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        make_settings(values)
+        Settings.load(values)
 
 
 @pytest.mark.parametrize("key", ["k", "seed", "teacher_model", "student_model", "loss"])
 @pytest.mark.parametrize("nothing", ["", " , ", [], None])
 def test_lists_that_a_run_needs_are_not_empty(key: str, nothing: object) -> None:
     with pytest.raises(SettingsError, match=f"{key}: "):
-        make_settings({key: nothing})
+        Settings.load({key: nothing})
 
 
 @pytest.mark.parametrize(
@@ -172,12 +172,12 @@ def test_lists_that_a_run_needs_are_not_empty(key: str, nothing: object) -> None
 )
 def test_lists_name_each_thing_once(key: str, value: object) -> None:
     with pytest.raises(SettingsError, match=f"{key}: expected values that are each named once"):
-        make_settings({key: value})
+        Settings.load({key: value})
 
 
 @pytest.mark.parametrize("key", ["fold", "subjects", "baseline"])
 def test_lists_of_what_is_chosen_may_be_empty(key: str) -> None:
-    assert getattr(make_settings({key: ""}), key) == ()
+    assert getattr(Settings.load({key: ""}), key) == ()
 
 
 def test_a_section_that_is_null_is_one_line_below_a_flag(
@@ -196,7 +196,7 @@ def test_a_section_that_is_null_is_one_line_below_a_flag(
         (["--dataset", "tinny"], "unknown dataset 'tinny': did you mean tiny"),
         (["--dataset", "tiny", "--k", "1", "--fold", "9"], "fold: expected 1 to 5"),
         (["--dataset", "tiny", "--teacher-model", "x"], "unknown model 'x'"),
-        (["--dataset", "tiny", "--temp", "hot"], "temp: expected a valid number"),
+        (["--dataset", "tiny", "--temp", "hot"], "temperature: expected a valid number"),
         (["--dataset", "3dc"], "expected '3DCDataset*' (a zip or a folder)"),
         (["--config", "absent.yaml"], "absent.yaml: expected a settings file"),
     ],
@@ -402,7 +402,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     short = {stage: {"num_epochs": 1} for stage in stages}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.DATASETS, "tiny", tiny_people)
-        run_experiment(make_settings(values | short))
+        run_experiment(Settings.load(values | short))
     return next(out.glob("fold-1/seed-0/*/k-1/pretrained_distilled*"))
 
 
@@ -539,7 +539,7 @@ def test_processes_give_the_same_table(
             started.append(processes)
             super().__init__(processes, *options, **more)
 
-    monkeypatch.setattr(experiment, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(local, "ProcessPoolExecutor", Pool)
     for processes in ("1", "2"):
         out = tmp_path / processes
         code, _, err = call(

@@ -10,11 +10,11 @@ import layouts
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 from conftest import write_threedc
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
-from typer.testing import CliRunner
 
 from myodistill.cli.data import data as app
 from myodistill.datasets.arrays import read_arrays

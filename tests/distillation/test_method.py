@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 
 from myodistill.bundle import Bundle
 from myodistill.bundle_card import card_hash
-from myodistill.config import Settings, make_settings
+from myodistill.config import Settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.recording import Repetition
 from myodistill.datasets.synthetic import Synthetic
@@ -56,12 +56,12 @@ def dataset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return make_settings({**QUICK, "out": tmp_path / "run"})
+    return Settings.load({**QUICK, "out": tmp_path / "run"})
 
 
 @pytest.fixture(scope="module")
 def fold() -> DistillationPipeline:
-    return fold_of(tiny(), make_settings({**QUICK, "dataset": "synthetic"}))
+    return fold_of(tiny(), Settings.load({**QUICK, "dataset": "synthetic"}))
 
 
 @pytest.fixture(scope="module")

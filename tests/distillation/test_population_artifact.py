@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor
 
 from myodistill import Population, calibrate, pretrain
-from myodistill.config import digest, make_settings
+from myodistill.config import Settings, digest
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Recording, grid
 from myodistill.datasets.synthetic import Synthetic
@@ -98,7 +98,7 @@ def test_training_that_was_killed_goes_on(
 def test_a_newcomer_gets_the_student_of_the_fold_that_held_them_out(
     people: Population, folder: Path, mine: list[Recording], k: int
 ) -> None:
-    settings = make_settings({**QUICK, "dataset": "synthetic"})
+    settings = Settings.load({**QUICK, "dataset": "synthetic"})
     fold = DistillationPipeline(FoldData(EVERYBODY, FOLD, settings), settings, 0)
     teachers = [fold.pretrain(model, NO_PATHS) for model in settings.teacher_model]
     student = fold.pretrain_student("log-power-10k", teachers, NO_PATHS)

@@ -15,7 +15,7 @@ from myodistill.models import registry as registry
 from myodistill.models.base import GestureModel
 from myodistill.models.layers import parameters
 from myodistill.models.logpower import LogPowers
-from myodistill.models.registry import build, entry, models, register
+from myodistill.models.registry import build, entry, models, register_model
 from myodistill.models.verification import GEOMETRIES
 
 EVERY = models()
@@ -169,12 +169,12 @@ def test_the_seed_decides_the_weights_and_nothing_else() -> None:
 
 @pytest.fixture
 def own_model() -> Iterator[str]:
-    @register("my-model", "student", aliases=("MyModel",))
+    @register_model("my-model", "student", aliases=("MyModel",))
     def my_model(spec: SignalSpec) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(spec.channels * spec.samples, spec.classes))
 
     yield "my-model"
-    del registry._ENTRIES["my-model"]
+    del registry.MODELS["my-model"]
 
 
 def test_a_module_of_ones_own_can_be_registered(own_model: str) -> None:
@@ -183,7 +183,7 @@ def test_a_module_of_ones_own_can_be_registered(own_model: str) -> None:
     assert entry("MyModel").name == own_model
     assert build(own_model, TINY)(generated(TINY, 2)[0]).shape == (2, 3)
     with pytest.raises(ModelError, match="'MyModel' is registered already"):
-        register("MyModel", "teacher")(lambda spec: nn.Identity())
+        register_model("MyModel", "teacher")(lambda spec: nn.Identity())
 
 
 @pytest.mark.parametrize("name", by_size(600_000))

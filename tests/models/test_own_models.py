@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from myodistill.bundle import Bundle
-from myodistill.config import Training, make_settings
+from myodistill.config import Settings, Training
 from myodistill.datasets.recording import SignalSpec, ring
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.distillation.data import FoldData
@@ -22,7 +22,7 @@ from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.errors import ModelError
 from myodistill.models import registry as registry
 from myodistill.models.base import GestureModel, split_network
-from myodistill.models.registry import build, register
+from myodistill.models.registry import build, register_model
 from myodistill.splits import make_split
 from myodistill.training.batches import Batches, TensorInputs
 from myodistill.training.loop import NO_PATHS, train
@@ -41,15 +41,16 @@ def windows_of(spec: SignalSpec, count: int = 64) -> Tensor:
 @pytest.fixture
 def registered() -> Iterator[Callable[..., str]]:
     """Registers a build function under a name of its own for one test."""
-    before = dict(registry._ENTRIES)
+    added = []
 
     def add(build_it: Callable[[SignalSpec], object], name: str = "odd") -> str:
-        register(name, "student")(build_it)  # type: ignore[arg-type]
+        register_model(name, "student")(build_it)  # type: ignore[arg-type]
+        added.append(name)
         return name
 
     yield add
-    registry._ENTRIES.clear()
-    registry._ENTRIES.update(before)
+    for name in added:
+        del registry.MODELS[name]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_a_module_that_does_not_fit_is_refused_in_one_line(
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a\\b", "a\nb", " a", "x" * 300 + "/"])
 def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
     with pytest.raises(ModelError, match="model: expected a name of letters") as caught:
-        register(name, "student")(lambda spec: nn.Identity())
+        register_model(name, "student")(lambda spec: nn.Identity())
     assert len(str(caught.value)) < 250
     assert "\n" not in str(caught.value)
 
@@ -174,7 +175,7 @@ def test_ones_own_models_go_through_all_stages(
 ) -> None:
     """A fixed front is re-used between models only where it is the same."""
     dataset, brief = Synthetic(subjects=5, seconds=0.6, repetitions=2), {"num_epochs": 1}
-    settings = make_settings(
+    settings = Settings.load(
         {"dataset": "synthetic", **dict.fromkeys(("pretrain", "distill"), brief)}
     )
     fold = DistillationPipeline(FoldData(dataset, make_split(dataset, 1), settings), settings, 0)

@@ -56,7 +56,9 @@ def test_the_diagram_tells_the_honest_from_the_sure(predictions: dict[Any, Any])
     )
 
 
-def test_abstention_ends_at_the_accuracy_and_counts_people_alike(predictions: dict[Any, Any]) -> None:
+def test_abstention_ends_at_the_accuracy_and_counts_people_alike(
+    predictions: dict[Any, Any],
+) -> None:
     picture = abstention_curve(predictions, k=1)
     for (stage, *_), people in predictions.items():
         mine = picture.data[picture.data["stage"] == stage]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from myodistill.config import make_settings
+from myodistill.config import Settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.prepared import PreparedDataset
 from myodistill.datasets.synthetic import Synthetic
@@ -36,7 +36,7 @@ CHILD = """
 import json, resource, sys
 import torch
 from dataclasses import replace
-from myodistill.config import make_settings
+from myodistill.config import Settings
 from myodistill.datasets.recording import Annotation, Recording, ring
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.signals.disk_cache import give_back_memory
@@ -63,7 +63,7 @@ torch.set_num_threads(1)
 give_back_memory()
 people = Noise(subjects=int(sys.argv[1]), repetitions=1)
 split = replace(make_split(people, 1), heldout=("Person1",))
-settings = make_settings({"pretrain": {"num_epochs": 1}})
+settings = Settings.load({"pretrain": {"num_epochs": 1}})
 material = FoldData(people, split, settings)
 fold = DistillationPipeline(material, settings, 0)
 fold.pretrain("population", NO_PATHS)
@@ -101,7 +101,7 @@ def tiny(people: int = 4) -> Synthetic:
 
 def material(**chosen: object) -> FoldData:
     dataset = tiny()
-    return FoldData(dataset, make_split(dataset, 1), make_settings({"dataset": "tiny", **chosen}))
+    return FoldData(dataset, make_split(dataset, 1), Settings.load({"dataset": "tiny", **chosen}))
 
 
 @pytest.mark.parametrize("model", ["tcn-10k", "covariance", "log-power-10k"])
@@ -228,7 +228,7 @@ def test_a_run_removes_what_it_and_killed_ones_left(
         "k": [1],
         "pretrain": {"num_epochs": 0},
     }
-    run_experiment(make_settings(values), until="pretrain")
+    run_experiment(Settings.load(values), until="pretrain")
     assert seen[0] == [".safetensors"] * 3
     assert not left.parent.exists()
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from altered import QUICK, Altered, in_session
 
-from myodistill.config import Settings, make_settings
+from myodistill.config import Settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.recording import Annotation, Recording
 from myodistill.datasets.registry import open_dataset
@@ -43,7 +43,7 @@ Use = Callable[[Altered], None]
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     values = {**QUICK, "k": 1, "teacher_model": "population", "subjects": [HELD_OUT]}
-    return make_settings({**values, "out": tmp_path / "run"})
+    return Settings.load({**values, "out": tmp_path / "run"})
 
 
 @pytest.fixture

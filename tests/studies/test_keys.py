@@ -16,7 +16,7 @@ import pytest
 from altered import QUICK, Altered, in_session
 
 from myodistill.bundle import Bundle
-from myodistill.config import Settings, make_settings
+from myodistill.config import Settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.recording import Recording, grid
 from myodistill.errors import SettingsError
@@ -29,7 +29,7 @@ Do = Callable[..., pd.DataFrame]
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return make_settings({**QUICK, "out": tmp_path / "run", "subjects": [HELD_OUT]})
+    return Settings.load({**QUICK, "out": tmp_path / "run", "subjects": [HELD_OUT]})
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import yaml
 from evaluation_tables import example_results
 from rich.console import Console
 
-from myodistill.config import make_settings, read_settings
+from myodistill.config import Settings, read_settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.distillation.method import DistillationPipeline
@@ -73,11 +73,11 @@ def test_a_short_name_of_an_option_is_that_option(tmp_path: Path) -> None:
     assert [one.temperature for one in swept.runs.values()] == [2, 5]
     (tmp_path / "run.yaml").write_text("temp: 7")
     assert read_settings(tmp_path / "run.yaml") == {"temperature": 7}
-    written = make_settings({"temp": 7}).model_dump()
+    written = Settings.load({"temp": 7}).model_dump()
     assert written["temperature"] == 7
     assert "temp" not in written
     with pytest.raises(SettingsError, match="temp"):
-        make_settings({"temp": 7, "temperature": 7})
+        Settings.load({"temp": 7, "temperature": 7})
 
 
 def test_one_run_needs_no_name(tmp_path: Path) -> None:

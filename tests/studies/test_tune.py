@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from myodistill.config import Settings, make_settings, read_settings
+from myodistill.config import Settings, read_settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.errors import OutputError, SettingsError
@@ -25,7 +25,7 @@ def tiny() -> Synthetic:
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setitem(registry.DATASETS, "tiny", tiny)
-    return make_settings(
+    return Settings.load(
         {
             "dataset": "tiny",
             "out": tmp_path / "tune",
@@ -60,7 +60,7 @@ def test_both_get_the_same_budget_and_a_search_goes_on(
     assert [one.taught for one in found] == [True, False]
     assert all(one.accuracy >= one.usual > 0 for one in found)
     assert len(said) == 6
-    again = make_settings(read_settings(found[0].path))
+    again = Settings.load(read_settings(found[0].path))
     assert again == found[0].settings.model_copy(update={"out": again.out, "trials": again.trials})
     with sqlite3.connect(settings.out / "tune.db") as file:
         assert file.execute("select count(*) from trials").fetchone() == (6,)

@@ -60,9 +60,7 @@ class Featured(GestureModel):
         return self.head(features)
 
 
-def batches_of(
-    x: Tensor, y: Tensor, size: int, *, mixup: float = 0.3, **options: Any
-) -> Batches:
+def batches_of(x: Tensor, y: Tensor, size: int, *, mixup: float = 0.3, **options: Any) -> Batches:
     augmenter = Augmenter(Augmentation(mixup=mixup), Electrodes("grid", 1, 6), 1000.0)
     return Batches(
         TensorInputs(x), y, 2, BatchSampler(size), augmenter=augmenter, views=4, **options

@@ -5,41 +5,39 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
-from rich.console import Console
-from rich.table import Table
+import click
 
-from myodistill.datasets.dataset import Facts
-from myodistill.datasets.fetch import SOURCES
-from myodistill.datasets.fetch import fetch as fetch_dataset
-from myodistill.datasets.inspect import draft, picture, summarise
-from myodistill.datasets.recording import Recording
-from myodistill.datasets.registry import DATASETS, FACTS, is_dataset, open_dataset
+from myodistill.cli.flags import Group
 from myodistill.errors import DataError, shown
-from myodistill.files import writing
-from myodistill.signals.filters import apply, design
-from myodistill.signals.preparation import Preparation
-from myodistill.signals.prepared import prepare as prepare_store
 
-data = typer.Typer(help="List, fetch, inspect and prepare recordings.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from myodistill.datasets.dataset import Facts
 
-Name = Annotated[str, typer.Argument(help="name of a dataset, a .yaml file or an EMG-BIDS folder")]
+data = Group("data", help="List, fetch, inspect and prepare recordings.", no_args_is_help=True)
+_path = click.Path(path_type=Path)
 
 
 @data.command("list")
 def list_datasets() -> None:
     """List the known datasets and which of them are at hand."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from myodistill.datasets.fetch import SOURCES
+    from myodistill.datasets.registry import DATASETS, facts_of, open_dataset
+
     console = Console(width=120, markup=False, emoji=False)
     table = Table("name", "people at hand", "electrodes", "Hz", "gestures", "licence", box=None)
     for name in DATASETS:
-        facts = FACTS.get(name)
+        facts = facts_of(name)
         try:
             dataset = open_dataset(name)
             have, facts = str(len(dataset.subjects())), dataset.facts
         except DataError:
-            have = "- by hand" if SOURCES[name].by_hand else f"- fetch {name}"
+            source = SOURCES.get(name)
+            have = f"- fetch {name}" if source and not source.by_hand else "- by hand"
         if facts is None:
             continue
         electrodes = f"{_layout(facts)}"
@@ -49,31 +47,41 @@ def list_datasets() -> None:
 
 
 @data.command("fetch")
-def fetch(
-    name: Annotated[str, typer.Argument(help="name of a dataset")],
-    to: Annotated[Path | None, typer.Option(help="folder; else of MYODISTILL_DATA")] = None,
-    only: Annotated[str, typer.Option(help="regular expression of the files to fetch")] = "",
-) -> None:
+@click.argument("name")
+@click.option("--to", type=_path, help="folder; else of MYODISTILL_DATA")
+@click.option("--only", default="", help="regular expression of the files to fetch")
+def fetch(name: str, to: Path | None, only: str) -> None:
     """Download a dataset, or the rest of it; prints its licence and citation first."""
-    paths = fetch_dataset(name, to, only=only, tell=typer.echo)
-    typer.echo(f"{len(paths)} files are there: {paths[0] if paths else 'none matched'}")
+    from myodistill.datasets.fetch import fetch as fetch_dataset
+
+    paths = fetch_dataset(name, to, only=only, tell=click.echo)
+    click.echo(f"{len(paths)} files are there: {paths[0] if paths else 'none matched'}")
 
 
 @data.command("inspect")
-def inspect(
-    what: Annotated[str, typer.Argument(help="a dataset; or a file or folder to describe")],
-    subject: Annotated[str, typer.Option(help="whose recordings; else the first's")] = "",
-    every: Annotated[bool, typer.Option("--every", help="read everybody's recordings")] = False,
-    gesture: Annotated[str, typer.Option(help="of the picture; else the second")] = "",
-    out: Annotated[Path | None, typer.Option(help="the picture's file (.png, .svg)")] = None,
-) -> None:
+@click.argument("what")
+@click.option("--subject", default="", help="whose recordings; else the first's")
+@click.option("--every", is_flag=True, help="read everybody's recordings")
+@click.option("--gesture", default="", help="of the picture; else the second")
+@click.option("--out", type=_path, help="the picture's file (.png, .svg)")
+def inspect(what: str, subject: str, every: bool, gesture: str, out: Path | None) -> None:
     """Show a dataset with a picture of one gesture, or what an unknown file holds.
 
-    For files of no known dataset it drafts the description that makes them one.
+    WHAT is a dataset, or a file or folder to describe: for files of no known dataset it drafts the
+    description that makes them one.
     """
+    from rich.console import Console
+    from rich.table import Table
+
+    from myodistill.datasets.inspect import draft, picture, summarise
+    from myodistill.datasets.recording import Recording
+    from myodistill.datasets.registry import DATASETS, is_dataset, open_dataset
+    from myodistill.files import writing
+    from myodistill.signals.filters import apply, design
+
     path = Path(what)
     if what not in DATASETS and not is_dataset(what) and os.path.exists(path):  # noqa: PTH110
-        typer.echo(draft(path), nl=False)
+        click.echo(draft(path), nl=False)
         return
     dataset = open_dataset(what)
     facts = dataset.facts
@@ -118,21 +126,36 @@ def inspect(
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(target, dpi=110)
-    typer.echo(f"picture of '{facts.gestures[chosen]}': {target}")
+    click.echo(f"picture of '{facts.gestures[chosen]}': {target}")
 
 
 @data.command("prepare")
+@click.argument("name")
+@click.option("--out", type=_path, default="prepared", help="folder of prepared stores")
+@click.option("--subjects", default="", help="whose, separated by commas; else all")
+@click.option("--raw", is_flag=True, help="do not filter")
+@click.option("--notch", is_flag=True, help="filter the mains out too")
+@click.option("--sampling-rate", type=float, help="resample to this, in Hz")
+@click.option("--repair", is_flag=True, help="fill in bad channels")
+@click.option("--processes", type=click.IntRange(1), default=1, help="people prepared at once")
 def prepare(
-    name: Name,
-    out: Annotated[Path, typer.Option(help="folder of prepared stores")] = Path("prepared"),
-    subjects: Annotated[str, typer.Option(help="whose, separated by commas; else all")] = "",
-    raw: Annotated[bool, typer.Option("--raw", help="do not filter")] = False,
-    notch: Annotated[bool, typer.Option("--notch", help="filter the mains out too")] = False,
-    sampling_rate: Annotated[float | None, typer.Option(help="resample to this, in Hz")] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="fill in bad channels")] = False,
-    processes: Annotated[int, typer.Option(min=1, help="people prepared at once")] = 1,
+    name: str,
+    out: Path,
+    subjects: str,
+    raw: bool,
+    notch: bool,
+    sampling_rate: float | None,
+    repair: bool,
+    processes: int,
 ) -> None:
-    """Read, filter and store recordings once, memory-mapped; goes on where it was stopped."""
+    """Read, filter and store recordings once, memory-mapped; goes on where it was stopped.
+
+    NAME is that of a dataset, a .yaml file or an EMG-BIDS folder.
+    """
+    from myodistill.datasets.registry import open_dataset
+    from myodistill.signals.preparation import Preparation
+    from myodistill.signals.prepared import prepare as prepare_store
+
     dataset = open_dataset(name)
     facts = dataset.facts
     store = prepare_store(
@@ -147,9 +170,9 @@ def prepare(
         subjects=[part.strip() for part in subjects.split(",") if part.strip()],
         processes=processes,
         dataset=dataset,
-        tell=typer.echo,
+        tell=click.echo,
     )
-    typer.echo(
+    click.echo(
         f"{store.folder}: {len(store.subjects)} people, {store.signal.nbytes / 2**20:.0f} MiB of "
         f"signal"
     )

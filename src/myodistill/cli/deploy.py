@@ -1,42 +1,48 @@
-"""The commands that take a bundle to a device."""
+"""The commands that take a bundle to a device, or run it here."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
-import typer
-from rich.console import Console
+import click
 
-from myodistill.bundle import Bundle
-from myodistill.deploy.export import export as export_bundle
-from myodistill.deploy.parity import deploy_report as check_parity
-from myodistill.deploy.rejection import rejection_threshold
-from myodistill.deploy.subject_data import SubjectData
-from myodistill.deploy.targets import TARGETS, require_target
+from myodistill.cli.flags import Command
 from myodistill.errors import SettingsError
-from myodistill.evaluation.events import without_rest
 
-BundleFolder = Annotated[Path, typer.Argument(help="folder of a person's student")]
-RunPaths = Annotated[
-    str | None, typer.Option(help="name, file or folder, where the bundle's own is no help")
-]
+_path = click.Path(path_type=Path)
+_bundle = click.argument("bundle", type=_path)
+_dataset = click.option("--dataset", help="name, file or folder, where the bundle's own is no help")
 
 
+@click.command("export", cls=Command)
+@_bundle
+@click.option("--to", required=True, help="target, see 'myodistill exporters'")
+@click.option("--out", type=_path, help="file for ONNX, else folder")
+@_dataset
+@click.option(
+    "--reject-below", type=float, help="withhold decisions less confident than this (0 to 1)"
+)
+@click.option(
+    "--withhold", type=float, help="or: withhold this share (0 to 1) of calibration windows"
+)
 def export(
-    bundle: BundleFolder,
-    to: Annotated[str, typer.Option(help=", ".join(TARGETS))],
-    out: Annotated[Path | None, typer.Option(help="file for ONNX, else folder")] = None,
-    dataset: RunPaths = None,
-    reject_below: Annotated[
-        float | None, typer.Option(help="withhold decisions less confident than this (0 to 1)")
-    ] = None,
-    withhold: Annotated[
-        float | None, typer.Option(help="or: withhold this share (0 to 1) of calibration windows")
-    ] = None,
+    bundle: Path,
+    to: str,
+    out: Path | None,
+    dataset: str | None,
+    reject_below: float | None,
+    withhold: float | None,
 ) -> None:
-    """Write a student for a target: ONNX, 8-bit ONNX, C99 sources, or ExecuTorch."""
+    """Write a student for a target: ONNX, 8-bit ONNX, C99 sources, ExecuTorch or a plug-in's."""
+    from myodistill.bundle import Bundle
+    from myodistill.deploy.export import export as export_bundle
+    from myodistill.deploy.rejection import rejection_threshold
+    from myodistill.deploy.subject_data import SubjectData
+    from myodistill.deploy.targets import require_target
+    from myodistill.evaluation.events import without_rest
+
     require_target(to)
     if reject_below is not None and withhold is not None:
         raise SettingsError("export: expected one of --reject-below and --withhold, got both")
@@ -48,26 +54,57 @@ def export(
         rule = replace(rule, threshold=threshold)
     place = out or bundle / ("decoder.onnx" if to == "onnx" else to)
     export_bundle(student, to, place, calibration=wearer.ranges, rule=rule)
-    typer.echo(f"{to}: {place}")
+    click.echo(f"{to}: {place}")
     if rule.threshold:
-        typer.echo(f"decisions less than {rule.threshold:.4g} confident are withheld")
+        click.echo(f"decisions less than {rule.threshold:.4g} confident are withheld")
     elif caution := without_rest(student.spec.gestures):
-        typer.echo(caution, err=True)
+        click.echo(caution, err=True)
 
 
-def deploy_report(
-    bundle: BundleFolder,
-    out: Annotated[Path | None, typer.Option(help="JSON file; else beside the bundle")] = None,
-    dataset: RunPaths = None,
-) -> None:
+@click.command("deploy-report", cls=Command)
+@_bundle
+@click.option("--out", type=_path, help="JSON file; else beside the bundle")
+@_dataset
+def deploy_report(bundle: Path, out: Path | None, dataset: str | None) -> None:
     """Measure a student on every rung from PyTorch to the Cortex-M, on the test sessions.
 
     The report of the run shows it when it is written again: myodistill report RUN_FOLDER.
     """
+    from rich.console import Console
+
+    from myodistill.bundle import Bundle
+    from myodistill.deploy.parity import deploy_report as check_parity
+    from myodistill.deploy.subject_data import SubjectData
+
     student = Bundle.load(bundle)
     wearer = SubjectData.of(student, dataset)
     parity_table = check_parity(student, wearer.tests, wearer.ranges)
     place = out or bundle / "parity.json"
     parity_table.write(place)
     Console(width=140).print(parity_table.table())
-    typer.echo(f"parity table: {place}")
+    click.echo(f"parity table: {place}")
+
+
+@click.command("decode", cls=Command)
+@_bundle
+@click.option("--source", required=True, metavar="NAME:ADDRESS", help="e.g. replay:take.csv")
+def decode(bundle: Path, source: str) -> None:
+    """Decode a stream with a person's bundle: one JSON line a decision.
+
+    A decision that is withheld has no gesture.
+    """
+    from myodistill.bundle import Bundle
+    from myodistill.realtime.decoder import Decoder
+    from myodistill.realtime.sources import open_source
+
+    student = Bundle.load(bundle)
+    decoder, gestures = Decoder(student), student.spec.gestures
+    for chunk in open_source(source, student.spec):
+        for one in decoder.push(chunk):
+            line = {
+                "sample": one.sample,
+                "seconds": one.sample / student.spec.sampling_rate,
+                "gesture": gestures[one.gesture] if one.gesture >= 0 else None,
+                "confidence": one.confidence,
+            }
+            click.echo(json.dumps(line, ensure_ascii=False))

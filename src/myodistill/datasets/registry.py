@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from myodistill.datasets import capgmyo, grabmyo, ninapro
 from myodistill.datasets.bids import EmgBids
@@ -21,9 +22,15 @@ from myodistill.datasets.ninapro import Ninapro
 from myodistill.datasets.prepared import PreparedDataset
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.datasets.threedc import ThreeDC
-from myodistill.errors import DataError, unknown_name
+from myodistill.errors import DataError
+from myodistill.plugins import Registry
 
-DATASETS: dict[str, Callable[[], Dataset]] = {
+T = TypeVar("T")
+
+DATASETS: Registry[Callable[[], Dataset]] = Registry("dataset", DataError)
+"""What opens each dataset, by name."""
+
+_OWN: dict[str, Callable[[], Dataset]] = {
     "3dc": ThreeDC,
     "capgmyo-dba": partial(CapgMyo, "a"),
     "capgmyo-dbb": partial(CapgMyo, "b"),
@@ -40,6 +47,19 @@ DATASETS: dict[str, Callable[[], Dataset]] = {
     "ninapro-db6": partial(Ninapro, 6),
     "synthetic": Synthetic,
 }
+for _name, _open in _OWN.items():
+    DATASETS.register(_name, _open)
+
+
+def register_dataset(name: str) -> Callable[[T], T]:
+    """Add a dataset to the catalogue; decorates a :class:`Dataset` or a function that opens one.
+
+    A class with ``facts`` is listed also where its recordings are not at hand.
+
+    Raises:
+        DataError: The name is taken, or would not do as the name of a folder.
+    """
+    return DATASETS.registering(name)
 
 
 # What is known of a dataset before any file of it is there; generated ones are not listed.
@@ -60,7 +80,8 @@ FACTS: dict[str, Facts] = {
 
 def facts_of(name: str) -> Facts | None:
     """Return what is known of a dataset by its name alone; None if it is not in the catalogue."""
-    return Synthetic.facts if name == Synthetic.facts.name else FACTS.get(name)
+    found = FACTS.get(name) or getattr(DATASETS.get(name), "facts", None)
+    return found if isinstance(found, Facts) else None
 
 
 def is_dataset(name: str) -> bool:
@@ -92,10 +113,13 @@ def open_dataset(name: str) -> Dataset:
         DataError: The name is unknown, the dataset's files are not found, or a subject's name
             can be that of no folder.
     """
-    opener = DATASETS.get(name) or _opener(name)
-    if opener is None:
-        raise DataError(unknown_name("dataset", name, DATASETS))
+    opener = DATASETS.get(name) or _opener(name) or DATASETS.look_up(name)
     dataset = opener()
+    if not isinstance(dataset, Dataset):
+        raise DataError(
+            f"dataset {name[:80]}: expected a myodistill.datasets.dataset.Dataset, got a "
+            f"{type(dataset).__name__}; return one from what is registered"
+        )
     # A store bears the name of what it was made from, as its recordings are the same.
     if (
         name not in DATASETS

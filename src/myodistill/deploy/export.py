@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +11,10 @@ from myodistill.bundle import Bundle
 from myodistill.decision_rule import DecisionRule, require_step
 from myodistill.deploy.installed import EXPORT, require
 from myodistill.deploy.lowering import can_lower
-from myodistill.deploy.targets import require_target
+from myodistill.deploy.targets import EXPORTERS, require_target
 from myodistill.errors import DataError, ModelError
-from myodistill.files import write_bytes
+from myodistill.files import new_folder, write_bytes, writing
+from myodistill.plugins import foreign_code
 from myodistill.signals.windows import Windows
 
 
@@ -28,8 +31,8 @@ def export(
 
     Args:
         bundle: Of a student calibrated for a person.
-        to: One of :data:`~myodistill.deploy.targets.TARGETS`.
-        out: File for ONNX, folder for C and ExecuTorch.
+        to: One of :func:`~myodistill.deploy.targets.targets`.
+        out: File for ONNX, folder for C and ExecuTorch, either for a plug-in's.
         calibration: Filtered windows of the person (not those that are scored): for the check
             against PyTorch and for the ranges of 8-bit forms; C in float does without. Ranges
             hold in operation only if rest is among the windows (:attr:`SubjectData.ranges`).
@@ -50,6 +53,11 @@ def export(
             f"{to}: expected calibration windows, got none; give the person's calibration "
             f"repetitions"
         )
+    if to in EXPORTERS:
+        assert calibration is not None
+        step, rule = require_step(bundle.step if step is None else step), rule or bundle.rule
+        _write_foreign(bundle, to, out, calibration, step, rule)
+        return
     require(*EXPORT)
     bundle = replace(
         bundle,
@@ -88,3 +96,24 @@ def export(
         write_bytes(out, quantised.model.SerializeToString())
         return
     to_c(bundle, quantised=quantised).write(out)
+
+
+def _write_foreign(
+    bundle: Bundle, to: str, out: Path, calibration: Windows, step: int, rule: DecisionRule
+) -> None:
+    """Let a plug-in write beside ``out``, and put what it wrote in its place when it is whole."""
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")
+    with scratch as folder:
+        made = Path(folder) / out.name
+        with foreign_code(f"target {to}", "its exporter to write the bundle", ModelError):
+            EXPORTERS[to](bundle, made, calibration=calibration, step=step, rule=rule)
+            if not made.exists():
+                raise FileNotFoundError("nothing was written to out")
+        if made.is_dir():
+            with new_folder(out) as place:
+                shutil.copytree(made, place, dirs_exist_ok=True)
+        else:
+            with writing(out):
+                made.replace(out)

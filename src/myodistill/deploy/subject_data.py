@@ -65,7 +65,7 @@ class SubjectData:
                 f"does not; train it by 'myodistill run'"
             )
         opened_dataset = open_dataset(dataset) if dataset is not None else _reopened(student)
-        split = make_split(opened_dataset, origin["fold"])
+        split = _split_of(opened_dataset, origin["fold"], origin["subject"], origin["split"])
         mine = split.narrowed(origin["subject"])
         if mine.hash != origin["split"]:
             raise BundleError(
@@ -151,6 +151,15 @@ class SubjectData:
     def scored(self) -> Windows:
         """The filtered windows of the test sessions."""
         return self.windows.select(self.split.test(self.subject))
+
+
+def _split_of(dataset: Dataset, fold: int, subject: str, wanted: str) -> Split:
+    """Return a fold under the cross-validation that a hash is of; under the usual one if none."""
+    if not dataset.pretraining_only() and 1 <= fold <= len(dataset.subjects()):
+        split = make_split(dataset, fold, "leave-one-subject-out")
+        if split.narrowed(subject).hash == wanted:
+            return split
+    return make_split(dataset, fold)
 
 
 def _reopened(student: Bundle) -> Dataset:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
 
 import torch
 
+from myodistill.bundle import Bundle
 from myodistill.datasets.recording import SignalSpec
+from myodistill.decision_rule import DecisionRule
 from myodistill.deploy.lowering import can_lower
-from myodistill.errors import ModelError, SettingsError, unknown_name
+from myodistill.errors import ModelError, SettingsError, one_line, unknown_name
 from myodistill.models.complexity import complexity
 from myodistill.models.covariance import LogCovariances
 from myodistill.models.recurrent import Recurrent
 from myodistill.models.registry import build, entry, models
 from myodistill.models.verification import Format, geometry_spec, lay_out
+from myodistill.plugins import Registry
+from myodistill.signals.windows import Windows
 
 TARGETS = {
     "onnx": "one ONNX file in float, for ONNX Runtime",
@@ -22,7 +29,44 @@ TARGETS = {
     "c-int8": "C99 sources with linear layers in 8 bits",
     "executorch": "an ExecuTorch program in float for phones, with its metadata beside it",
 }
-"""What there is to export to, and what it gives."""
+"""What this package exports to, and what it gives."""
+
+
+class Exporter(Protocol):
+    """Writes a bundle as a file or a folder ``out``, which is not there yet."""
+
+    def __call__(
+        self,
+        bundle: Bundle,
+        out: Path,
+        *,
+        calibration: Windows,
+        step: int,
+        rule: DecisionRule,
+    ) -> None:
+        """Write it; see :func:`myodistill.deploy.export.export` for what the arguments are."""
+
+
+EXPORTERS: Registry[Exporter] = Registry("target", SettingsError, reserved=tuple(TARGETS))
+"""The exporters of plug-ins, by the name of their target."""
+
+
+def register_exporter(name: str) -> Callable[[Exporter], Exporter]:
+    """Add a target; decorates an :class:`Exporter`, whose docstring says what it gives.
+
+    An exporter that cannot run every network refuses with a ``ModelError``.
+
+    Raises:
+        SettingsError: The name is taken or is not one plain word.
+    """
+    return EXPORTERS.registering(name)
+
+
+def targets() -> dict[str, str]:
+    """Return what there is to export to, and what each target gives in one line."""
+    own = {name: (write.__doc__ or "").strip().split("\n")[0] for name, write in EXPORTERS.items()}
+    return TARGETS | {name: one_line(text) for name, text in own.items()}
+
 
 ABSENT = {
     "litert": "LiteRT is not supported, as it needs an older PyTorch; take executorch or onnx",
@@ -39,7 +83,7 @@ class Fit:
         model: Name in the catalogue.
         parameters: How many.
         weight_bytes: Of its weights in float32.
-        targets: For each of :data:`TARGETS` ``"yes"``, or why not.
+        targets: For each of :func:`targets` ``"yes"``, or why not.
     """
 
     geometry: str
@@ -57,8 +101,8 @@ def require_target(name: str) -> None:
     """
     if name in ABSENT:
         raise SettingsError(f"target: {ABSENT[name]}")
-    if name not in TARGETS:
-        raise SettingsError(unknown_name("target", name, TARGETS))
+    if name not in targets():
+        raise SettingsError(unknown_name("target", name, targets()))
 
 
 def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
@@ -73,8 +117,9 @@ def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
     """
     with torch.device("meta"):
         network = build(model, spec)
+    own = dict.fromkeys(EXPORTERS)
     if can_lower(network):
-        return dict.fromkeys(TARGETS)
+        return dict.fromkeys(TARGETS) | own
     eight, student = "only log-power students", entry(model).role == "student"
     logarithm = any(isinstance(module, LogCovariances) for module in network.modules())
     phone = "recurrent layers unroll" if isinstance(network, Recurrent) else None
@@ -84,6 +129,7 @@ def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
         "c": None if student else "only students",
         "c-int8": eight,
         "executorch": phone if student else "only students",
+        **own,
     }
 
 
@@ -115,8 +161,8 @@ def fits(geometry: str, pattern: str = "*") -> list[Fit]:
     found = []
     for name in names:
         counted = complexity(name, spec)
-        targets = {target: why or "yes" for target, why in deployable(name, spec).items()}
-        found.append(Fit(geometry, name, counted.parameters, counted.weight_bytes, targets))
+        runs = {target: why or "yes" for target, why in deployable(name, spec).items()}
+        found.append(Fit(geometry, name, counted.parameters, counted.weight_bytes, runs))
     return found
 
 
@@ -130,7 +176,7 @@ def render(table: list[Fit], form: Format = "table") -> str:
     return lay_out(
         form,
         title=f"{geometry}: {geometry_spec(geometry).summary()}",
-        heads=["student", "parameters", "weights kB", *TARGETS],
+        heads=["student", "parameters", "weights kB", *targets()],
         cells=[
             [
                 fit.model,

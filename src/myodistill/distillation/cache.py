@@ -22,7 +22,7 @@ from myodistill.readers import checksums, parse_json, read_tensors
 from myodistill.training.teacher_output import TeacherOutput
 
 _WANTED = Wanted(
-    "teacher outputs", CacheError, "remove the file, or pass --refill true to compute it again"
+    "teacher outputs", CacheError, "remove the file, or pass --refill to compute it again"
 )
 
 

@@ -29,7 +29,7 @@ from myodistill.errors import ModelError
 from myodistill.models.base import split_network
 from myodistill.models.population import Population
 from myodistill.models.registry import build
-from myodistill.signals.augmentation import Augmenter
+from myodistill.signals.augmentation import Augmenter, described
 from myodistill.signals.windows import Windows
 from myodistill.splits import Split, require_unseen
 from myodistill.training.batches import ConcatInputs, Inputs
@@ -208,7 +208,7 @@ class FoldData:
         key = CacheKey(
             teacher=teacher.fingerprint,
             windows=window_set.digest,
-            augmentation="" if clean else digest(settings.augmentation.model_dump()),
+            augmentation="" if clean else digest(*described(settings.augmentation)),
             views=(0,) if clean else tuple(range(1, int(self.views or 0) + 1)),
             count=len(window_set.labels),
             gestures=self.spec.classes,

@@ -33,7 +33,8 @@ from myodistill.distillation.temperature import fit_temperature
 from myodistill.evaluation.results import Stage
 from myodistill.models.base import split_network
 from myodistill.models.population import Population
-from myodistill.models.registry import build
+from myodistill.models.registry import MODELS, build
+from myodistill.plugins import plugin_of
 from myodistill.training.batch_norm import adapt_batch_norm
 from myodistill.training.loop import (
     NO_PATHS,
@@ -42,8 +43,9 @@ from myodistill.training.loop import (
     require_finite,
     train,
 )
+from myodistill.training.losses import FEATURE_LOSSES, LOSSES
 from myodistill.training.stacked import train_stacked
-from myodistill.training.tasks import FEATURE_LOSSES, DistillationTask, Task
+from myodistill.training.tasks import DistillationTask, Task
 
 
 @dataclass(frozen=True)
@@ -311,6 +313,8 @@ class DistillationPipeline:
             "stage": stage,
             "loss": loss,
         }
+        if needed := plugin_of(((MODELS, model), (LOSSES, loss))):
+            origin["plugin"] = needed
         preprocessing = subject.preprocessing if subject else None
         return Bundle(
             model, self.spec, network.eval(), preprocessing, seen, origin, facts.unit, facts.step

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 
 from myodistill import __version__
 from myodistill.bundle import Bundle
-from myodistill.config import Settings, digest, make_settings
+from myodistill.config import Settings, digest
 from myodistill.datasets.dataset import Dataset, Facts, require_names
 from myodistill.datasets.prepared import PreparedDataset
 from myodistill.datasets.recording import Recording
@@ -152,7 +152,7 @@ class Population:
     @classmethod
     def _of(cls, folder: Path, card: Mapping[str, Any]) -> Population:
         """Rebuild a population from files that are as they were written."""
-        settings = make_settings(card["settings"])
+        settings = Settings.load(card["settings"])
         split = checked(TypeAdapter(Split), card["split"], folder / CARD, _WANTED)
         (store,) = (folder / "recordings").iterdir()
         return cls(
@@ -201,7 +201,7 @@ def pretrain(
     people = require_names(dataset) if isinstance(dataset, Dataset) else open_dataset(str(dataset))
     facts = people.facts
     opened = facts.name if isinstance(dataset, Dataset) else str(dataset)
-    chosen = make_settings({**settings, "dataset": opened})
+    chosen = Settings.load({**settings, "dataset": opened})
     if len(chosen.seed) != 1:
         raise SettingsError(f"seed: expected one, got {len(chosen.seed)}; a population has one")
     split = Split(
@@ -311,7 +311,7 @@ def _chosen(people: Population, settings: Mapping[str, Any]) -> Settings:
             )
         nested = isinstance(value, Mapping) and isinstance(values.get(name), Mapping)
         values[name] = {**values[name], **value} if nested else value
-    return make_settings(values)
+    return Settings.load(values)
 
 
 def _prints(dataset: Dataset, subjects: Sequence[str]) -> DuplicateFinder:

@@ -10,12 +10,13 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from myodistill.errors import Wanted, unknown_name
 from myodistill.files import write_bytes
-from myodistill.readers import read_parquet
+from myodistill.readers import read_json, read_parquet
 
 Stage = Literal[
     "baseline",
@@ -135,9 +136,15 @@ def read_rows(path: Path, wanted: Wanted, columns: Mapping[str, str]) -> pd.Data
     """
     frame = read_parquet(path, wanted, columns=columns)
     odd = sorted(set(frame["stage"]) - set(STAGES))
+    if _EARLIER & set(odd) or _has_earlier_settings(path.parent / "settings.json"):
+        wanted.refuse(path, "the layout of an earlier version; do the run again in a new folder")
     if odd:
         wanted.refuse(path, unknown_name("stage", odd[0], STAGES))
     return frame
+
+
+def _has_earlier_settings(path: Path) -> bool:
+    return path.is_file() and "temp" in read_json(path, _SETTINGS)
 
 
 def per_subject(frame: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
@@ -201,24 +208,39 @@ def render(
         metric: Of its scores.
         at_chance: Methods to mark, see :func:`myodistill.evaluation.protocol.at_chance`.
     """
-    ks, rows = _cells(frame, metric, "{mean:.1f} ± {half:.1f}")
+    ks, rows = _cells(frame, metric, "{mean:.1f} ±{half:.1f}")
+    names = [f"{method} · {model.replace('+', ' + ')}" for method, model, *_ in rows]
+    longest = max(len(word) for name in ("method", *names) for word in name.split())
     shown = Table(
         title=f"{frame['dataset'].iloc[0]}: {metric.replace('_', ' ')} in %, mean of "
-        f"{frame['subject'].nunique()} subjects ± half the 95 % interval"
+        f"{frame['subject'].nunique()} subjects ± half the 95 % interval",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
-    shown.add_column("method")
-    shown.add_column("model")
-    shown.add_column("parameters", justify="right", no_wrap=True)
+    # Cells are broken between words only: scores in two lines where there are many Ks.
+    shown.add_column("method", min_width=longest, ratio=1)
+    shown.add_column("weights", justify="right", no_wrap=True)
     for k in ks:
-        shown.add_column(f"K={k}", justify="right", no_wrap=True)
+        shown.add_column(f"K={k}", justify="right", min_width=6)
     stuck = set() if at_chance is None else {*at_chance[[*METHOD, "k"]].itertuples(index=False)}
     methods = frame[METHOD].drop_duplicates().itertuples(index=False)
-    for method, row in zip(methods, rows, strict=True):
-        marks = ["", "", "", *("*" if (*method, k) in stuck else "" for k in ks)]
-        shown.add_row(*(escape(cell) + mark for cell, mark in zip(row, marks, strict=True)))
+    for method, name, row in zip(methods, names, rows, strict=True):
+        marks = ["", "", *("*" if (*method, k) in stuck else "" for k in ks)]
+        cells = [name, _short(row[2]), *row[3:]]
+        shown.add_row(*(escape(cell) + mark for cell, mark in zip(cells, marks, strict=True)))
     if stuck:
         shown.caption = "* no better than guessing: nothing was learned"
     return shown
+
+
+def _short(count: str) -> str:
+    """Shorten a number of parameters: ``29,511`` to ``29.5k``."""
+    number = int(count.replace(",", "")) if count != "–" else 0
+    for size, unit in ((10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.1f}{unit}"
+    return count
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -252,3 +274,6 @@ _COLUMNS = {
     for name, field in Result.__dataclass_fields__.items()
 }
 _WANTED = Wanted("a results table", advice="run again")
+_SETTINGS = Wanted("the settings of a run", advice="run again")
+_EARLIER = {"scratch", "transfer", "full", "floor", "distill"}
+"""Names of stages in the layout of earlier versions."""

@@ -1,6 +1,6 @@
 """Teachers, students and baselines: one file per family, one catalogue.
 
-Importing the package registers every family; ``registry.register`` adds one of your own.
+Importing the package registers every family; ``registry.register_model`` adds one of your own.
 """
 
 from myodistill.models import (

@@ -24,7 +24,7 @@ from myodistill.models.layers import (
     initialise,
     widest,
 )
-from myodistill.models.registry import register
+from myodistill.models.registry import register_model
 
 
 class Cnn(Network):
@@ -153,31 +153,31 @@ class RawCnn(Network):
         return features
 
 
-@register("cnn", "student", aliases=("CustomCNN_sml3",), printed=2_000_000)
+@register_model("cnn", "student", aliases=("CustomCNN_sml3",), printed=2_000_000)
 def cnn(spec: SignalSpec) -> Cnn:
     """The reference student: 128, 128 and 64 features."""
     return Cnn(spec)
 
 
-@register("cnn-100k", "student")
+@register_model("cnn-100k", "student")
 def cnn_100k(spec: SignalSpec) -> BandCnn:
     """At most 100 000 parameters."""
     return widest(lambda width: BandCnn(spec, width), 100_000)
 
 
-@register("cnn-30k", "student")
+@register_model("cnn-30k", "student")
 def cnn_30k(spec: SignalSpec) -> BandCnn:
     """At most 30 000 parameters."""
     return widest(lambda width: BandCnn(spec, width), 30_000)
 
 
-@register("cnn-10k", "student")
+@register_model("cnn-10k", "student")
 def cnn_10k(spec: SignalSpec) -> BandCnn:
     """At most 10 000 parameters."""
     return widest(lambda width: BandCnn(spec, width), 10_000)
 
 
-@register("baseline-cnn", "baseline")
+@register_model("baseline-cnn", "baseline")
 def baseline_cnn(spec: SignalSpec) -> RawCnn:
     """64, 128 and 256 features over time."""
     return RawCnn(spec)

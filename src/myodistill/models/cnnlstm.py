@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from myodistill.datasets.recording import SignalSpec
 from myodistill.models.cnn import temporal
 from myodistill.models.layers import Conv2d, Downsample, Network, initialise
-from myodistill.models.registry import register
+from myodistill.models.registry import register_model
 
 PARTS = 8
 
@@ -79,13 +79,13 @@ class ImageCnnLstm(Network):
         return features
 
 
-@register("baseline-cnn-lstm", "baseline")
+@register_model("baseline-cnn-lstm", "baseline")
 def baseline_cnn_lstm(spec: SignalSpec) -> TemporalCnnLstm:
     """Three convolutions over time, an LSTM of 128."""
     return TemporalCnnLstm(spec)
 
 
-@register("baseline-cnn-lstm-image", "baseline")
+@register_model("baseline-cnn-lstm-image", "baseline")
 def baseline_cnn_lstm_image(spec: SignalSpec) -> ImageCnnLstm:
     """Three convolutions over the electrodes, an LSTM of 128."""
     return ImageCnnLstm(spec)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from myodistill.datasets.recording import Electrodes, SignalSpec
 from myodistill.errors import ModelError
 from myodistill.models.layers import Network
-from myodistill.models.registry import register
+from myodistill.models.registry import register_model
 
 EDGES_HZ = (20.0, 45.0, 80.0, 120.0, 170.0, 250.0, 450.0)
 """Edges of the bands where the sampling rate allows them: narrow where EMG is strong."""
@@ -264,7 +264,7 @@ class Covariance(BandNetwork):
         )
 
 
-@register("covariance", "teacher")
+@register_model("covariance", "teacher")
 def covariance(spec: SignalSpec) -> nn.Module:
     """Build the log-covariance teacher."""
     return Covariance(spec)

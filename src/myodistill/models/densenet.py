@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
 from myodistill.models.layers import Conv2d, Downsample, Network, initialise
-from myodistill.models.registry import register
+from myodistill.models.registry import register_model
 
 
 class Layer(nn.Module):
@@ -88,25 +88,25 @@ class DenseNet(Network):
         return features
 
 
-@register("densenet-34", "teacher", aliases=("CustomDNN_34",), printed=5_900_000)
+@register_model("densenet-34", "teacher", aliases=("CustomDNN_34",), printed=5_900_000)
 def densenet_34(spec: SignalSpec) -> DenseNet:
     """Thirteen layers in four blocks."""
     return DenseNet(spec, (2, 3, 5, 3))
 
 
-@register("densenet-121", "teacher", aliases=("CustomDNN_slice_test",), printed=13_800_000)
+@register_model("densenet-121", "teacher", aliases=("CustomDNN_slice_test",), printed=13_800_000)
 def densenet_121(spec: SignalSpec) -> DenseNet:
     """DenseNet-121 of the paper's table 1."""
     return DenseNet(spec, (6, 12, 24, 16))
 
 
-@register("densenet-161", "teacher", aliases=("CustomDNN_161",), printed=35_700_000)
+@register_model("densenet-161", "teacher", aliases=("CustomDNN_161",), printed=35_700_000)
 def densenet_161(spec: SignalSpec) -> DenseNet:
     """DenseNet-161 of the paper's table 1, growth 48."""
     return DenseNet(spec, (6, 12, 36, 24), growth=48, first=96)
 
 
-@register("densenet-201", "teacher", aliases=("CustomDNN_201",), printed=26_700_000)
+@register_model("densenet-201", "teacher", aliases=("CustomDNN_201",), printed=26_700_000)
 def densenet_201(spec: SignalSpec) -> DenseNet:
     """DenseNet-201 of the paper's table 1."""
     return DenseNet(spec, (6, 12, 48, 32))

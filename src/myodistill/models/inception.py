@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from myodistill.datasets.recording import SignalSpec
 from myodistill.models.layers import Conv2d, Network, initialise, wrap
-from myodistill.models.registry import register
+from myodistill.models.registry import register_model
 
 Kernel = int | tuple[int, int]
 
@@ -170,19 +170,19 @@ class Inception(Network):
         return features
 
 
-@register("inception-xs", "teacher", aliases=("InceptionV3_xs",), printed=10_700_000)
+@register_model("inception-xs", "teacher", aliases=("InceptionV3_xs",), printed=10_700_000)
 def inception_xs(spec: SignalSpec) -> Inception:
     """Two blocks A, three C, no E."""
     return Inception(spec, (32, 64), (128, 160, 192), 0)
 
 
-@register("inception-s", "teacher", aliases=("InceptionV3_s",), printed=16_100_000)
+@register_model("inception-s", "teacher", aliases=("InceptionV3_s",), printed=16_100_000)
 def inception_s(spec: SignalSpec) -> Inception:
     """Two blocks A, three C, one E."""
     return Inception(spec, (32, 64), (128, 160, 192), 1)
 
 
-@register("inception-v3", "teacher", aliases=("InceptionV3",), printed=24_200_000)
+@register_model("inception-v3", "teacher", aliases=("InceptionV3",), printed=24_200_000)
 def inception_v3(spec: SignalSpec) -> Inception:
     """The paper's table 1: three blocks A, four C, two E."""
     return Inception(spec, (32, 64, 64), (128, 160, 160, 192), 2)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from myodistill.datasets.recording import SignalSpec
 from myodistill.models.covariance import BandCovariances, BandNetwork
 from myodistill.models.layers import widest
-from myodistill.models.registry import register
+from myodistill.models.registry import register_model
 
 _FLOOR = 1e-3
 
@@ -95,19 +95,19 @@ class LogPower(BandNetwork):
         )
 
 
-@register("log-power", "teacher")
+@register_model("log-power", "teacher")
 def log_power(spec: SignalSpec) -> nn.Module:
     """Build the teacher: wider than any student, and more dropout."""
     return LogPower(spec, projections=64, width=256, dropout=0.4)
 
 
-@register("log-power-30k", "student")
+@register_model("log-power-30k", "student")
 def log_power_30k(spec: SignalSpec) -> nn.Module:
     """Build the widest student of at most 30 k parameters."""
     return widest(_of_width(spec), 30_000)
 
 
-@register("log-power-10k", "student")
+@register_model("log-power-10k", "student")
 def log_power_10k(spec: SignalSpec) -> nn.Module:
     """Build the widest student of at most 10 k parameters."""
     return widest(_of_width(spec), 10_000)

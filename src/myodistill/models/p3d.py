@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
 from myodistill.models.layers import Conv3d, Downsample, Network, initialise
-from myodistill.models.registry import register
+from myodistill.models.registry import register_model
 
 Kind = Literal["A", "B", "C", "spatial"]
 FRAMES = 16
@@ -101,13 +101,13 @@ class P3d(Network):
         return features
 
 
-@register("p3d-32", "teacher")
+@register_model("p3d-32", "teacher")
 def p3d_32(spec: SignalSpec) -> P3d:
     """Two blocks a stage: 1 + 6×4 + 2×3 layers and the head."""
     return P3d(spec, (2, 2, 2, 2))
 
 
-@register("p3d-63", "teacher")
+@register_model("p3d-63", "teacher")
 def p3d_63(spec: SignalSpec) -> P3d:
     """P3D-63 of the paper, made of ResNet-50: 1 + 13×4 + 3×3 layers and the head."""
     return P3d(spec, (3, 4, 6, 3))

@@ -20,7 +20,7 @@ from myodistill.datasets.recording import SignalSpec
 from myodistill.models.covariance import LogCovariances
 from myodistill.models.layers import Network
 from myodistill.models.moments import Block, group_means, scatter
-from myodistill.models.registry import register
+from myodistill.models.registry import register_model
 
 _SHRINKAGE = 0.3
 _TEMPERATURE = 4.0
@@ -208,13 +208,13 @@ class Population(Network):
         return seen
 
 
-@register("population", "teacher")
+@register_model("population", "teacher")
 def population(spec: SignalSpec) -> nn.Module:
     """Build the closed-form teacher."""
     return Population(spec)
 
 
-@register("population-quadratic", "teacher")
+@register_model("population-quadratic", "teacher")
 def population_quadratic(spec: SignalSpec) -> nn.Module:
     """Build the closed-form teacher that knows how each gesture varies."""
     return Population(spec, QuadraticHead)

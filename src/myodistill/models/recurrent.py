@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
 from myodistill.models.layers import LogPower, Network, frame_samples, widest
-from myodistill.models.registry import register
+from myodistill.models.registry import register_model
 
 Cell = Literal["lstm", "gru"]
 State = tuple[Tensor, ...]
@@ -115,19 +115,19 @@ class Recurrent(Network):
         return self._advance(self.checked(windows), self.start(windows))[0]
 
 
-@register("lstm", "student", aliases=("CustomLSTM",), printed=2_300_000)
+@register_model("lstm", "student", aliases=("CustomLSTM",), printed=2_300_000)
 def lstm(spec: SignalSpec) -> Recurrent:
     """The reference student: one layer of 640 over raw samples."""
     return Recurrent(spec, "lstm", 640)
 
 
-@register("baseline-lstm", "baseline")
+@register_model("baseline-lstm", "baseline")
 def baseline_lstm(spec: SignalSpec) -> Recurrent:
     """Two layers of 128 over raw samples."""
     return Recurrent(spec, "lstm", 128, layers=2, dropout=0.5)
 
 
-@register("baseline-gru", "baseline")
+@register_model("baseline-gru", "baseline")
 def baseline_gru(spec: SignalSpec) -> Recurrent:
     """Two layers of 128 over raw samples."""
     return Recurrent(spec, "gru", 128, layers=2, dropout=0.5)
@@ -138,9 +138,9 @@ def _within(cell: Cell, budget: int) -> Callable[[SignalSpec], Recurrent]:
     return lambda spec: widest(lambda w: Recurrent(spec, cell, w, frames=True), budget)
 
 
-lstm_100k = register("lstm-100k", "student")(_within("lstm", 100_000))
-lstm_30k = register("lstm-30k", "student")(_within("lstm", 30_000))
-lstm_10k = register("lstm-10k", "student")(_within("lstm", 10_000))
-gru_100k = register("gru-100k", "student")(_within("gru", 100_000))
-gru_30k = register("gru-30k", "student")(_within("gru", 30_000))
-gru_10k = register("gru-10k", "student")(_within("gru", 10_000))
+lstm_100k = register_model("lstm-100k", "student")(_within("lstm", 100_000))
+lstm_30k = register_model("lstm-30k", "student")(_within("lstm", 30_000))
+lstm_10k = register_model("lstm-10k", "student")(_within("lstm", 10_000))
+gru_100k = register_model("gru-100k", "student")(_within("gru", 100_000))
+gru_30k = register_model("gru-30k", "student")(_within("gru", 30_000))
+gru_10k = register_model("gru-10k", "student")(_within("gru", 10_000))

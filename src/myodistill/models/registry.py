@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from myodistill.datasets.recording import SignalSpec
-from myodistill.errors import ModelError, MyoDistillError, unknown_name
+from myodistill.errors import ModelError
 from myodistill.models.base import GestureModel
+from myodistill.plugins import Registry
 
 Role = Literal["teacher", "student", "baseline"]
 Build = Callable[[SignalSpec], nn.Module]
@@ -43,24 +44,12 @@ class Entry:
         return str(getattr(self.build, "__module__", "")).split(".")[0] == "myodistill"
 
 
-_ENTRIES: dict[str, Entry] = {}
+MODELS: Registry[Entry] = Registry("model", ModelError)
+"""Every model by name."""
 
 
-def plain_name(kind: str, name: str, error: type[MyoDistillError]) -> None:
-    """Refuse a name that would not do as the name of a folder.
-
-    Raises:
-        error: It would not.
-    """
-    if not name.isprintable() or name != name.strip(" .") or not name or {*"/\\"} & {*name}:
-        raise error(
-            f"{kind}: expected a name of letters, digits, hyphens and underscores, got "
-            f"{ascii(name)[:80]}; it becomes the name of a folder"
-        )
-
-
-def register(
-    name: str, role: Role, *, aliases: tuple[str, ...] = (), printed: int = 0
+def register_model(
+    name: str, role: Role = "student", *, aliases: tuple[str, ...] = (), printed: int = 0
 ) -> Callable[[Build], Build]:
     """Add a model to the catalogue; decorates a function from :class:`SignalSpec` to a module.
 
@@ -73,13 +62,7 @@ def register(
     """
 
     def add(build: Build) -> Build:
-        entry = Entry(name, role, build, aliases, printed)
-        taken = {known for e in _ENTRIES.values() for known in (e.name, *e.aliases)}
-        for new in (name, *aliases):
-            plain_name("model", new, ModelError)
-            if new in taken:
-                raise ModelError(f"model: expected a new name, '{new}' is registered already")
-        _ENTRIES[name] = entry
+        MODELS.register(name, Entry(name, role, build, aliases, printed), aliases=aliases)
         return build
 
     return add
@@ -89,7 +72,7 @@ def models(pattern: str = "*", *, role: Role | None = None) -> list[str]:
     """Return the names that match a wildcard pattern, in order of registration."""
     return [
         entry.name
-        for entry in _ENTRIES.values()
+        for entry in MODELS.values()
         if fnmatch(entry.name, pattern) and role in (None, entry.role)
     ]
 
@@ -100,10 +83,7 @@ def entry(name: str) -> Entry:
     Raises:
         ModelError: The name is unknown; the message suggests the nearest.
     """
-    for candidate in _ENTRIES.values():
-        if name in (candidate.name, *candidate.aliases):
-            return candidate
-    raise ModelError(unknown_name("model", name, _ENTRIES))
+    return MODELS.look_up(name)
 
 
 def build(name: str, spec: SignalSpec, *, seed: int | None = None) -> nn.Module:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
 from myodistill.models.layers import LogPower, Network, frame_samples, initialise, widest
-from myodistill.models.registry import register
+from myodistill.models.registry import register_model
 
 State = tuple[Tensor, ...]
 KERNEL = 3
@@ -93,19 +93,19 @@ class Tcn(Network):
         return self._advance(self.checked(windows), self.start(windows))[0]
 
 
-@register("tcn-100k", "student")
+@register_model("tcn-100k", "student")
 def tcn_100k(spec: SignalSpec) -> Tcn:
     """At most 100 000 parameters."""
     return widest(lambda width: Tcn(spec, width), 100_000)
 
 
-@register("tcn-30k", "student")
+@register_model("tcn-30k", "student")
 def tcn_30k(spec: SignalSpec) -> Tcn:
     """At most 30 000 parameters."""
     return widest(lambda width: Tcn(spec, width), 30_000)
 
 
-@register("tcn-10k", "student")
+@register_model("tcn-10k", "student")
 def tcn_10k(spec: SignalSpec) -> Tcn:
     """At most 10 000 parameters."""
     return widest(lambda width: Tcn(spec, width), 10_000)

@@ -8,17 +8,55 @@ over windows. Windows are ``(window, channel, time)`` tensors on any device.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from myodistill.config import Augmentation
 from myodistill.datasets.recording import Electrodes
+from myodistill.errors import SettingsError
+from myodistill.plugins import Registry, foreign_code
 
 # Purposes: each effect draws from its own stream, so that switching one on changes no other.
 _COLUMNS, _ROWS, _DROPOUT, _GAIN, _JITTER, _SHIFT, _MAINS, _SNR, _NOISE, _PARTNER, _WEIGHT = range(
     11
 )
+_EXTRA = 11
+
+Augment = Callable[[Tensor, torch.Generator, float], Tensor]
+"""From windows ``(window, channel, time)``, what to draw from, and a strength, to such windows."""
+
+AUGMENTATIONS: Registry[Augment] = Registry("augmentation", SettingsError)
+"""The augmentations of plug-ins, which ``augmentation.extra`` names."""
+
+
+def register_augmentation(name: str) -> Callable[[Augment], Augment]:
+    """Add an augmentation; decorates ``(windows, generator, strength) -> windows``.
+
+    It must take all chance from the generator. It is called with one window at a time, whose
+    generator is that of this view of this window, so that the view can be repeated exactly.
+
+    Raises:
+        SettingsError: The name is taken or is not one plain word.
+    """
+    return AUGMENTATIONS.registering(name)
+
+
+def require_augmentations(names: Iterable[str]) -> None:
+    """Refuse augmentations that no plug-in has.
+
+    Raises:
+        SettingsError: One is unknown.
+    """
+    for name in names:
+        AUGMENTATIONS.look_up(name)
+
+
+def described(settings: Augmentation) -> tuple[object, ...]:
+    """Return what decides what an augmentation does: its settings and the plug-ins' sources."""
+    return settings.model_dump(), [AUGMENTATIONS.source(name) for name, _ in settings.extra]
+
 
 # Constants of SplitMix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators,
 # OOPSLA 2014), as signed 64-bit integers.
@@ -81,6 +119,8 @@ class Augmenter:
             x = x + _noise(_stream(keys, _NOISE), x) * _rms(x) * (10 ** (-decibel / 20))[:, :, None]
         if s.jitter:
             x = x + s.jitter * _noise(_stream(keys, _JITTER), x)
+        for place, (name, strength) in enumerate(s.extra):
+            x = _foreign(name, strength, x, _stream(keys, _EXTRA + place))
         return x.to(windows.dtype)
 
     def partners(self, indices: Tensor, count: int, view: int = 0) -> tuple[Tensor, Tensor]:
@@ -192,6 +232,18 @@ def blend(mine: Tensor, other: Tensor, weight: Tensor) -> Tensor:
     """
     weight = weight.reshape(-1, *[1] * (mine.ndim - 1)).to(mine.dtype)
     return weight * mine + (1 - weight) * other
+
+
+def _foreign(name: str, strength: float, x: Tensor, stream: Tensor) -> Tensor:
+    """Augment each window by itself: drawn for the batch, a view would depend on its company."""
+    augment, draw, out = AUGMENTATIONS.look_up(name), torch.Generator(x.device), []
+    with foreign_code(f"augmentation {name}", "windows of the shape they had", SettingsError):
+        for window, seed in zip(x.unbind(), stream.tolist(), strict=True):
+            made = augment(window[None].clone(), draw.manual_seed(seed), strength)
+            if made.shape != (1, *window.shape):
+                raise ValueError(f"{tuple(made.shape)} for (1, *{tuple(window.shape)})")
+            out.append(made)
+    return torch.cat(out) if out else x
 
 
 def _share(fraction: Tensor, side: int) -> Tensor:

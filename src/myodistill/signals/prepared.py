@@ -35,6 +35,7 @@ from myodistill.datasets.recording import Repetition, Signal
 from myodistill.datasets.registry import open_dataset
 from myodistill.errors import DataError, OutputError, shown, unknown_name
 from myodistill.files import new_folder, write_text, writing
+from myodistill.plugins import load_plugins, loaded_plugins
 from myodistill.signals.filters import design, filter_mark
 from myodistill.signals.preparation import Preparation, prepare_recording
 from myodistill.signals.windows import Windows
@@ -159,7 +160,9 @@ def prepare(
         apart = processes > 1 and len(waiting) > 1
         if apart and open_dataset(name).identity() == dataset.identity():
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(processes, mp_context=context) as pool:
+            with ProcessPoolExecutor(
+                processes, context, initializer=load_plugins, initargs=(tuple(loaded_plugins()),)
+            ) as pool:
                 jobs = [
                     pool.submit(_prepare_by_name, name, chosen[i], parts / str(i), preparation)
                     for i in waiting

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from myodistill import __version__
-from myodistill.config import Settings, digest, make_settings
+from myodistill.config import Settings, digest
 from myodistill.datasets.dataset import Dataset
 from myodistill.distillation.digests import KnownDigests, facts_digest
 from myodistill.errors import ModelError, SettingsError, Wanted
@@ -66,7 +66,7 @@ class RunWriter:
         """
         if self._add:
             read_run(self._settings.out)  # what is damaged is refused before any work
-            make_settings(self._earlier("settings.json"))
+            Settings.load(self._earlier("settings.json"))
         earlier = self._earlier("settings.json").get("dataset")
         if earlier not in (None, self._settings.dataset):
             raise SettingsError(

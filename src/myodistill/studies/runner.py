@@ -25,11 +25,13 @@ from myodistill.evaluation.metrics import confusion, score
 from myodistill.evaluation.results import Result, Stage, folder, named
 from myodistill.files import sha256_of, write_bytes
 from myodistill.models.classical import CLASSICAL, DEFAULT_BASELINES
+from myodistill.models.registry import MODELS
+from myodistill.signals.augmentation import described
 from myodistill.splits import Split
 from myodistill.studies.artifacts import ArtifactStore
 from myodistill.studies.scorer import Predictions, Scorer
 from myodistill.training.loop import RunPaths
-from myodistill.training.tasks import FEATURE_LOSSES
+from myodistill.training.losses import FEATURE_LOSSES, LOSSES
 
 Until = Literal["pretrain", "baseline", "finetune", "distill"]
 Row = dict[str, Any]
@@ -77,7 +79,7 @@ class ExperimentRunner:
         self._stacked = on_gpu if settings.stacked is None else settings.stacked
         self._augmented = None
         if settings.augmentation != Augmentation():
-            self._augmented = (settings.augmentation.model_dump(), settings.views)
+            self._augmented = (*described(settings.augmentation), settings.views)
         # Each is read once for all students; fine-tuned teachers for one subject at a time.
         self.teachers = cache(self._teachers)
         self.student = cache(self._student)
@@ -90,7 +92,7 @@ class ExperimentRunner:
             self._stored(
                 f"pretrain-{model}",
                 partial(self._pipeline.pretrain, model),
-                model,
+                (model, MODELS.source(model)),
                 self._training_key(self._settings.pretrain, model),
             )
             for model in self._settings.teacher_model
@@ -103,7 +105,7 @@ class ExperimentRunner:
         return self._stored(
             f"pretrain-{method.folder}",
             partial(self._pipeline.pretrain_student, model, teachers, loss=loss),
-            (model, loss, self._teaching_key(loss, teachers)),
+            (model, MODELS.source(model), loss, self._teaching_key(loss, teachers)),
             self._training_key(self._settings.pretrain_student),
             *teachers,
         )
@@ -179,7 +181,7 @@ class ExperimentRunner:
         student = self.student(method.model, method.loss) if is_pretrained else None
         teachers = self._finetuned_teachers(subject, k) if method.loss else []
         key = self._key(
-            asdict(method),
+            (asdict(method), MODELS.source(method.model)),
             self._subject_key(subject, k),
             (self._training_key(self._settings.distill), self._stacked) if k else None,
             self._teaching_key(method.loss, teachers) if k else None,
@@ -261,6 +263,7 @@ class ExperimentRunner:
             settings.temperature,
             settings.teacher_merge if len(teachers) > 1 else None,
             settings.feature_weight if loss in FEATURE_LOSSES else None,
+            LOSSES.source(loss),
         )
 
     def _subject_key(self, subject: str, k: int) -> object:

@@ -25,7 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from myodistill.config import Settings, make_settings, read_settings, spelled_out
+from myodistill.config import Settings, read_settings, spelled_out
 from myodistill.errors import MyoDistillError, SettingsError, shown, unknown_name
 from myodistill.reporting.merge_runs import index, write_merged
 from myodistill.reporting.report import report
@@ -98,7 +98,7 @@ def read_study(path: Path, *, out: Path | None = None) -> Study:
         if "out" in chosen:
             raise SettingsError(f"{path}, {name}: expected no 'out' in a run; the study has one")
         try:
-            runs[name] = make_settings({**chosen, "out": folder / name})
+            runs[name] = Settings.load({**chosen, "out": folder / name})
         except SettingsError as error:
             raise SettingsError(f"{path}, run {name}: {error}") from None
     return Study(path, folder, file.title or path.stem.replace("-", " "), runs)

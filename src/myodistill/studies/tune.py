@@ -21,7 +21,7 @@ import yaml
 
 from myodistill import __version__
 from myodistill.bundle import Bundle
-from myodistill.config import Settings, digest, make_settings
+from myodistill.config import Settings, digest
 from myodistill.datasets.registry import open_dataset
 from myodistill.distillation.data import FoldData
 from myodistill.distillation.method import DistillationPipeline, StudentSpec
@@ -93,7 +93,7 @@ def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) 
         raise SettingsError("k: expected 1 or more to tune for, got 0; without labels none is used")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     dataset = open_dataset(settings.dataset)
-    split = nested(make_split(dataset, settings.fold[0]))
+    split = nested(make_split(dataset, settings.fold[0], settings.cross_validation))
     known = check_recordings(dataset, [ScoredFold(split, split.heldout, settings.k)])
     with locked_folder(settings.out), _keeping(settings.out / "tune.db"):
         bench = _Bench(FoldData(dataset, split, settings, known=known), settings)
@@ -278,7 +278,7 @@ def _suggested(settings: Settings, trial: Any, taught: bool) -> Settings:
             "temperature", min(1.0, temperature), max(20.0, temperature), log=True
         )
         values["loss"] = [trial.suggest_categorical("loss", list(settings.loss))]
-    return make_settings(values)
+    return Settings.load(values)
 
 
 def table(found: Sequence[Tuned]) -> str:

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from myodistill.errors import SettingsError
+from myodistill.errors import SettingsError, unknown_name
+from myodistill.plugins import Registry, foreign_code
 
 Number = float | Tensor
 """A number, or a tensor that holds one."""
@@ -133,15 +134,56 @@ def virtual_teacher(labels: Tensor, classes: int, *, correct: float = 0.99) -> T
     return torch.where(labelled, correct, (1 - correct) / (classes - 1)).log()
 
 
-LOSSES: dict[str, Loss] = {
+FEATURE_LOSSES = ("hint", "relational")
+"""Names of the losses that compare features; each goes with the soft targets."""
+
+LOSSES: Registry[Loss] = Registry("loss", SettingsError, reserved=FEATURE_LOSSES)
+"""The losses over logits by name."""
+
+
+def register_loss(name: str) -> Callable[[Loss], Loss]:
+    """Add a loss; decorates a function of student's logits, teacher's, labels and temperature.
+
+    It is the soft part alone and returns the mean over windows; ``--alpha`` adds the labels' part.
+    It should look at no value (no ``if`` over one), as students may be trained as one batch.
+
+    Raises:
+        SettingsError: The name is taken or is not one plain word.
+    """
+    return LOSSES.registering(name)
+
+
+def require_loss(name: str, classes: int) -> None:
+    """Refuse a loss that there is not, or one of a plug-in that gives no scalar with a gradient.
+
+    Raises:
+        SettingsError: It is unknown, or does not work for logits ``(4, classes)``.
+    """
+    if name in FEATURE_LOSSES:
+        return
+    if name not in LOSSES:
+        raise SettingsError(unknown_name("loss", name, (*LOSSES, *FEATURE_LOSSES)))
+    if not LOSSES.plugin(name):
+        return
+    draw = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 4, classes, generator=draw)
+    student.requires_grad_()
+    with foreign_code(f"loss {name}", "a scalar with a gradient", SettingsError):
+        value = LOSSES[name](student, teacher, torch.softmax(teacher, dim=1), torch.tensor(2.0))
+        if value.shape != ():
+            raise ValueError(f"a tensor of shape {tuple(value.shape)}")
+        value.backward()
+
+
+for _name, _loss in {
     "soft-target": soft_target,
     "decoupled": decoupled,
     "dist": dist,
     "standardised-soft-target": standardised(soft_target),
     "standardised-decoupled": standardised(decoupled),
     "teacher-free": teacher_free,
-}
-"""The losses by name."""
+}.items():
+    LOSSES.register(_name, _loss)
 
 
 def smoothed(targets: Tensor, share: float) -> Tensor:

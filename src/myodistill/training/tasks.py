@@ -15,7 +15,13 @@ from myodistill.errors import ModelError, SettingsError, unknown_name
 from myodistill.models.base import GestureModel, with_features
 from myodistill.training.batches import Batch
 from myodistill.training.feature_losses import Hint, relational
-from myodistill.training.losses import LOSSES, require_temperature, require_weight, smoothed
+from myodistill.training.losses import (
+    FEATURE_LOSSES,
+    LOSSES,
+    require_temperature,
+    require_weight,
+    smoothed,
+)
 
 
 class Task(nn.Module):
@@ -45,10 +51,6 @@ class Task(nn.Module):
     def targets(self, batch: Batch, output: Tensor) -> Tensor:
         """Return the labels' probabilities, smoothed, in the precision of the output."""
         return smoothed(batch.targets, self.label_smoothing).to(output.dtype)
-
-
-FEATURE_LOSSES = ("hint", "relational")
-"""Names of the losses that compare features; each goes with the soft targets."""
 
 
 class DistillationTask(Task):

@@ -1,0 +1,75 @@
+"""Where samples come from: sources by name, chunk by chunk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from myodistill.datasets.arrays import read_arrays
+from myodistill.datasets.foreign import as_signal
+from myodistill.datasets.recording import Signal, SignalSpec
+from myodistill.datasets.trees import File
+from myodistill.errors import DataError, SettingsError, shown
+from myodistill.plugins import Registry, foreign_code
+
+Source = Callable[[str, SignalSpec], Iterable[Signal]]
+"""From an address and the signal that is decoded to chunks ``(time, channel)`` of any length."""
+
+SOURCES: Registry[Source] = Registry("source", SettingsError)
+"""The sources by name."""
+
+_CHUNKS_A_SECOND = 50
+
+
+def register_source(name: str) -> Callable[[Source], Source]:
+    """Add a source; decorates ``(address, spec) -> iterable of chunks``.
+
+    Chunks are in the unit that the bundle was trained on.
+
+    Raises:
+        SettingsError: The name is taken or is not one plain word.
+    """
+    return SOURCES.registering(name)
+
+
+def open_source(text: str, spec: SignalSpec) -> Iterator[Signal]:
+    """Yield the chunks of a source.
+
+    Args:
+        text: ``NAME:ADDRESS``; what an address is depends on the source.
+        spec: The signal that is decoded.
+
+    Raises:
+        SettingsError: There is no such source.
+        DataError: What it gives cannot be read.
+    """
+    name, colon, address = text.partition(":")
+    if not colon:
+        raise SettingsError(f"source: expected NAME:ADDRESS, as replay:take.csv, got {shown(text)}")
+    source = SOURCES.look_up(name)
+    with foreign_code(f"source {name}", "chunks of samples", DataError):
+        yield from source(address, spec)
+
+
+@register_source("replay")
+def replay(address: str, spec: SignalSpec) -> Iterator[Signal]:
+    """Yield a recording in chunks of 20 ms, as fast as they are taken.
+
+    Args:
+        address: A .csv, .npy or .mat file with one table of numbers, ``(time, channel)``.
+        spec: The signal that is decoded.
+    """
+    path = Path(address)
+    if not os.path.isfile(address):  # noqa: PTH113  (pathlib's raises for odd paths)
+        raise DataError(f"replay: expected a recording, there is no file {shown(address)}")
+    found = File(path.name, str(path), path.read_bytes, path)
+    arrays = [array for array in read_arrays(found).values() if array.ndim == 2]
+    if len(arrays) != 1:
+        raise DataError(
+            f"replay: expected one (time, channel) table in {shown(address)}, got {len(arrays)}"
+        )
+    signal = as_signal(found, arrays[0])
+    length = max(round(spec.sampling_rate / _CHUNKS_A_SECOND), 1)
+    for begin in range(0, len(signal), length):
+        yield signal[begin : begin + length]
