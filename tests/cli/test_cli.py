@@ -548,5 +548,5 @@ def test_processes_give_the_same_table(
         assert code == 0, err
         made.append(results.read(out / "results.parquet").drop(columns="seconds"))
     assert set(made[0]["stage"]) >= {"supervised", "pretrained_distilled"}
-    pd.testing.assert_frame_equal(*made)
+    pd.testing.assert_frame_equal(made[0], made[1])
     assert started == [2]
