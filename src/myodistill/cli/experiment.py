@@ -26,15 +26,15 @@ def run(settings: Settings) -> None:
     """
     from myodistill.datasets.registry import open_dataset
     from myodistill.evaluation.events import without_rest
+    from myodistill.evaluation.results import Method
     from myodistill.reporting.report import report
-    from myodistill.studies.runner import MethodKey
 
     table = experiment(settings)
     show(table, settings)
     written = report(settings.out)
     best = table[table["stage"] == "pretrained_distilled"].sort_values("k").iloc[-1]
     seed = settings.out / f"fold-{best.fold}" / f"seed-{best.seed}"
-    method = MethodKey("pretrained_distilled", best.model, best.loss)
+    method = Method("pretrained_distilled", best.model, best.loss)
     click.echo(f"report: {written}")
     if caution := without_rest(open_dataset(settings.dataset).facts.gestures):
         click.echo(caution, err=True)

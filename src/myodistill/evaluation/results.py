@@ -198,6 +198,20 @@ def folder(stage: str, model: str, loss: str) -> str:
     return "-".join((stage, *named(model, loss).split(", ")))
 
 
+@dataclass(frozen=True)
+class Method:
+    """What tells one method from another: the columns :data:`METHOD` of a table."""
+
+    stage: Stage
+    model: str
+    loss: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder below a subject's K."""
+        return folder(self.stage, self.model, self.loss)
+
+
 def render(
     frame: pd.DataFrame, metric: str = "accuracy", *, at_chance: pd.DataFrame | None = None
 ) -> Table:

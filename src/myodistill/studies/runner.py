@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache, lru_cache, partial
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.evaluation.event_metrics import event_table
 from myodistill.evaluation.events import rest_of
 from myodistill.evaluation.metrics import confusion, score
-from myodistill.evaluation.results import Result, Stage, folder, named
+from myodistill.evaluation.results import Method, Result, Stage, named
 from myodistill.files import sha256_of, write_bytes
 from myodistill.models.classical import CLASSICAL, DEFAULT_BASELINES
 from myodistill.models.registry import MODELS
@@ -35,20 +35,6 @@ from myodistill.training.losses import FEATURE_LOSSES, LOSSES
 
 Until = Literal["pretrain", "baseline", "finetune", "distill"]
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class MethodKey:
-    """The columns of the results table that identify a method (``results.METHOD``)."""
-
-    stage: Stage
-    model: str
-    loss: str = ""
-
-    @property
-    def folder(self) -> str:
-        """Name of its folder below a subject's K."""
-        return folder(self.stage, self.model, self.loss)
 
 
 def scored(settings: Settings, split: Split) -> list[str]:
@@ -101,7 +87,7 @@ class ExperimentRunner:
     def _student(self, model: str, loss: str) -> Bundle:
         """Return a pre-trained student; it has no teachers if ``loss`` is empty."""
         teachers = self.teachers() if loss else []
-        method = MethodKey("pretrained_distilled" if loss else "pretrained", model, loss)
+        method = Method("pretrained_distilled" if loss else "pretrained", model, loss)
         return self._stored(
             f"pretrain-{method.folder}",
             partial(self._pipeline.pretrain_student, model, teachers, loss=loss),
@@ -138,10 +124,10 @@ class ExperimentRunner:
                 self._print(subject, k, of_networks)
         return rows
 
-    def _classical(self) -> list[MethodKey]:
+    def _classical(self) -> list[Method]:
         """Return the classical baselines: the default ones, then those of the settings."""
         asked = [name for name in self._settings.baseline if name in CLASSICAL]
-        return [MethodKey("baseline", name) for name in dict.fromkeys((*DEFAULT_BASELINES, *asked))]
+        return [Method("baseline", name) for name in dict.fromkeys((*DEFAULT_BASELINES, *asked))]
 
     def _networks(self, until: Until, subject: str, k: int) -> list[Row]:
         rows: list[Row] = []
@@ -149,7 +135,7 @@ class ExperimentRunner:
         stage: Stage = "finetune" if k else "pretrain"
         groups = [[teacher] for teacher in teachers]
         for group in [teachers, *groups] if len(groups) > 1 else groups:
-            method = MethodKey(stage, "+".join(bundle.model for bundle in group))
+            method = Method(stage, "+".join(bundle.model for bundle in group))
             rows.append(self._score(method, subject, k, group))
         for method in [*self._untaught(until, k), *self._taught(until, k)]:
             student = self._calibrated_student(method, subject, k)
@@ -171,11 +157,11 @@ class ExperimentRunner:
             for teacher in self.teachers()
         ]
 
-    def _calibrated_student(self, method: MethodKey, subject: str, k: int) -> Bundle:
+    def _calibrated_student(self, method: Method, subject: str, k: int) -> Bundle:
         name, key, spec = self._spec(method, subject, k)
         return self._store.bundle(name, key, partial(self._pipeline.distill, spec))
 
-    def _spec(self, method: MethodKey, subject: str, k: int) -> tuple[str, str, StudentSpec]:
+    def _spec(self, method: Method, subject: str, k: int) -> tuple[str, str, StudentSpec]:
         """Return name, key and specification of a student to be calibrated."""
         is_pretrained = method.stage in ("pretrained", "pretrained_distilled")
         student = self.student(method.model, method.loss) if is_pretrained else None
@@ -206,11 +192,11 @@ class ExperimentRunner:
                 for (name, key, _), bundle in zip(missing, bundles, strict=True):
                     self._store.keep(name, key, bundle, share)
 
-    def _stack_paths(self, method: MethodKey, k: int, subjects: int) -> RunPaths:
+    def _stack_paths(self, method: Method, k: int, subjects: int) -> RunPaths:
         log = self._store.root / "logs" / f"stacked/k-{k}/{method.folder}"
         return RunPaths(log=log, title=f"{method.model} of {subjects} subjects at K={k}")
 
-    def _untaught(self, until: Until, k: int) -> list[MethodKey]:
+    def _untaught(self, until: Until, k: int) -> list[Method]:
         """Return the methods without a teacher: students, and networks that are baselines.
 
         At ``k`` = 0 only those that are pre-trained on the training subjects.
@@ -219,16 +205,16 @@ class ExperimentRunner:
         beside = [] if until == "pretrain" else self._settings.baseline
         networks = dict.fromkeys((*students, *(b for b in beside if b not in CLASSICAL)))
         stages: tuple[Stage, ...] = ("supervised", "pretrained") if k else ("pretrained",)
-        return [MethodKey(stage, model) for model in networks for stage in stages]
+        return [Method(stage, model) for model in networks for stage in stages]
 
-    def _taught(self, until: Until, k: int) -> list[MethodKey]:
+    def _taught(self, until: Until, k: int) -> list[Method]:
         """Return the distilled students, one for each loss; at ``k`` = 0 those pre-trained."""
         settings = self._settings
         stages: tuple[Stage, ...] = (
             ("distilled", "pretrained_distilled") if k else ("pretrained_distilled",)
         )
         return [
-            MethodKey(stage, model, loss)
+            Method(stage, model, loss)
             for model in (settings.student_model if until == "distill" else ())
             for loss in settings.loss
             for stage in stages
@@ -278,7 +264,7 @@ class ExperimentRunner:
 
     def _score(
         self,
-        method: MethodKey,
+        method: Method,
         subject: str,
         k: int,
         bundles: Sequence[Bundle],
