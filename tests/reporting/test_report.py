@@ -337,12 +337,12 @@ def test_damaged_answers_are_one_line(
     tmp_path: Path, arrays: dict[str, Any] | None, message: str
 ) -> None:
     frame = quick(3)
-    row = frame[frame["stage"] == "full"].iloc[:1]
+    row = frame[frame["stage"] == "pretrained_distilled"].iloc[:1]
     write_answers(tmp_path, row)
     path = next(tmp_path.rglob("*.npz"))
     path.write_bytes(b"") if arrays is None else np.savez(path, **arrays)
-    with pytest.raises(DataError, match=r"answers, .*: expected the probabilities") as caught:
-        Run(tmp_path, row).predictions([("full", "log-power", "soft-target")], 1)
+    with pytest.raises(DataError, match=r"predictions, .*: expected the probabilities") as caught:
+        Run(tmp_path, row).predictions([("pretrained_distilled", "log-power", "soft-target")], 1)
     assert message in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
 
