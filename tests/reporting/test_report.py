@@ -294,8 +294,16 @@ def test_damaged_parts_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("confusion.json", '{"gestures": ["a", "b"], "full": {"1": [[1]]}}', "no matrix of shape"),
-        ("confusion.json", '{"full": {"1": [["x"]]}}', "full.1: expected a valid integer"),
+        (
+            "confusion.json",
+            '{"gestures": ["a", "b"], "pretrained_distilled": {"1": [[1]]}}',
+            "no matrix of shape",
+        ),
+        (
+            "confusion.json",
+            '{"pretrained_distilled": {"1": [["x"]]}}',
+            "pretrained_distilled.1: expected a valid integer",
+        ),
         ("confusion.json", "[" * 5000, "too many levels"),
         ("confusion.json", "[]", "a list in the place of an object"),
         ("models.json", '{"a": {}}', "a.flops: expected a value"),
