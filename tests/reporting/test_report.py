@@ -291,19 +291,18 @@ def test_damaged_parts_are_named(tmp_path: Path) -> None:
         report(tmp_path / "nowhere")
 
 
+def confusions(windows: str) -> str:
+    """Return a file of counts of one method over two gestures."""
+    method = '"stage": "distilled", "model": "log-power", "loss": "soft-target"'
+    counts = f'{{{method}, "k": 1, "windows": {windows}}}'
+    return f'{{"gestures": ["a", "b"], "counts": [{counts}]}}'
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (
-            "confusion.json",
-            '{"gestures": ["a", "b"], "pretrained_distilled": {"1": [[1]]}}',
-            "no matrix of shape",
-        ),
-        (
-            "confusion.json",
-            '{"pretrained_distilled": {"1": [["x"]]}}',
-            "pretrained_distilled.1: expected a valid integer",
-        ),
+        ("confusion.json", confusions("[[1]]"), "no matrix of shape"),
+        ("confusion.json", confusions('[["x"]]'), "windows.0.0: expected a valid integer"),
         ("confusion.json", "[" * 5000, "too many levels"),
         ("confusion.json", "[]", "a list in the place of an object"),
         ("models.json", '{"a": {}}', "a.flops: expected a value"),
