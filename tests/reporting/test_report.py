@@ -302,7 +302,7 @@ def confusions(windows: str) -> str:
     ("name", "content", "message"),
     [
         ("confusion.json", confusions("[[1]]"), "no matrix of shape"),
-        ("confusion.json", confusions('[["x"]]'), "windows.0.0: expected a valid integer"),
+        ("confusion.json", confusions('[["x"]]'), "windows: expected a valid integer"),
         ("confusion.json", "[" * 5000, "too many levels"),
         ("confusion.json", "[]", "a list in the place of an object"),
         ("models.json", '{"a": {}}', "a.flops: expected a value"),
