@@ -52,6 +52,7 @@ from myodistill.signals.prepared import prepare
 from myodistill.splits import Split
 from myodistill.studies.study import read_study
 from myodistill.training import checkpoint
+from myodistill.training.teacher_output import TeacherOutput
 
 Make = Callable[[random.Random], bytes]
 
@@ -174,7 +175,7 @@ def _runs(root: Path, add: Add) -> None:
     kept, method = Run(run, one), ("pretrained_distilled", "log-power", "soft-target")
     content = path.read_bytes()
     add(
-        "scores npz", path, lambda: kept.answers([method], 1), 8,
+        "scores npz", path, lambda: kept.predictions([method], 1), 8,
         lambda rng: inputs.damaged(rng, content),
         lambda rng: inputs.arrays(rng, ("labels", "probabilities")),
     )  # fmt: skip
@@ -254,12 +255,12 @@ def _bundles(root: Path, add: Add) -> None:
 def _tensors(root: Path, add: Add) -> None:
     torch.manual_seed(0)
 
-    def state(path: Path) -> checkpoint.Checkpoint:
+    def state(path: Path) -> checkpoint.TrainingState:
         task = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
         optimizer = torch.optim.AdamW(task.parameters())
         task(torch.ones(2, 2)).sum().backward()
         optimizer.step()
-        return checkpoint.Checkpoint(task, optimizer, path)
+        return checkpoint.TrainingState(task, optimizer, path)
 
     path = root / "checkpoint.safetensors"
     root.mkdir()
@@ -270,9 +271,9 @@ def _tensors(root: Path, add: Add) -> None:
     best = {name: value.clone() for name, value in fresh._task.state_dict().items()}
     outputs = root / "outputs.safetensors"
     key = cache.CacheKey("a", "b", "c", (0, 1), 3, 2)
-    said = cache.TeacherOutput(torch.zeros(3, 2))
+    said = TeacherOutput(torch.zeros(3, 2))
     folder = root / "outputs"
-    cache.remember(folder, key, lambda view: said)
+    cache.cached_outputs(folder, key, lambda view: said)
     _write(outputs, next(folder.iterdir()).read_bytes())
     for name, file, read in (
         ("checkpoint", path, lambda: fresh.resume(dict(best))),

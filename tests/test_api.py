@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import decoding
 import numpy as np
@@ -14,6 +15,7 @@ import people
 import pytest
 
 import myodistill as md
+from myodistill.config import Settings
 from myodistill.datasets import registry
 from myodistill.datasets.recording import Annotation, Recording
 from myodistill.datasets.synthetic import Synthetic
@@ -89,11 +91,9 @@ def test_a_run_by_the_name_of_a_dataset(tmp_path: Path) -> None:
         done.bundles["Person1", 2, "nothing"]
 
 
-def settings_of(
-    monkeypatch: pytest.MonkeyPatch, *args: object, **more: object
-) -> dict[str, object]:
+def settings_of(monkeypatch: pytest.MonkeyPatch, *args: Any, **more: Any) -> dict[str, Any]:
     """What a run would be told."""
-    told: list[object] = []
+    told: list[Settings] = []
     monkeypatch.setattr("myodistill.api.run_experiment", told.append)
     monkeypatch.setattr("myodistill.api.read_run", lambda folder: None)
     md.run(*args, **more)
@@ -105,7 +105,7 @@ def test_settings_come_in_many_forms(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     written = tmp_path / "run.yaml"
     written.write_text("dataset: myo\ndistill:\n  num_epochs: 7\n  batch_size: 9\n")
 
-    def told(*args: object, **more: object) -> dict[str, object]:
+    def told(*args: Any, **more: Any) -> dict[str, Any]:
         return settings_of(monkeypatch, *args, **more)
 
     assert told()["dataset"] == "synthetic"
@@ -117,9 +117,10 @@ def test_settings_come_in_many_forms(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         assert found["dataset"] == "myo"
         assert found["k"] == (3,)
         assert (found["distill"]["num_epochs"], found["distill"]["batch_size"]) == (5, 9)
-    again = md.api.Settings.load({"seed": 4, "distill": {"num_epochs": 7}})
+    again = Settings.load({"seed": 4, "distill": {"num_epochs": 7}})
     found = told(again, distill={"batch_size": 11})
     assert (found["seed"], found["distill"]["num_epochs"]) == ((4,), 7)
+    wrong: Any
     for wrong in (5, ["3dc"]):
         with pytest.raises(SettingsError, match="settings: expected settings, a mapping"):
             md.run(wrong)
@@ -189,6 +190,7 @@ def test_raw_windows_are_filtered_on_their_way(student: md.Bundle) -> None:
 
 
 def test_windows_that_were_not_filtered_so_are_refused(student: md.Bundle) -> None:
+    assert student.preprocessing is not None
     sections = student.preprocessing.sections()
     right = filtered([recorded(student)], sections, samples=100, step=25)
     assert np.array_equal(student.predict(right), student.logits(right).argmax(1))
@@ -208,6 +210,7 @@ def test_what_no_bundle_can_read_is_told_in_one_line(student: md.Bundle) -> None
     alike = recorded(student)
     bad = SIGNAL.copy()
     bad[7, 2] = np.nan
+    wrong: Any
     for wrong in (
         SIGNAL[:, :3], SIGNAL[:50], SIGNAL[None], SIGNAL[0], bad, "signal", None,
         np.zeros((2, 4, 99)),

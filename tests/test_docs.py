@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
+from click import Group
 
 from myodistill.cli.main import app
 
@@ -51,8 +51,9 @@ def test_modules_and_what_is_imported_from_them_exist(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=page)
 def test_commands_exist(path: Path) -> None:
-    commands = get_command(app).commands  # type: ignore[attr-defined]
+    commands = app.commands
     for name, below in _COMMAND.findall(path.read_text(encoding="utf-8")):
         assert name in commands, f"myodistill {name}"
-        if below and hasattr(commands[name], "commands"):
-            assert below in commands[name].commands, f"myodistill {name} {below}"
+        group = commands[name]
+        if below and isinstance(group, Group):
+            assert below in group.commands, f"myodistill {name} {below}"

@@ -49,7 +49,8 @@ class OfRows(EMGClassifier):
         rows = validate_data(self, X, dtype=np.float32, reset=reset)
         noise = np.random.default_rng(0).standard_normal((rows.shape[1], 60))
         loud = np.exp(np.clip(rows, -20, 20), dtype=np.float32)
-        return (loud[:, :, None] * noise).astype(np.float32)
+        signals: np.ndarray = (loud[:, :, None] * noise).astype(np.float32)
+        return signals
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -57,7 +58,7 @@ class OfRows(EMGClassifier):
         return tags
 
 
-@parametrize_with_checks([OfRows(sampling_rate=RATE)])
+@parametrize_with_checks([OfRows(sampling_rate=RATE)])  # type: ignore[untyped-decorator]
 def test_scikit_learn_finds_nothing_wrong(estimator: BaseEstimator, check: Any) -> None:
     check(estimator)
 
@@ -77,7 +78,7 @@ def test_a_student_is_distilled_from_a_teacher_on_the_same_windows(
 ) -> None:
     X, y, groups = windows
     early = groups < 2
-    quick = {"sampling_rate": RATE, "num_epochs": 30}
+    quick: dict[str, Any] = {"sampling_rate": RATE, "num_epochs": 30}
     for teacher in ("lda-log-covariance", "covariance"):
         model = DistilledClassifier(teacher, "log-power-10k", **quick).fit(X[early], y[early])
         assert model.score(X[~early], y[~early]) > 0.6
@@ -115,15 +116,17 @@ def test_the_last_group_is_held_out_only_with_patience(
     windows: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     X, y, groups = windows
-    kinds = {"name": "log-power-10k", "sampling_rate": RATE, "num_epochs": 4}
+    kinds: dict[str, Any] = {"name": "log-power-10k", "sampling_rate": RATE, "num_epochs": 4}
     plain = EMGClassifier(**kinds).fit(X, y)
     ignored = EMGClassifier(**kinds).fit(X, y, groups)
     assert np.array_equal(plain.predict_proba(X), ignored.predict_proba(X))
     # What is held out teaches nothing: other signals there change no weight but by the stop.
-    patient = {**kinds, "patience": 100, "num_epochs": 1}
+    patient: dict[str, Any] = {**kinds, "patience": 100, "num_epochs": 1}
     other = X.copy()
     other[groups == groups.max()] = other[groups == groups.max()][::-1] * 3
     one, two = (EMGClassifier(**patient).fit(x, y, groups).bundle_ for x in (X, other))
+    assert one is not None
+    assert two is not None
     assert one.fingerprint == two.fingerprint
     with pytest.raises(MyoDistillError, match="groups: expected the repetition of each"):
         EMGClassifier(**patient).fit(X, y)
@@ -155,9 +158,10 @@ def test_numpys_random_state_seeds_a_fit(
     windows: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     X, y, _ = windows
-    kinds = {"name": "log-power-10k", "sampling_rate": RATE, "num_epochs": 1}
-    found = [
-        EMGClassifier(**kinds, random_state=state).fit(X, y).bundle_.fingerprint
-        for state in (np.random.RandomState(3), np.random.RandomState(3), 3)
-    ]
+    kinds: dict[str, Any] = {"name": "log-power-10k", "sampling_rate": RATE, "num_epochs": 1}
+    found = []
+    for state in (np.random.RandomState(3), np.random.RandomState(3), 3):
+        bundle = EMGClassifier(**kinds, random_state=state).fit(X, y).bundle_
+        assert bundle is not None
+        found.append(bundle.fingerprint)
     assert found[0] == found[1] != found[2]

@@ -121,7 +121,7 @@ def test_a_plugin_that_is_not_there_is_one_line(name: str) -> None:
 
 def test_names_are_taken_once() -> None:
     with pytest.raises(ModelError, match="'cnn' is registered already"):
-        register_model("new", aliases=("cnn",))(lambda spec: None)
+        register_model("new", aliases=("cnn",))(lambda spec: torch.nn.Identity())
     assert "new" not in MODELS
     for name in FEATURE_LOSSES:
         with pytest.raises(SettingsError, match="is registered already"):

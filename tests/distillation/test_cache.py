@@ -25,7 +25,8 @@ from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.errors import CacheError, ModelError, SettingsError
 from myodistill.models.registry import build
 from myodistill.splits import make_split
-from myodistill.studies.experiment import _end_with, run_experiment
+from myodistill.studies.engines import local
+from myodistill.studies.experiment import run_experiment
 from myodistill.training.batch_norm import adapt_batch_norm
 from myodistill.training.batches import TensorInputs
 from myodistill.training.loop import NO_PATHS
@@ -112,7 +113,8 @@ def test_a_killed_fill_leaves_nothing_that_is_used(tmp_path: Path) -> None:
 def lonely(seconds: float) -> None:
     """Start a process that works for longer, and be killed."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+    begin = (os.getpid(), ())  # of this process, without plug-ins
+    with ProcessPoolExecutor(1, context, initializer=local._begin, initargs=begin) as pool:
         print(pool.submit(os.getpid).result(), flush=True)
         pool.submit(time.sleep, seconds)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +22,10 @@ from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.errors import DataError, LeakageError, PopulationError, SettingsError
 from myodistill.signals.prepared import prepare
 from myodistill.splits import make_split
-from myodistill.training.checkpoint import Checkpoint
+from myodistill.training.checkpoint import TrainingState
 from myodistill.training.loop import NO_PATHS
 
-QUICK = {
+QUICK: dict[str, Any] = {
     "student_model": ["log-power-10k"],
     "pretrain": {"num_epochs": 2},
     "pretrain_student": {"num_epochs": 2},
@@ -70,23 +71,23 @@ def test_training_that_was_killed_goes_on(
 ) -> None:
     monkeypatch.setattr("myodistill.training.checkpoint._SECONDS_BETWEEN", 0.0)
     begun: list[int] = []
-    save, resume = Checkpoint.save, Checkpoint.resume
+    save, resume = TrainingState.save, TrainingState.resume
 
-    def killed(self: Checkpoint, epoch: int, best: dict[str, Tensor]) -> None:
+    def killed(self: TrainingState, epoch: int, best: dict[str, Tensor]) -> None:
         save(self, epoch, best)
         raise KeyboardInterrupt
 
-    def counted(self: Checkpoint, best: dict[str, Tensor]) -> int:
+    def counted(self: TrainingState, best: dict[str, Tensor]) -> int:
         begun.append(resume(self, best))
         return begun[-1]
 
     out = tmp_path / "people"
-    monkeypatch.setattr(Checkpoint, "save", killed)
+    monkeypatch.setattr(TrainingState, "save", killed)
     with pytest.raises(KeyboardInterrupt):
         pretrain(Some(FOLD.pretraining), out=out, **QUICK)
-    monkeypatch.setattr(Checkpoint, "save", save)
+    monkeypatch.setattr(TrainingState, "save", save)
     assert not out.exists()
-    monkeypatch.setattr(Checkpoint, "resume", counted)
+    monkeypatch.setattr(TrainingState, "resume", counted)
     made = pretrain(Some(FOLD.pretraining), out=out, **QUICK)
     assert begun == [1, 0]  # the teacher's second epoch, then the student
     assert [path.name for path in tmp_path.iterdir()] == ["people"]
@@ -107,6 +108,8 @@ def test_a_newcomer_gets_the_student_of_the_fold_that_held_them_out(
     for population in (people, folder):
         made = calibrate(population, mine, k=k)
         assert made.fingerprint == theirs.fingerprint
+        assert made.preprocessing is not None
+        assert theirs.preprocessing is not None
         assert np.array_equal(made.preprocessing.matrix, theirs.preprocessing.matrix)
         assert made.seen == theirs.seen
         assert made.origin["stage"] == "pretrained_distilled"
@@ -146,7 +149,7 @@ def test_a_population_is_everybody_and_says_so(people: Population, folder: Path)
                for path in folder.rglob("*") if path.is_file())  # fmt: skip
 
 
-def refused(people: Population, recordings: list[Recording], match: str, **how: object) -> None:
+def refused(people: Population, recordings: list[Recording], match: str, **how: Any) -> None:
     with pytest.raises((DataError, LeakageError), match=match) as caught:
         calibrate(people, recordings, **how)
     assert "\n" not in str(caught.value)
@@ -154,12 +157,13 @@ def refused(people: Population, recordings: list[Recording], match: str, **how: 
 
 def test_a_newcomer_must_be_recorded_alike(people: Population, mine: list[Recording]) -> None:
     one = mine[0]
-    for match, change in {
+    changes: dict[str, dict[str, Any]] = {
         "the sampling rate 1000": {"sampling_rate": 500.0},
         "the unit 'µV', got 'counts'": {"unit": "counts"},
         "the electrodes .*ring": {"electrodes": grid(2, 4)},
         "the gestures": {"gestures": (*one.gestures[:-1], "other")},
-    }.items():
+    }
+    for match, change in changes.items():
         refused(people, [replace(one, **change)], match)
 
 
@@ -248,11 +252,12 @@ def test_every_file_is_under_the_hash(copy: Path) -> None:
 def test_other_formats_and_newer_versions_are_refused(copy: Path) -> None:
     card = json.loads((copy / "population.json").read_text())
     del card["card_sha256"]
-    for change in (
+    changes: tuple[dict[str, Any], ...] = (
         {"format": 99}, {"format": None}, {"version": "99.0.0"}, {"version": "new"}, {"files": []},
         {"settings": {"temp": "hot"}}, {"split": {}},
         {"settings": card["settings"] | {"student_model": ["log-power-30k"]}},
-    ):  # fmt: skip
+    )  # fmt: skip
+    for change in changes:
         changed = card | change
         text = json.dumps(changed | {"card_sha256": digest(changed)})
         (copy / "population.json").write_text(text)

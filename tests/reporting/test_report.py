@@ -12,12 +12,12 @@ import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from evaluation_tables import example_events, example_results, write_answers, write_run
-from myodistill.evaluation.run import Run, read_run
 
 from myodistill.deploy.parity_table import CHIP, DeployedForm, ParityTable
 from myodistill.errors import DataError
@@ -27,6 +27,7 @@ from myodistill.evaluation.results import summary
 from myodistill.evaluation.statistics import compare
 from myodistill.reporting.headline import headline
 from myodistill.reporting.report import report
+from myodistill.reporting.run import Run, read_run
 from myodistill.reporting.tables import event_rows
 
 
@@ -290,11 +291,18 @@ def test_damaged_parts_are_named(tmp_path: Path) -> None:
         report(tmp_path / "nowhere")
 
 
+def confusions(windows: str) -> str:
+    """Return a file of counts of one method over two gestures."""
+    method = '"stage": "distilled", "model": "log-power", "loss": "soft-target"'
+    counts = f'{{{method}, "k": 1, "windows": {windows}}}'
+    return f'{{"gestures": ["a", "b"], "counts": [{counts}]}}'
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("confusion.json", '{"gestures": ["a", "b"], "full": {"1": [[1]]}}', "no matrix of shape"),
-        ("confusion.json", '{"full": {"1": [["x"]]}}', "full.1: expected a valid integer"),
+        ("confusion.json", confusions("[[1]]"), "no matrix of shape"),
+        ("confusion.json", confusions('[["x"]]'), "windows: expected a valid integer"),
         ("confusion.json", "[" * 5000, "too many levels"),
         ("confusion.json", "[]", "a list in the place of an object"),
         ("models.json", '{"a": {}}', "a.flops: expected a value"),
@@ -333,15 +341,15 @@ def test_a_damaged_side_file_is_one_line(
     ],
 )
 def test_damaged_answers_are_one_line(
-    tmp_path: Path, arrays: dict[str, list[object]] | None, message: str
+    tmp_path: Path, arrays: dict[str, Any] | None, message: str
 ) -> None:
     frame = quick(3)
-    row = frame[frame["stage"] == "full"].iloc[:1]
+    row = frame[frame["stage"] == "pretrained_distilled"].iloc[:1]
     write_answers(tmp_path, row)
     path = next(tmp_path.rglob("*.npz"))
     path.write_bytes(b"") if arrays is None else np.savez(path, **arrays)
-    with pytest.raises(DataError, match=r"answers, .*: expected the probabilities") as caught:
-        Run(tmp_path, row).answers([("full", "log-power", "soft-target")], 1)
+    with pytest.raises(DataError, match=r"predictions, .*: expected the probabilities") as caught:
+        Run(tmp_path, row).predictions([("pretrained_distilled", "log-power", "soft-target")], 1)
     assert message in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
 

@@ -67,8 +67,8 @@ settings = Settings.load({"pretrain": {"num_epochs": 1}})
 material = FoldData(people, split, settings)
 fold = DistillationPipeline(material, settings, 0)
 fold.pretrain("population", NO_PATHS)
-cohort = material.cohort("tcn-10k")
-for _ in Batches(cohort.inputs, cohort.labels, 7, BatchSampler(256)).epoch(0, 0):
+training_set = material.training_set("tcn-10k")
+for _ in Batches(training_set.inputs, training_set.labels, 7, BatchSampler(256)).epoch(0, 0):
     pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
@@ -109,13 +109,13 @@ def test_what_lies_on_disk_is_what_was_computed(model: str) -> None:
     """Of every window, in any order: each person by themselves in memory is the reference."""
     found = material()
     network = build(model, found.spec)
-    cohort = found.cohort(model)
+    training_set = found.training_set(model)
     apart = [found._inputs(network, [one], frozenset(one.filtered().seen())) for one in
-             found.people.training()]  # fmt: skip
+             found.subjects.training()]  # fmt: skip
     expected = torch.cat([one[torch.arange(len(one))] for one in apart])
     order = torch.randperm(len(expected), generator=torch.Generator().manual_seed(0))
-    assert len(cohort.inputs) == len(expected) == len(cohort.labels)
-    assert torch.equal(cohort.inputs[order], expected[order])
+    assert len(training_set.inputs) == len(expected) == len(training_set.labels)
+    assert torch.equal(training_set.inputs[order], expected[order])
 
 
 def test_filed_signals_are_cut_as_those_in_memory(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_run_removes_what_it_and_killed_ones_left(
 
 def test_material_without_a_run_removes_its_own_folder() -> None:
     found = material()
-    folder = found.people.scratch
+    folder = found.subjects.scratch
     assert any(folder.iterdir())
     del found
     gc.collect()

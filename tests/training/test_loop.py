@@ -57,7 +57,8 @@ class Featured(GestureModel):
         return torch.relu(self.body(windows))
 
     def forward_head(self, features: Tensor) -> Tensor:
-        return self.head(features)
+        logits: Tensor = self.head(features)
+        return logits
 
 
 def batches_of(x: Tensor, y: Tensor, size: int, *, mixup: float = 0.3, **options: Any) -> Batches:
@@ -200,9 +201,9 @@ def test_tensorboard_holds_the_named_losses(tmp_path: Path) -> None:
         assert torch.allclose(found["loss"], expected)
     log = tmp_path / "labels"
     learn(settings, RunPaths(log=log))
-    found = scalars(log)
-    assert set(found) == {"loss", "task_loss"}
-    assert found["loss"] == found["task_loss"]
+    alone = scalars(log)
+    assert set(alone) == {"loss", "task_loss"}
+    assert alone["loss"] == alone["task_loss"]
 
 
 def test_joined_inputs_are_both() -> None:
