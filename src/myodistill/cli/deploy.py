@@ -66,7 +66,7 @@ def export(
 @click.option("--out", type=_path, help="JSON file; else beside the bundle")
 @_dataset
 def deploy_report(bundle: Path, out: Path | None, dataset: str | None) -> None:
-    """Measure a student on every rung from PyTorch to the Cortex-M, on the test sessions.
+    """Measure a student on every form from PyTorch to the Cortex-M, on the test sessions.
 
     The report of the run shows it when it is written again: myodistill report RUN_FOLDER.
     """
