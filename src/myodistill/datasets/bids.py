@@ -195,7 +195,8 @@ class EmgBids(Dataset):
         """Names of the EMG channels, their rate in hertz and their unit."""
         signals, rates, units = read_edf(file)
         table = self._beside(file, "channels.tsv")
-        names = [row["name"] for row in read_tsv(table) if row.get("type", "").upper() == "EMG"]
+        rows = [row for row in read_tsv(table) if row.get("type", "").upper() == "EMG"]
+        names = [row.get("name", "") for row in rows]
         absent = [name for name in names if name not in signals]
         if absent or not names:
             raise DataError(

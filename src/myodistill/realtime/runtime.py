@@ -83,7 +83,14 @@ class OnnxModel:
                 rule=DecisionRule(**json.loads(stored["rule"])),
                 _session=session,
             )
-        except (LookupError, TypeError, ValueError, MyoDistillError, RecursionError) as error:
+        except (
+            LookupError,
+            TypeError,
+            ArithmeticError,
+            ValueError,
+            MyoDistillError,
+            RecursionError,
+        ) as error:
             reason = " ".join(str(error).split())[:120]
             raise BundleError(
                 f"{where}: expected complete metadata, got: {reason}; export the bundle again"
