@@ -30,6 +30,7 @@ from myodistill.deploy.subject_data import SubjectData
 from myodistill.errors import SettingsError
 from myodistill.evaluation import results
 from myodistill.models import verification
+from myodistill.studies import experiment
 from myodistill.studies.engines import local
 from myodistill.studies.experiment import run_experiment
 
@@ -257,10 +258,10 @@ def test_every_command_refuses_nonsense_in_one_line(
 def test_a_folder_that_may_not_be_read_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path) -> bytes:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    def refuse(name: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", name)
 
-    monkeypatch.setattr(Path, "exists", refuse)
+    monkeypatch.setattr(registry, "open_dataset", refuse)
     line = refused(capsys, monkeypatch, "data", "inspect", "there")
     assert line == "myodistill: there: expected to read there, got: Permission denied"
 
@@ -271,7 +272,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "execute", stop)
+    monkeypatch.setattr(experiment, "run_experiment", stop)
     code, _, err = call(capsys, monkeypatch, "run")
     assert code == 130
     assert err.strip() == "myodistill: stopped; the same command goes on from here"

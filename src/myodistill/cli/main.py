@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 
 import click
@@ -15,6 +16,8 @@ from myodistill.cli.flags import Group
 from myodistill.cli.models import exporters, losses, models
 from myodistill.cli.report import figure, figures, report, table
 from myodistill.errors import MyoDistillError, one_line
+
+_UNREADABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP)
 
 app = Group(
     "myodistill",
@@ -45,6 +48,12 @@ def main() -> None:
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
         advice = f" See '{path} --help'." if path else ""
         click.echo(f"myodistill: {one_line(error.format_message(), 200)}{advice}", err=True)
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in _UNREADABLE:
+            raise
+        place = one_line(str(error.filename))
+        click.echo(f"myodistill: {place}: expected to read there, got: {error.strerror}", err=True)
         raise SystemExit(2) from None
     except (click.Abort, KeyboardInterrupt):
         click.echo("myodistill: stopped; the same command goes on from here", err=True)
