@@ -210,7 +210,7 @@ def test_one_subject_and_a_missing_method_say_what_cannot_be_drawn(
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("confusion.json", '{"methods": [1]}'),
+        ("confusion.json", '{"counts": [1]}'),
         ("confusion.json", "[[[["),
         ("models.json", "[]"),
         ("environment.json", "\x00"),
