@@ -73,7 +73,7 @@ def test_a_module_that_does_not_fit_is_refused_in_one_line(
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a\\b", "a\nb", " a", "x" * 300 + "/"])
 def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
-    with pytest.raises(ModelError, match="model: expected a name of letters") as caught:
+    with pytest.raises(ModelError, match="model: expected a name of 1 to 100 printable") as caught:
         register_model(name, "student")(lambda spec: nn.Identity())
     assert len(str(caught.value)) < 250
     assert "\n" not in str(caught.value)
