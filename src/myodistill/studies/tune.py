@@ -27,6 +27,7 @@ from myodistill.distillation.data import FoldData
 from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.errors import OutputError, SettingsError, ToolError, Wanted, one_line
 from myodistill.files import write_text, writing
+from myodistill.plugins import loaded_plugins
 from myodistill.splits import make_split, nested
 from myodistill.studies.lock import locked_folder
 from myodistill.studies.preflight import ScoredFold, check_recordings
@@ -98,7 +99,7 @@ def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) 
     with locked_folder(settings.out), _keeping(settings.out / "tune.db"):
         bench = _Bench(FoldData(dataset, split, settings, known=known), settings)
         fixed = settings.model_dump(mode="json", exclude={"trials", "out", "processes", "threads"})
-        key = digest(fixed, bench.depends_on)
+        key = digest(fixed, bench.depends_on, sorted(loaded_plugins().values()))
         names = {taught: f"{_STUDENT[taught]}-{key}" for taught in (True, False)}
         studies = _open(settings.out / "tune.db", names)
         return [_search(studies[taught], bench, settings, taught, say) for taught in names]
