@@ -85,7 +85,14 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+QUICKLY = ("labels", "step")
+"""The others run in the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [pytest.param(c, marks=() if c in QUICKLY else pytest.mark.slow) for c in CHANGES],
+)
 def test_no_stale_result_is_reused(settings: Settings, tmp_path: Path, do: Do, change: str) -> None:
     do(settings, Altered())
     before = times(settings.out)
