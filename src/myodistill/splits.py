@@ -38,10 +38,11 @@ class Split:
         calibration_session: The session whose first K repetitions calibrate.
         test_sessions: The sessions that are scored, whole.
         repetitions: Repetitions in every session.
+        history: Earlier sessions of the held-out subjects, whose every repetition calibrates, too.
 
     Raises:
-        LeakageError: The calibration session is scored, or a subject is trained on and held out.
-        SettingsError: No session is scored, or something is named twice.
+        LeakageError: A session that calibrates is scored, or a subject is trained on and held out.
+        SettingsError: Something is named twice.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # of a split that is read
@@ -54,24 +55,21 @@ class Split:
     calibration_session: str
     test_sessions: tuple[str, ...]
     repetitions: Count
+    history: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.test_sessions:
-            raise SettingsError(
-                f"{self.dataset}: expected at least one session to score beside "
-                f"'{self.calibration_session:.40}', there is none; name test_sessions"
-            )
-        if self.calibration_session in self.test_sessions:
+        calibrating = (self.calibration_session, *self.history)
+        if both := set(self.test_sessions).intersection(calibrating):
             raise LeakageError(
                 f"leakage: expected test sessions without the calibration session, "
-                f"{self.dataset} names '{self.calibration_session:.40}' as both; score another"
+                f"{self.dataset} names '{min(both):.40}' as both; score another"
             )
         if both := set(self.pretraining) & set(self.heldout):
             raise LeakageError(
                 f"leakage: expected held-out subjects that nobody trains on, {min(both):.40} of "
                 f"{self.dataset} is in both groups; leave them out of one"
             )
-        for what in ("pretraining", "heldout", "test_sessions"):
+        for what in ("pretraining", "heldout", "test_sessions", "history"):
             names = getattr(self, what)
             if len(set(names)) < len(names):
                 twice = next(name for name in names if names.count(name) > 1)
@@ -86,7 +84,10 @@ class Split:
 
     def to_json(self) -> str:
         """Return the canonical JSON."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, indent=1)
+        values = asdict(self)
+        if not self.history:  # as splits were written before there was any
+            del values["history"]
+        return json.dumps(values, sort_keys=True, ensure_ascii=False, indent=1)
 
     def narrowed(self, subject: str | None = None) -> Split:
         """Return the split as it concerns one held-out subject, or no more than the teachers."""
@@ -153,6 +154,11 @@ def make_split(dataset: Dataset, fold: int, cross_validation: CrossValidation = 
         )
     if not 1 <= fold <= folds:
         raise SettingsError(f"fold: expected 1 to {folds} for {facts.name}, got {fold}")
+    if not facts.test_sessions:
+        raise SettingsError(
+            f"{facts.name}: expected at least one session to score beside "
+            f"'{facts.calibration_session:.40}', there is none; name test_sessions"
+        )
     if reserved:
         pretraining, heldout = reserved, tuple(s for s in subjects if s not in reserved)
     else:
@@ -230,8 +236,13 @@ def unseen_windows(
     Raises:
         LeakageError: Something was fitted on one of their repetitions.
         DataError: A test repetition has no window.
+        SettingsError: The split scores nothing.
     """
     test = split.test(subject)
+    if not test:
+        raise SettingsError(
+            f"{split.dataset}: expected a session to score, the split has none; name test_sessions"
+        )
     for what, seen in fitted:
         require_unseen(test, seen, what=what)
     mine = np.array([repetition in test for repetition in windows.repetitions])

@@ -110,7 +110,7 @@ def test_what_lies_on_disk_is_what_was_computed(model: str) -> None:
     found = material()
     network = build(model, found.spec)
     training_set = found.training_set(model)
-    apart = [found._inputs(network, [one], frozenset(one.filtered().seen())) for one in
+    apart = [found._inputs(network, [(one, one.filtered().seen())]) for one in
              found.subjects.training()]  # fmt: skip
     expected = torch.cat([one[torch.arange(len(one))] for one in apart])
     order = torch.randperm(len(expected), generator=torch.Generator().manual_seed(0))

@@ -129,7 +129,7 @@ def fit_network(
     person = Subject("windows", spec, preprocessing, known.seen(), True, lambda: windows)
     network = build(name, spec, seed=seed)
     recentre(network, person)
-    read, targets = make_inputs(network, [person], None), torch.from_numpy(labels)
+    read, targets = make_inputs(network, [(person, None)]), torch.from_numpy(labels)
     if isinstance(network, Population):
         network.head.learn(read, targets, torch.zeros_like(targets))
     else:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +16,13 @@ from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Repetition
 from myodistill.distillation.cache import CachedOutputs, CacheKey, cached_outputs
 from myodistill.distillation.digests import FoldDigests, KnownDigests
-from myodistill.distillation.subjects import Subject, SubjectPool, front_key, make_inputs
+from myodistill.distillation.subjects import (
+    Part,
+    Subject,
+    SubjectPool,
+    front_key,
+    make_inputs,
+)
 from myodistill.distillation.teacher_outputs import (
     CachedTeacher,
     OnlineTeacher,
@@ -25,6 +30,7 @@ from myodistill.distillation.teacher_outputs import (
     has_features,
     predict_outputs,
 )
+from myodistill.distillation.window_sets import Rehearsal, TrainingSet, WindowSet
 from myodistill.errors import ModelError
 from myodistill.models.base import split_network
 from myodistill.models.population import Population
@@ -35,36 +41,6 @@ from myodistill.splits import Split, require_unseen
 from myodistill.training.batches import ConcatInputs, Inputs
 from myodistill.training.sampler import Views
 from myodistill.training.teacher_output import TeacherOutputs
-
-
-@dataclass(frozen=True)
-class WindowSet:
-    """Windows with labels, as one network reads them.
-
-    Attributes:
-        inputs: Of every window.
-        labels: Gesture of every window.
-        in_last_repetition: Whether a window is of the last repetition of its session.
-        digest: Hash of the windows and of their signals.
-    """
-
-    inputs: Inputs
-    labels: Tensor
-    in_last_repetition: Tensor
-    digest: str
-
-
-@dataclass(frozen=True)
-class TrainingSet(WindowSet):
-    """The windows of the training subjects.
-
-    Attributes:
-        subjects: Number of the subject of every window.
-        seen: All repetitions of these subjects.
-    """
-
-    subjects: Tensor
-    seen: frozenset[Repetition]
 
 
 class FoldData:
@@ -78,6 +54,7 @@ class FoldData:
         known: Digests of recordings that are computed already.
         scratch: Folder for signals and inputs, which take about three times the recordings there
             (more with augmented views); None for a temporary one.
+        rehearsal: The training subjects, if their recordings are not in ``dataset``.
     """
 
     def __init__(
@@ -88,14 +65,23 @@ class FoldData:
         outputs: Path | None = None,
         known: KnownDigests = (),
         scratch: Path | None = None,
+        rehearsal: Rehearsal | None = None,
     ) -> None:
         self.dataset = dataset
         self.spec = dataset.facts.spec()
         self.split = split
         self.digests = FoldDigests(dataset, split, known)
-        self.subjects = SubjectPool(dataset, split, recentre=settings.recentre, scratch=scratch)
+        self.subjects = SubjectPool(
+            dataset,
+            split,
+            recentre=settings.recentre,
+            scratch=scratch,
+            alignment=rehearsal.alignment if rehearsal else None,
+        )
         self.subject = cache(self.subjects.heldout)
-        self.training_set = cache(self._training_set)
+        self.training_set = (
+            rehearsal.training_sets.__getitem__ if rehearsal else cache(self._training_set)
+        )
         self.augmenter: Augmenter | None = None
         self.views: Views | None = None
         if settings.augmentation != Augmentation():
@@ -107,23 +93,40 @@ class FoldData:
         self._training_sets: dict[str, TrainingSet] = {}
 
     def calibration_set(self, network: nn.Module, subject: Subject, k: int) -> WindowSet:
-        """Return a held-out subject's first ``k`` repetitions as a network reads them."""
-        repetitions = self.split.calibration(subject.name, k)
-        windows = subject.filtered().select(repetitions)
+        """Return what a held-out subject calibrates on, as a network reads it.
+
+        These are the first ``k`` repetitions, and behind them those of the split's history.
+        """
+        today = [(subject, self.split.calibration(subject.name, k))] if k else []
+        parts = [*today, *((day, day.fitted_on) for day in self.subjects.history(subject.name))]
+        windows = [one.filtered().select(repetitions) for one, repetitions in parts]
+        last = [
+            _in_last_repetition(part)
+            if one is subject
+            else torch.zeros(len(part), dtype=torch.bool)
+            for (one, _), part in zip(parts, windows, strict=True)
+        ]
         return WindowSet(
-            self._inputs(network, [subject], repetitions),
-            torch.from_numpy(windows.labels),
-            _in_last_repetition(windows),
+            self._inputs(network, parts),
+            torch.cat([torch.from_numpy(part.labels) for part in windows]),
+            torch.cat(last),
             digest(
                 self._training_digest(),
                 subject.name,
                 self.digests.of(subject.name).calibration[k],
+                *self.digests.of_history(subject.name),
             ),
         )
 
+    def calibrating(self, subject: str, k: int) -> frozenset[Repetition]:
+        """Return the repetitions whose labels a held-out subject calibrates by."""
+        days = (day.fitted_on for day in self.subjects.history(subject))
+        newest = self.split.calibration(subject, k) if k else frozenset[Repetition]()
+        return newest.union(*days)
+
     def unlabelled(self, network: nn.Module, subject: Subject) -> Inputs:
         """Return the windows that a subject's frame was fitted on, as a network reads them."""
-        return self._inputs(network, [subject], subject.fitted_on)
+        return self._inputs(network, [(subject, subject.fitted_on)])
 
     def _training_set(self, model: str) -> TrainingSet:
         """Return the training subjects as a model reads them; models with equal fronts share it."""
@@ -236,19 +239,15 @@ class FoldData:
             require_unseen(test, teacher.seen, what=f"teacher {teacher.model}")
 
     def _inputs(
-        self,
-        network: nn.Module,
-        subjects: Sequence[Subject],
-        repetitions: Collection[Repetition] | None,
+        self, network: nn.Module, parts: Sequence[Part], scratch: Path | None = None
     ) -> Inputs:
         return make_inputs(
             network,
-            subjects,
-            repetitions,
+            parts,
             device=self._settings.device,
             augmenter=self.augmenter,
             views=self.views if isinstance(self.views, int) else 1,
-            scratch=self.subjects.scratch if repetitions is None else None,
+            scratch=scratch,
         )
 
     def _make_training_set(self, network: nn.Module) -> TrainingSet:
@@ -261,7 +260,7 @@ class FoldData:
             seen |= windows.seen()
         counts = torch.tensor([len(of_subject) for of_subject in labels])
         return TrainingSet(
-            inputs=self._inputs(network, subjects, None),
+            inputs=self._inputs(network, [(s, None) for s in subjects], self.subjects.scratch),
             labels=torch.cat(labels),
             in_last_repetition=torch.cat(last),
             digest=self._training_digest(),

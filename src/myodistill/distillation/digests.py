@@ -59,6 +59,16 @@ class FoldDigests:
             self._digests[subject] = digests(self._dataset.recordings(subject), self._split)
         return self._digests[subject]
 
+    def of_history(self, subject: str) -> list[str]:
+        """Return a digest of each day of the split's history."""
+        if not self._split.history:
+            return []
+        recordings = self._dataset.recordings(subject)
+        return [
+            digest([_content(r, _prefixes(r)) for r in recordings if r.session == session])
+            for session in self._split.history
+        ]
+
     def training(self) -> str:
         """Return a digest of all that the training subjects contribute."""
         subjects = [(subject, self.of(subject).whole) for subject in self._split.pretraining]

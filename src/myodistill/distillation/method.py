@@ -107,16 +107,17 @@ class DistillationPipeline:
     def finetune(self, teacher: Bundle, subject_name: str, k: int, paths: RunPaths) -> Bundle:
         """Calibrate a teacher on a held-out subject's first ``k`` repetitions.
 
-        With ``k`` = 0 it is only re-centred to the subject, which needs no labels.
+        With ``k`` = 0 and no history it is only re-centred to the subject, which needs no labels.
         """
         subject = self.data.subject(subject_name, k)
         network = self._recentred(teacher.network, subject)
-        if k:
+        if self.data.calibrating(subject_name, k):
             self._calibrate(teacher.model, network, subject, k, paths)
         temperature = 1.0
         if self.settings.calibrate_teachers and k > 1:
             temperature = self._fit_temperature(teacher, subject, k)
-        seen = teacher.seen | subject.preprocessing.seen | self._labelled(subject_name, k)
+        seen = teacher.seen | subject.preprocessing.seen
+        seen |= self.data.calibrating(subject_name, k)
         bundle = self._bundle(teacher.model, network, seen, subject=subject, k=k, stage="finetune")
         bundle.origin["temperature"] = temperature
         return bundle
@@ -125,9 +126,10 @@ class DistillationPipeline:
         self, model: str, network: nn.Module, subject: Subject, k: int, paths: RunPaths
     ) -> None:
         calibration_set = self.data.calibration_set(network, subject, k)
+        repetitions = len(self.data.calibrating(subject.name, k))
         if isinstance(network, Population):
             inputs = calibration_set.inputs[torch.arange(len(calibration_set.inputs))]
-            network.head.calibrate(inputs, calibration_set.labels.to(inputs.device), k)
+            network.head.calibrate(inputs, calibration_set.labels.to(inputs.device), repetitions)
             require_finite(network.head, model, advice=_SILENT)
             return
         settings = self.settings.finetune
@@ -138,7 +140,7 @@ class DistillationPipeline:
             settings,
             calibration_set,
             rehearsed=self.data.training_set(model),
-            rehearsal=settings.rehearsal / (settings.rehearsal + k),
+            rehearsal=settings.rehearsal / (settings.rehearsal + repetitions),
         )
         self._train(plan, paths)
 
@@ -210,7 +212,8 @@ class DistillationPipeline:
         student, teachers, k = spec.student, spec.teachers, spec.k
         subject = self.data.subject(spec.subject, k)
         network = self._recentred(student.network if student else self._build(spec.model), subject)
-        seen = self._labelled(spec.subject, k) | subject.preprocessing.seen
+        labelled = self.data.calibrating(spec.subject, k)
+        seen = labelled | subject.preprocessing.seen
         seen = seen.union(*(b.seen for b in (*teachers, *([student] if student else []))))
         bundle = self._bundle(
             spec.model,
@@ -221,7 +224,7 @@ class DistillationPipeline:
             stage=_STAGE[bool(student), bool(teachers)],
             loss=spec.loss if teachers else "",
         )
-        if not k:
+        if not labelled:
             return bundle, None
         settings = self.settings.distill
         rehearsed = self.data.training_set(spec.model) if student else None
@@ -240,7 +243,7 @@ class DistillationPipeline:
             self.data.calibration_set(network, subject, k),
             teacher_outputs=teacher_outputs,
             rehearsed=rehearsed,
-            rehearsal=settings.rehearsal / (settings.rehearsal + k) if student else 0.0,
+            rehearsal=settings.rehearsal / (settings.rehearsal + len(labelled)) if student else 0,
         )
 
     # Shared by the stages
@@ -283,9 +286,6 @@ class DistillationPipeline:
 
     def _execution(self) -> ExecutionConfig:
         return ExecutionConfig(self.settings.precision, self.settings.compile)
-
-    def _labelled(self, subject_name: str, k: int) -> frozenset[Repetition]:
-        return self.split.calibration(subject_name, k) if k else frozenset()
 
     def _bundle(
         self,

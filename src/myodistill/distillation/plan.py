@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from myodistill.config import Training
-from myodistill.distillation.data import FoldData, TrainingSet, WindowSet
+from myodistill.distillation.data import FoldData
 from myodistill.distillation.teacher_outputs import predict_outputs
+from myodistill.distillation.window_sets import TrainingSet, WindowSet
 from myodistill.models.base import split_network
 from myodistill.training.batches import Batches, ConcatInputs
 from myodistill.training.loop import Validate

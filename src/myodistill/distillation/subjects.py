@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from myodistill.config import digest
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Repetition, SignalSpec
+from myodistill.distillation.window_sets import Alignment
 from myodistill.models.base import split_network
 from myodistill.models.classical import in_band
 from myodistill.models.covariance import BandCovariances, LogCovariances
@@ -80,10 +81,17 @@ class SubjectPool:
         recentre: Whiten subjects and align their electrode rings; else scale their channels.
         scratch: Folder for these files, which other processes may share; None for a temporary
             folder that is removed with this object.
+        alignment: Of the training subjects, if their recordings are not in ``dataset``.
     """
 
     def __init__(
-        self, dataset: Dataset, split: Split, *, recentre: bool, scratch: Path | None = None
+        self,
+        dataset: Dataset,
+        split: Split,
+        *,
+        recentre: bool,
+        scratch: Path | None = None,
+        alignment: Alignment | None = None,
     ) -> None:
         self.dataset = dataset
         self.split = split
@@ -93,12 +101,13 @@ class SubjectPool:
         self.scratch = scratch or Path(self._temporary.name)
         self.filtered = lru_cache(maxsize=1)(self._filtered)
         self.training = cache(self._training)
+        self.history = cache(self._history)
         self._frame = cache(self._fit_frame)
         self._turns = orientations(dataset.facts.electrodes) if recentre else []
         self._training_turns: dict[str, int] = {}
-        self._template: Template | None = None
-        if len(self._turns) > 1:
-            self._align()
+        self.alignment = alignment
+        if alignment is None and len(self._turns) > 1:
+            self.alignment = Alignment(self._align(), self._training_repetitions)
 
     def _training(self) -> list[Subject]:
         """Return the subjects that are not held out; their frames are fitted on all repetitions."""
@@ -109,13 +118,26 @@ class SubjectPool:
 
         At K = 0 the frame is fitted on the first repetition without its labels.
         """
-        fitted_on = self.split.unlabelled(name, k)
+        return self._turned(name, self.split.unlabelled(name, k), labelled=k > 0)
+
+    def _history(self, name: str) -> list[Subject]:
+        """Return a held-out subject on each day of the split's history, in a frame of its own."""
+        if not self.split.history:
+            return []
+        recorded = self.filtered(name).seen()
+        days = [
+            frozenset(r for r in recorded if r.session == session) for session in self.split.history
+        ]
+        return [self._turned(name, day, labelled=True) for day in days if day]
+
+    def _turned(self, name: str, fitted_on: frozenset[Repetition], *, labelled: bool) -> Subject:
+        """Fit a frame on some repetitions of a held-out subject, the ring turned as others'."""
         matrix = self._frame(name, fitted_on)
-        if self._template is not None:
+        if self.alignment is not None:
             logarithms, labels = self._sample(self._subject(name, matrix, fitted_on))
             turned = (self._front.permuted(logarithms, turn) for turn in self._turns)
-            turn = self._turns[self._template.choose(turned, labels if k else None)]
-            matrix = matrix[turn]
+            chosen = self.alignment.template.choose(turned, labels if labelled else None)
+            matrix = matrix[self._turns[chosen]]
         return self._subject(name, matrix, fitted_on)
 
     def _training_subject(self, name: str) -> Subject:
@@ -127,7 +149,7 @@ class SubjectPool:
 
     def _subject(self, name: str, matrix: np.ndarray, fitted_on: frozenset[Repetition]) -> Subject:
         facts = self.dataset.facts
-        seen = fitted_on if self._template is None else fitted_on | self._training_repetitions
+        seen = fitted_on | (self.alignment.seen if self.alignment else frozenset())
         preprocessing = Preprocessing(facts.sampling_rate, facts.passband, 0.0, matrix, seen)
         filtered = partial(self.filtered, name)
         return Subject(name, facts.spec(), preprocessing, fitted_on, self.recentre, filtered)
@@ -136,7 +158,7 @@ class SubjectPool:
     def _training_repetitions(self) -> frozenset[Repetition]:
         return frozenset().union(*(self.filtered(s).seen() for s in self.split.pretraining))
 
-    def _align(self) -> None:
+    def _align(self) -> Template:
         """Align the training subjects; only means and a few windows of each are kept."""
         means, labels = [], []
 
@@ -153,7 +175,7 @@ class SubjectPool:
         self._training_turns = dict(zip(self.split.pretraining, chosen, strict=True))
         turns = [self._turns[index] for index in chosen]
         aligned = _Aligned(self._front, logarithms, labels, turns)
-        self._template = template(aligned, len(means[0][0]))
+        return template(aligned, len(means[0][0]))
 
     def _sample(self, subject: Subject) -> tuple[Tensor, Tensor]:
         """Return log-covariances of a sample of windows, re-centred to their mean, and gestures."""
@@ -216,10 +238,13 @@ def front_key(front: nn.Module | None) -> str:
     return content.hexdigest()
 
 
+Part = tuple[Subject, Collection[Repetition] | None]
+"""A subject in one frame, and the repetitions whose windows are read; None for all."""
+
+
 def make_inputs(
     network: nn.Module,
-    subjects: Sequence[Subject],
-    repetitions: Collection[Repetition] | None,
+    parts: Sequence[Part],
     *,
     device: str = "cpu",
     augmenter: Augmenter | None = None,
@@ -233,8 +258,7 @@ def make_inputs(
 
     Args:
         network: Reads the inputs.
-        subjects: Whose windows are read.
-        repetitions: Whose windows are read; None for all.
+        parts: Whose windows are read.
         device: Holds the inputs.
         augmenter: Makes views of the windows; None for none.
         views: Number of views of a front's output to keep at a time.
@@ -243,14 +267,14 @@ def make_inputs(
     folder = scratch if torch.device(device).type == "cpu" else None
     shared, _ = split_network(network)
     if shared is None:
-        return _signals(subjects, repetitions, device, augmenter, folder)
+        return _signals(parts, device, augmenter, folder)
     front = copy.deepcopy(shared).to(device).eval()
 
     def blocks(view: int) -> Iterator[Tensor]:
         first = 0
-        for subject in subjects:
+        for subject, repetitions in parts:
             _recentre(front, subject)
-            part = replace(_signals([subject], repetitions, device, augmenter), first=first)
+            part = replace(_signals([(subject, repetitions)], device, augmenter), first=first)
             size = at_once(subject.spec.samples, subject.spec.channels)
             for indices in torch.split(torch.arange(len(part)), size):
                 yield front(part.augmented(view)[indices])
@@ -265,8 +289,7 @@ def make_inputs(
 
 
 def _signals(
-    subjects: Sequence[Subject],
-    repetitions: Collection[Repetition] | None,
+    parts: Sequence[Part],
     device: str,
     augmenter: Augmenter | None,
     folder: Path | None = None,
@@ -276,14 +299,14 @@ def _signals(
 
     def blocks() -> Iterator[Tensor]:
         begin = 0
-        for subject in subjects:
+        for subject, repetitions in parts:
             windows = subject.windows(repetitions)
             starts.append(torch.from_numpy(windows.starts + begin))
             begin += len(windows.signal)
             yield torch.from_numpy(windows.signal).to(device)
 
     signal = concatenated(blocks(), folder)
-    return SignalInputs(signal, torch.cat(starts).to(device), subjects[0].spec.samples, augmenter)
+    return SignalInputs(signal, torch.cat(starts).to(device), parts[0][0].spec.samples, augmenter)
 
 
 def recentre(network: nn.Module, subject: Subject) -> None:

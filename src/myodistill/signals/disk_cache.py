@@ -75,7 +75,7 @@ class DiskRows:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
-        count = 0
+        self._begin, count = 0, 0
         for block in blocks:
             content = _bytes(block.contiguous())
             with writing(folder):
@@ -83,6 +83,29 @@ class DiskRows:
                     content = content[self._file.write(content) :]
             count += len(block)
         self.shape = (count, *block.shape[1:])
+
+    @classmethod
+    def open(cls, path: Path) -> DiskRows:
+        """Read the rows of an ``.npy`` file of float32 when they are asked for.
+
+        Raises:
+            CacheError: It is no such file, or not as long as it says.
+        """
+        rows = cls.__new__(cls)
+        rows._folder = path
+        try:
+            rows._file = file = path.open("rb", buffering=0)
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError("a version of the format other than 1.0")
+            rows.shape, by_column, kind = np.lib.format.read_array_header_1_0(file)
+            rows._begin = file.tell()
+            size = rows._begin + 4 * int(np.prod(rows.shape))
+            if by_column or kind != np.float32 or not rows.shape or size != path.stat().st_size:
+                raise ValueError(f"{kind} of shape {rows.shape} in {path.stat().st_size} bytes")
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise CacheError(f"{path}: expected rows of float32, got: {reason}") from error
+        return rows
 
     def __len__(self) -> int:
         return int(self.shape[0])
@@ -103,7 +126,7 @@ class DiskRows:
         file, read = self._file.fileno(), os.preadv
         for index, begin in enumerate(begins):
             part = content[index * length : (index + 1) * length]
-            if read(file, (part,), 4 * size * begin) != length:
+            if read(file, (part,), self._begin + 4 * size * begin) != length:
                 raise CacheError(
                     f"{self._folder}: expected {rows} rows from row {begin} of {len(self)}, the "
                     f"file is shorter; run again"

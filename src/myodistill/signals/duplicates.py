@@ -8,6 +8,7 @@ window lies in either.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,6 +57,40 @@ class DuplicateFinder:
                 repetition = Repetition(recording.subject, recording.session, note.repetition)
                 prints = _fingerprints(rows[note.start : note.stop], self._piece)
                 self._stretches.append(_Stretch(repetition, note.gesture, prints))
+
+    def to_arrays(self) -> tuple[list[tuple[str, str, int, int, int]], Hashes]:
+        """Return what :meth:`from_arrays` takes.
+
+        Returns:
+            Subject, session, repetition, gesture and number of fingerprints of each stretch, and
+            all fingerprints end to end.
+        """
+        rows = [
+            (r.subject, r.session, r.index, stretch.gesture, len(stretch.prints))
+            for stretch in self._stretches
+            for r in (stretch.repetition,)
+        ]
+        return rows, np.concatenate([np.zeros(0, np.uint64), *(s.prints for s in self._stretches)])
+
+    @classmethod
+    def from_arrays(
+        cls, samples: int, rows: Sequence[tuple[str, str, int, int, int]], prints: Hashes
+    ) -> DuplicateFinder:
+        """Rebuild from :meth:`to_arrays`."""
+        finder, begin = cls(samples), 0
+        for subject, session, index, gesture, count in rows:
+            part = prints[begin : begin + count]
+            finder._stretches.append(_Stretch(Repetition(subject, session, index), gesture, part))
+            begin += count
+        if begin != len(prints):
+            raise ValueError(f"{len(prints)} fingerprints where {begin} are listed")
+        return finder
+
+    def copy(self) -> DuplicateFinder:
+        """Return another finder that knows the same stretches."""
+        other = copy.copy(self)
+        other._stretches = list(self._stretches)
+        return other
 
     def require_none(self) -> None:
         """Refuse a signal that stands under two repetitions.
