@@ -5,10 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +21,6 @@ from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.errors import CacheError, ModelError, SettingsError
 from myodistill.models.registry import build
 from myodistill.splits import make_split
-from myodistill.studies.engines import local
 from myodistill.studies.experiment import run_experiment
 from myodistill.training.batch_norm import adapt_batch_norm
 from myodistill.training.batches import TensorInputs
@@ -108,28 +103,6 @@ def test_a_killed_fill_leaves_nothing_that_is_used(tmp_path: Path) -> None:
     assert not (tmp_path / KEY.name).exists()
     cached_outputs(tmp_path, KEY, predict_outputs)
     assert cached_outputs(tmp_path, KEY, never).key == KEY
-
-
-def lonely(seconds: float) -> None:
-    """Start a process that works for longer, and be killed."""
-    context = multiprocessing.get_context("spawn")
-    begin = (os.getpid(), ())  # of this process, without plug-ins
-    with ProcessPoolExecutor(1, context, initializer=local._begin, initargs=begin) as pool:
-        print(pool.submit(os.getpid).result(), flush=True)
-        pool.submit(time.sleep, seconds)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_killed_run_leaves_nobody_working() -> None:
-    code = "from test_cache import lonely\nif __name__ == '__main__': lonely(60)"
-    killed = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
-    worker = Path(f"/proc/{int(killed.stdout)}")
-    until = time.monotonic() + 20
-    while worker.exists() and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not worker.exists()
 
 
 def test_the_cache_is_small(tmp_path: Path) -> None:

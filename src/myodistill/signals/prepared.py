@@ -14,11 +14,10 @@ Nothing in it is fitted: scaling and re-centring belong to
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,7 +34,7 @@ from myodistill.datasets.recording import Repetition, Signal
 from myodistill.datasets.registry import open_dataset
 from myodistill.errors import DataError, OutputError, shown, unknown_name
 from myodistill.files import new_folder, write_text, writing
-from myodistill.plugins import load_plugins, loaded_plugins
+from myodistill.processes import worker_pool
 from myodistill.signals.filters import design, filter_mark
 from myodistill.signals.preparation import Preparation, prepare_recording
 from myodistill.signals.windows import Windows
@@ -159,10 +158,7 @@ def prepare(
         # Another process opens the dataset by its name: only if that gives the same recordings.
         apart = processes > 1 and len(waiting) > 1
         if apart and open_dataset(name).identity() == dataset.identity():
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(
-                processes, context, initializer=load_plugins, initargs=(tuple(loaded_plugins()),)
-            ) as pool:
+            with worker_pool(processes) as pool:
                 jobs = [
                     pool.submit(_prepare_by_name, name, chosen[i], parts / str(i), preparation)
                     for i in waiting

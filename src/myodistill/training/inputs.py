@@ -76,6 +76,14 @@ class FeatureInputs:
         """Return the same windows in one of their views."""
         return FeatureInputs(self._compute, view)
 
+    def as_recorded(self) -> FeatureInputs:
+        """Return windows that are as they were recorded in every view."""
+        return FeatureInputs(lambda view: self._compute(0))
+
+    def rows(self) -> Tensor | DiskRows:
+        """Return what there is of every window."""
+        return self._compute(self._view)
+
 
 def concatenated(blocks: Iterable[Tensor], folder: Path | None) -> Tensor | DiskRows:
     """Concatenate blocks: in a file in ``folder``, or in memory if it is None."""

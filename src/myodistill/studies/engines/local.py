@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
 
 import torch
@@ -17,7 +12,7 @@ from myodistill.config import Settings
 from myodistill.datasets.registry import open_dataset
 from myodistill.distillation.data import FoldData
 from myodistill.distillation.digests import KnownDigests
-from myodistill.plugins import load_plugins, loaded_plugins
+from myodistill.processes import worker_pool
 from myodistill.signals.disk_cache import give_back_memory, scratch
 from myodistill.splits import make_split
 from myodistill.studies.runner import ExperimentRunner, Row, Until
@@ -82,10 +77,7 @@ def _in_processes(
                 done(score(item))
         return rows
     whole = partial(_whole, text, known, until)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        processes, context, initializer=_begin, initargs=(os.getpid(), tuple(loaded_plugins()))
-    ) as pool:
+    with worker_pool(processes) as pool:
         if len(pairs) >= 2 * processes:
             for parts in pool.map(whole, pairs, [_of(pair, subjects) for pair in pairs]):
                 tick()
@@ -121,18 +113,6 @@ def _prepare(settings: str, known: KnownDigests, until: Until, item: tuple[int, 
 
 def _subject(settings: str, known: KnownDigests, until: Until, item: Item) -> list[Row]:
     return _work(settings, known, *item[:2]).subject(until, item[2])
-
-
-def _begin(parent: int, plugins: tuple[str, ...]) -> None:
-    """Know what the parent knows, and end when it is gone: a killed run leaves nobody working."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    load_plugins(plugins)
 
 
 def _of(pair: tuple[int, int], items: list[Item]) -> list[Item]:
