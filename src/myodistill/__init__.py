@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from myodistill.datasets.recording import Recording as Recording
     from myodistill.datasets.recording import grid as grid
     from myodistill.datasets.recording import ring as ring
+    from myodistill.distillation.calibration import calibrate as calibrate
+    from myodistill.distillation.calibration import recalibrate as recalibrate
     from myodistill.distillation.population import Population as Population
-    from myodistill.distillation.population import calibrate as calibrate
     from myodistill.distillation.population import pretrain as pretrain
     from myodistill.errors import MyoDistillError as MyoDistillError
     from myodistill.estimators import DistilledClassifier as DistilledClassifier
@@ -38,7 +39,8 @@ _MODULES = {
     "load_dataset": "api",
     "run": "api",
     "pretrain": "distillation.population",
-    "calibrate": "distillation.population",
+    "calibrate": "distillation.calibration",
+    "recalibrate": "distillation.calibration",
     "export": "api",
     "Population": "distillation.population",
     "Bundle": "bundle",

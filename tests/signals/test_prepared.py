@@ -156,7 +156,7 @@ def test_a_killed_process_is_one_line(data: Path, monkeypatch: pytest.MonkeyPatc
             return future
 
     write_threedc(data, subjects=2, samples=100)
-    monkeypatch.setattr(stores, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(stores, "worker_pool", Pool)
     with pytest.raises(OutputError, match="fewer --processes"):
         prepare("3dc", data / "out", processes=2)
 

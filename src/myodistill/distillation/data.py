@@ -70,7 +70,7 @@ class FoldData:
         self.dataset = dataset
         self.spec = dataset.facts.spec()
         self.split = split
-        self.digests = FoldDigests(dataset, split, known)
+        self.digests = FoldDigests(dataset, split, rehearsal.digests if rehearsal else known)
         self.subjects = SubjectPool(
             dataset,
             split,

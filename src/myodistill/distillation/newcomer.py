@@ -1,122 +1,200 @@
-"""A person who is in no dataset, beside the people of a population."""
+"""A person who is in no dataset: their sessions, and what is refused of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 from myodistill.config import digest
 from myodistill.datasets.dataset import Dataset, Facts
-from myodistill.datasets.recording import Recording, require_same_signal
+from myodistill.datasets.recording import Annotation, Recording, require_same_signal
 from myodistill.datasets.registry import open_dataset
 from myodistill.errors import DataError, shown
 
 
-class Newcomer(Dataset):
-    """The people of a dataset, and one person more, in memory.
+@dataclass(frozen=True)
+class Sessions:
+    """One person's recordings, session by session.
 
-    Args:
-        people: The dataset.
-        recordings: The person's, in the calibration session.
+    Attributes:
+        subject: The person's name.
+        recordings: Raw, the oldest session first.
+        names: Of the sessions, the newest last.
+        gestures: What the person may perform: the population's gestures, and then new ones.
+        k: Repetitions of the newest session whose labels are used.
+        missing: Gestures of which there is no repetition to learn from.
     """
 
-    def __init__(self, people: Dataset, recordings: Sequence[Recording]) -> None:
-        self.facts = people.facts
-        self._people = people
-        self._recordings = list(recordings)
+    subject: str
+    recordings: tuple[Recording, ...]
+    names: tuple[str, ...]
+    gestures: tuple[str, ...]
+    k: int
+    missing: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Hash of all signals and annotations."""
+        parts = [
+            (r.session, sha256(r.signal.tobytes()).hexdigest(), [asdict(n) for n in r.annotations])
+            for r in self.recordings
+        ]
+        return digest(parts)
+
+
+class Newcomer(Dataset):
+    """One person's sessions as a dataset.
+
+    Args:
+        sessions: The person's.
+        facts: Of the population.
+        test_sessions: Those of them that are scored.
+    """
+
+    def __init__(
+        self, sessions: Sessions, facts: Facts, test_sessions: tuple[str, ...] = ()
+    ) -> None:
+        numbers = [n.repetition for r in sessions.recordings for n in r.annotations]
+        self.facts = replace(
+            facts,
+            gestures=sessions.gestures,
+            calibration_session=sessions.names[-1],
+            test_sessions=test_sessions,
+            repetitions=max(numbers) + 1,
+        )
+        self._sessions = sessions
 
     def subjects(self) -> tuple[str, ...]:
-        """Return everybody's names, the newcomer's last."""
-        return (*self._people.subjects(), self._recordings[0].subject)
+        """Return the one name."""
+        return (self._sessions.subject,)
 
     def recordings(self, subject: str) -> list[Recording]:
-        """Return one subject's recordings."""
-        if subject == self._recordings[0].subject:
-            return list(self._recordings)
-        return self._people.recordings(subject)
+        """Return the person's recordings."""
+        self._check_subject(subject)
+        return list(self._sessions.recordings)
 
     def identity(self) -> str:
         """Return what tells these recordings from others."""
-        mine = [
-            (sha256(r.signal.tobytes()).hexdigest(), [asdict(note) for note in r.annotations])
-            for r in self._recordings
-        ]
-        return digest(self._people.identity(), mine)
+        return self._sessions.digest
 
 
-def session_of(
-    recordings: Sequence[Recording] | Dataset | Path | str, facts: Facts
-) -> list[Recording]:
-    """Return a person's recordings as those of the population's calibration session.
+def sessions_of(
+    recordings: Sequence[Recording] | Dataset | Path | str,
+    facts: Facts,
+    subjects: Sequence[str],
+    k: int | None,
+) -> Sessions:
+    """Return what a population can calibrate on; refuse what it cannot.
+
+    Args:
+        recordings: Of one person, the oldest session first; or a dataset of one person, or the
+            path of one, whose test sessions are left alone.
+        facts: Of the population.
+        subjects: The people in it.
+        k: Repetitions of the newest session whose labels are used; None for all.
 
     Raises:
-        DataError: There is none, or they are of several people or sessions.
+        DataError: They are of several people, were recorded otherwise, have fewer repetitions than
+            ``k``, or tell nothing apart; or the person's name is taken.
     """
     if isinstance(recordings, str | Path):
         recordings = open_dataset(str(recordings))
     if isinstance(recordings, Dataset):
-        people, about = recordings.subjects(), recordings.facts
-        if len(people) != 1:
-            raise DataError(
-                f"{about.name}: expected recordings of one person, got those of {len(people)}; "
-                f"give recordings(subject) of the one who is to be calibrated"
-            )
-        every = recordings.recordings(people[0])
-        recordings = [r for r in every if r.session == about.calibration_session]
+        recordings = _of_one(recordings)
     made = list(recordings)
     for one in made:
         if not isinstance(one, Recording):
             raise DataError(
                 f"calibrate: expected recordings, or the path of a dataset, got {shown(one)}"
             )
-    for what in ("subject", "session"):
-        names = sorted({str(getattr(one, what)) for one in made})
-        if len(names) != 1:
-            raise DataError(
-                f"calibrate: expected recordings of one {what}, got {len(names)}"
-                f"{': ' + shown(names) if names else ''}; choose those of one"
-            )
-    return [replace(one, session=facts.calibration_session) for one in made]
-
-
-def require_newcomer(
-    recordings: Sequence[Recording], facts: Facts, subjects: Sequence[str], k: int | None
-) -> int:
-    """Refuse recordings that a population cannot calibrate on; return K.
-
-    Args:
-        recordings: Of one person and session.
-        facts: Of the population.
-        subjects: The people in it.
-        k: What is asked for; None for all repetitions that there are and the population allows.
-
-    Raises:
-        DataError: They were recorded otherwise, have fewer repetitions than ``k``, or tell nothing
-            apart; or the person's name is taken.
-    """
-    require_same_signal(recordings, facts.spec(), facts.unit, what="calibrate")
-    name = recordings[0].subject
-    if name.casefold() in {subject.casefold() for subject in subjects}:
+    people = sorted({one.subject for one in made})
+    if len(people) != 1:
         raise DataError(
-            f"calibrate: expected a person who is not in the population, {shown(name)} is; "
+            f"calibrate: expected recordings of one subject, got {len(people)}"
+            f"{': ' + shown(people) if people else ''}; choose those of one"
+        )
+    if people[0].casefold() in {subject.casefold() for subject in subjects}:
+        raise DataError(
+            f"calibrate: expected a person who is not in the population, {shown(people[0])} is; "
             f"calibrate somebody else, or give them another name"
         )
-    notes = [note for recording in recordings for note in recording.annotations]
-    performed = {note.repetition for note in notes}
+    gestures = _gestures(made, facts)
+    made = [_labelled(one, gestures) for one in made]
+    spec = replace(facts.spec(), gestures=gestures)
+    require_same_signal(made, spec, facts.unit, what="calibrate")
+    names = tuple(dict.fromkeys(one.session for one in made))
+    newest = [one for one in made if one.session == names[-1]]
+    count = _count(newest, k)
+    if k == 0 or not any(one.annotations for one in newest):
+        count = 0
+        newest = [_unlabelled(one) for one in newest]
+    earlier = [one for one in made if one.session != names[-1] and one.annotations]
+    performed = {n.gesture for r in earlier for n in r.annotations}
+    performed |= {n.gesture for r in newest for n in r.annotations if n.repetition < count}
+    if performed and len(performed) < 2:
+        raise DataError(
+            f"calibrate: expected at least 2 gestures in what is learned from, got "
+            f"{len(performed)}; there is nothing to tell apart, check the annotations"
+        )
+    if not performed and len(gestures) > len(facts.gestures):
+        raise DataError(
+            f"calibrate: expected a repetition of {shown(gestures[-1])}, which the population does "
+            f"not know, got none; calibrate with k of at least 1"
+        )
+    missing = tuple(g for i, g in enumerate(gestures) if i not in performed) if performed else ()
+    sessions = tuple(dict.fromkeys([*(one.session for one in earlier), names[-1]]))
+    return Sessions(people[0], (*earlier, *newest), sessions, gestures, count, missing)
+
+
+def _of_one(people: Dataset) -> list[Recording]:
+    """Return the recordings of a dataset's one person that nobody is going to be scored on."""
+    names, about = people.subjects(), people.facts
+    if len(names) != 1:
+        raise DataError(
+            f"{about.name}: expected recordings of one person, got those of {len(names)}; "
+            f"give recordings(subject) of the one who is to be calibrated"
+        )
+    return [r for r in people.recordings(names[0]) if r.session not in about.test_sessions]
+
+
+def _gestures(recordings: Sequence[Recording], facts: Facts) -> tuple[str, ...]:
+    """Return the population's gestures, and behind them what the person performs besides."""
+    performed = dict.fromkeys(
+        one.gestures[note.gesture] for one in recordings for note in one.annotations
+    )
+    return (*facts.gestures, *(name for name in performed if name not in facts.gestures))
+
+
+def _labelled(recording: Recording, gestures: tuple[str, ...]) -> Recording:
+    """Return a recording with its labels numbered as in another list of gestures."""
+    notes = tuple(
+        replace(note, gesture=gestures.index(recording.gestures[note.gesture]))
+        for note in recording.annotations
+    )
+    return replace(recording, gestures=gestures, annotations=notes)
+
+
+def _unlabelled(recording: Recording) -> Recording:
+    """Return a recording of which the first repetition, or all, is there without its labels.
+
+    The number of the gesture means nothing then: re-centring reads no label.
+    """
+    notes = tuple(note for note in recording.annotations if note.repetition == 0)
+    whole = Annotation(0, len(recording.signal), 0, 0)
+    return replace(recording, annotations=notes or (whole,))
+
+
+def _count(newest: Sequence[Recording], k: int | None) -> int:
+    """Return how many repetitions of a session calibrate."""
+    performed = {note.repetition for one in newest for note in one.annotations}
     there = next(i for i in range(len(performed) + 1) if i not in performed)
-    most = min(there, facts.repetitions)
-    count = most if k is None else k
-    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= most or not most:
+    if k is None:
+        return there
+    if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= there:
         raise DataError(
-            f"calibrate: expected k from 0 to the {most} repetitions (0, 1, ...) that were "
-            f"recorded and that the population has, got {shown(k, 20)}; record more of them"
+            f"calibrate: expected k from 0 to the {there} repetitions (0, 1, ...) of session "
+            f"{shown(newest[0].session)}, got {shown(k, 20)}; record more of them"
         )
-    gestures = {note.gesture for note in notes if note.repetition < count}
-    if count and len(gestures) < 2:
-        raise DataError(
-            f"calibrate: expected at least 2 gestures in the first {count} repetitions, got "
-            f"{len(gestures)}; there is nothing to tell apart, check the annotations"
-        )
-    return count
+    return k

@@ -1,12 +1,13 @@
 """A population: what is made once from many people, so that one more calibrates in a minute.
 
-:func:`pretrain` makes it, :func:`calibrate` makes a person's bundle of it. It is one folder of
-JSON, safetensors and a prepared store of the people's recordings, which calibration rehearses::
+:func:`pretrain` makes it, :func:`~myodistill.distillation.calibration.calibrate` makes a person's
+bundle of it. It is one folder of JSON and arrays, without anybody's recordings::
 
-    population.json           facts, settings, split, and the hash of every other file
+    population.json           facts, settings, split, provenance, and the hash of every other file
+    README.md                 the model card, for people
     teachers/<model>/         a bundle each
     students/<model>-<loss>/  a bundle each, distilled from these teachers
-    recordings/<store>/       everybody's recordings, raw
+    rehearsal/                everybody's windows as the networks' fixed fronts gave them
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,50 +26,46 @@ from myodistill import __version__
 from myodistill.bundle import Bundle
 from myodistill.config import Settings, digest
 from myodistill.datasets.dataset import Dataset, Facts, require_names
-from myodistill.datasets.prepared import PreparedDataset
-from myodistill.datasets.recording import Recording
 from myodistill.datasets.registry import open_dataset
 from myodistill.distillation.data import FoldData
-from myodistill.distillation.method import DistillationPipeline, StudentSpec
-from myodistill.distillation.newcomer import Newcomer, require_newcomer, session_of
-from myodistill.errors import (
-    MyoDistillError,
-    PopulationError,
-    SettingsError,
-    Wanted,
-    shown,
-    unknown_name,
+from myodistill.distillation.method import DistillationPipeline
+from myodistill.distillation.model_card import Expected, model_card
+from myodistill.distillation.rehearsal_files import (
+    RehearsalCard,
+    read_rehearsal,
+    rehearsal_of,
+    write_rehearsal,
 )
+from myodistill.distillation.window_sets import Rehearsal
+from myodistill.errors import MyoDistillError, PopulationError, SettingsError, Wanted, shown
 from myodistill.files import new_folder, write_text
 from myodistill.readers import read_json
 from myodistill.signals.duplicates import DuplicateFinder
-from myodistill.signals.prepared import prepare
 from myodistill.splits import Split
-from myodistill.training.loop import NO_PATHS, RunPaths
+from myodistill.training.loop import RunPaths
 from myodistill.validation import checked
 
-FORMAT = 1
+FORMAT = 2
 CARD = "population.json"
 _WANTED = Wanted(f"a population ({CARD})", PopulationError, "make it again with pretrain")
 _OF_A_RUN = ("dataset", "fold", "subjects", "baseline", "out", "k")
 """Settings that have no meaning where nobody is held out."""
-_OF_CALIBRATION = (
-    *("finetune", "distill", "alpha", "temp", "temperature", "feature_weight", "teacher_merge"),
-    *("calibrate_teachers", "device", "precision", "compile", "channels_last"),
-)
-"""Settings that a population does not fix."""
 
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Teachers and students that many people trained, and these people's recordings.
+    """Teachers and students that many people trained.
 
     Attributes:
-        dataset: The people; ``dataset.facts`` says how a newcomer must record.
+        facts: Electrodes, rate in Hz, unit, gestures and window of everybody's recordings.
         split: Everybody trains, nobody is held out.
         settings: That it was trained by.
+        identity: What tells the recordings that it was made of from others.
         teachers: Pre-trained, one a teacher model.
         students: Pre-trained under these teachers, by model and distillation loss.
+        rehearsal: Everybody's windows, which calibration rehearses.
+        prints: Fingerprints of everybody's recordings, by which a copy is found.
+        expected: Accuracy that held-out people of the same recipe reached, by K; may be empty.
 
     Example:
         >>> people = Population.load("populations/3dc")
@@ -76,29 +73,35 @@ class Population:
         ('counts', 1000.0, 22)
     """
 
-    dataset: Dataset = field(repr=False)
+    facts: Facts = field(repr=False)
     split: Split = field(repr=False)
     settings: Settings = field(repr=False)
+    identity: str
     teachers: tuple[Bundle, ...]
     students: Mapping[tuple[str, str], Bundle]
-
-    @property
-    def facts(self) -> Facts:
-        """Electrodes, rate in Hz, unit, gestures and window of everybody's recordings."""
-        return self.dataset.facts
+    rehearsal: Rehearsal = field(repr=False)
+    prints: DuplicateFinder = field(repr=False)
+    expected: tuple[Expected, ...] = ()
 
     @property
     def subjects(self) -> tuple[str, ...]:
         """Names of the people in it."""
         return self.split.pretraining
 
+    @property
+    def hash(self) -> str:
+        """16 hex digits that change with any weight and with the recordings."""
+        bundles = (*self.teachers, *self.students.values())
+        return digest(self.identity, [bundle.fingerprint for bundle in bundles])
+
     def save(self, folder: Path | str) -> Path:
         """Write the population as one folder, which appears whole or not at all; return its path.
 
-        The recordings go with it: whoever has the folder has everybody's raw signals.
+        No recording goes with it. What does are windows in the form that networks read
+        (covariances, or pre-processed signals for a network that reads these), the people's names
+        and fingerprints of their recordings.
 
         Raises:
-            DataError: A recording can no longer be read.
             OutputError: The folder cannot be written.
         """
         folder = Path(folder)
@@ -107,13 +110,27 @@ class Population:
                 teacher.save(part / _teacher_folder(teacher.model))
             for (model, loss), student in self.students.items():
                 student.save(part / _student_folder(model, loss))
-            prepare("", part / "recordings", dataset=self.dataset, subjects=self.subjects)
+            rehearsal = write_rehearsal(
+                part / "rehearsal", self.rehearsal, self.prints, self.facts.samples
+            )
+            card_for_people = model_card(
+                self.facts,
+                self.teachers,
+                self.students,
+                self.expected,
+                population=self.hash,
+                people=len(self.subjects),
+            )
+            write_text(part / "README.md", card_for_people)
             card = {
                 "format": FORMAT,
                 "version": __version__,
                 "facts": self.facts.to_dict(),
                 "settings": self.settings.model_dump(mode="json"),
                 "split": asdict(self.split),
+                "identity": self.identity,
+                "expected": [asdict(one) for one in self.expected],
+                "rehearsal": rehearsal.to_dict(),
                 "files": {name: _sha256(part / name) for name in _files(part)},
             }
             write_text(part / CARD, json.dumps(card | {"card_sha256": digest(card)}, indent=1))
@@ -121,7 +138,7 @@ class Population:
 
     @classmethod
     def load(cls, folder: Path | str) -> Population:
-        """Read a population; its recordings stay on disk until they are asked for.
+        """Read a population; its windows stay on disk until they are asked for.
 
         Raises:
             PopulationError: A file is missing, damaged, altered or added, or the folder is of
@@ -152,24 +169,34 @@ class Population:
     @classmethod
     def _of(cls, folder: Path, card: Mapping[str, Any]) -> Population:
         """Rebuild a population from files that are as they were written."""
+        place = folder / CARD
         settings = Settings.load(card["settings"])
-        split = checked(TypeAdapter(Split), card["split"], folder / CARD, _WANTED)
-        (store,) = (folder / "recordings").iterdir()
+        rehearsal, prints = read_rehearsal(
+            folder / "rehearsal", RehearsalCard.of(card["rehearsal"], place)
+        )
         return cls(
-            PreparedDataset(store),
-            split,
+            Facts.from_dict(card["facts"]),
+            checked(TypeAdapter(Split), card["split"], place, _WANTED),
             settings,
+            checked(TypeAdapter(str), card["identity"], place, _WANTED),
             tuple(Bundle.load(folder / _teacher_folder(m)) for m in settings.teacher_model),
             {
                 (model, loss): Bundle.load(folder / _student_folder(model, loss))
                 for model in settings.student_model
                 for loss in settings.loss
             },
+            rehearsal,
+            prints,
+            checked(TypeAdapter(tuple[Expected, ...]), card["expected"], place, _WANTED),
         )
 
 
 def pretrain(
-    dataset: Dataset | Path | str, *, out: Path | str | None = None, **settings: Any
+    dataset: Dataset | Path | str,
+    *,
+    out: Path | str | None = None,
+    expected: Sequence[Expected] = (),
+    **settings: Any,
 ) -> Population:
     """Train teachers, and students under them, on all people of a dataset.
 
@@ -177,9 +204,11 @@ def pretrain(
         dataset: As :func:`~myodistill.load_dataset` returns or takes it.
         out: Folder that the population is saved to; none keeps it in memory. Killed and called
             again with the same arguments, it goes on from the last epoch.
+        expected: Accuracy that held-out people of the same recipe reached, for the model card and
+            for people who calibrate by one repetition or none.
         settings: Options by the names that they have in YAML, such as ``teacher_model``,
             ``student_model``, ``loss``, one ``seed``, ``pretrain={"num_epochs": 10}``. Those of
-            ``finetune`` and ``distill`` are what :func:`calibrate` uses by default.
+            ``finetune`` and ``distill`` are what ``calibrate`` uses by default.
 
     Returns:
         The population.
@@ -211,11 +240,13 @@ def pretrain(
         pretraining=people.subjects(),
         heldout=(),
         calibration_session=facts.calibration_session,
-        # Nothing is scored here, and a split names what is.
-        test_sessions=facts.test_sessions or (f"not {facts.calibration_session}",),
+        test_sessions=facts.test_sessions,
         repetitions=facts.repetitions,
     )
-    _prints(people, split.pretraining).require_none()
+    prints = DuplicateFinder(facts.samples)
+    for subject in split.pretraining:
+        prints.add(people.recordings(subject))
+    prints.require_none()
     data = FoldData(people, split, chosen)
     fold = DistillationPipeline(data, chosen, chosen.seed[0])
     unfinished = None
@@ -232,93 +263,21 @@ def pretrain(
         for model in chosen.student_model
         for loss in chosen.loss
     }
-    made = Population(people, split, chosen, tuple(teachers), students)
+    made = Population(
+        facts,
+        split,
+        chosen,
+        people.identity(),
+        tuple(teachers),
+        students,
+        rehearsal_of(data, (*chosen.teacher_model, *chosen.student_model)),
+        prints,
+        tuple(expected),
+    )
     if out is not None and unfinished is not None:
         made.save(out)
         shutil.rmtree(unfinished, ignore_errors=True)
     return made
-
-
-def calibrate(
-    population: Population | Path | str,
-    recordings: Sequence[Recording] | Dataset | Path | str,
-    *,
-    k: int | None = None,
-    student_model: str | None = None,
-    loss: str | None = None,
-    **settings: Any,
-) -> Bundle:
-    """Make the bundle of a person who is in no dataset, from a few of their repetitions.
-
-    Exactly what an experiment does for a person whom it holds out: the teachers are fine-tuned to
-    the person, and the student learns from them on the person's windows and on everybody's.
-
-    Args:
-        population: The population, or its folder.
-        recordings: Of one person and one session, raw, recorded as the population's: same rate,
-            unit, electrodes and gestures. Or a dataset of one person, or the path of one.
-        k: Repetitions to calibrate by, the first ones; all that there are by default. 0 re-centres
-            by the first repetition, without its labels.
-        student_model: One of the population's; its first by default.
-        loss: One of the population's; its first by default.
-        settings: Other options than the population's of ``finetune`` and ``distill``, or
-            ``alpha``, ``temp``, ``device``: ``distill={"num_epochs": 100}``.
-
-    Returns:
-        The bundle: it predicts, saves, exports, and is what a decoder runs.
-
-    Raises:
-        DataError: The recordings are of several people or sessions, were recorded otherwise, or
-            have too few gestures or repetitions.
-        LeakageError: The recordings are in the population already.
-        MyoDistillError: The population is damaged, a setting is wrong, or training diverged.
-
-    Example:
-        >>> bundle = calibrate("populations/3dc", recordings, k=1)
-        >>> bundle.save(Path("bundles/anna"))
-    """
-    people = population if isinstance(population, Population) else Population.load(population)
-    chosen = _chosen(people, settings)
-    names = student_model or chosen.student_model[0], loss or chosen.loss[0]
-    if names not in people.students:
-        known = [" with ".join(pair) for pair in people.students]
-        raise SettingsError(unknown_name("student of the population", " with ".join(names), known))
-    mine = session_of(recordings, people.facts)
-    count = require_newcomer(mine, people.facts, people.subjects, k)
-    prints = _prints(people.dataset, people.subjects)
-    prints.add(mine)
-    prints.require_none()
-
-    subject = mine[0].subject
-    dataset = Newcomer(people.dataset, mine)
-    split = replace(people.split, heldout=(subject,))
-    fold = DistillationPipeline(FoldData(dataset, split, chosen), chosen, chosen.seed[0])
-    teachers = [fold.finetune(teacher, subject, count, NO_PATHS) for teacher in people.teachers]
-    model, taught = names
-    job = StudentSpec(model, people.students[names], teachers, subject, count, taught)
-    return fold.distill(job, NO_PATHS)
-
-
-def _chosen(people: Population, settings: Mapping[str, Any]) -> Settings:
-    """Return a population's settings with some that calibration may change."""
-    values = people.settings.model_dump()
-    for name, value in settings.items():
-        if name not in _OF_CALIBRATION:
-            raise SettingsError(
-                f"{shown(name)}: expected an option of calibration ("
-                f"{', '.join(_OF_CALIBRATION[:3])}, ...), the population fixes all others; leave "
-                f"it out"
-            )
-        nested = isinstance(value, Mapping) and isinstance(values.get(name), Mapping)
-        values[name] = {**values[name], **value} if nested else value
-    return Settings.load(values)
-
-
-def _prints(dataset: Dataset, subjects: Sequence[str]) -> DuplicateFinder:
-    finder = DuplicateFinder(dataset.facts.samples)
-    for subject in subjects:
-        finder.add(dataset.recordings(subject))
-    return finder
 
 
 def _teacher_folder(model: str) -> str:

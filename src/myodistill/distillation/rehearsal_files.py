@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
+from safetensors.torch import save
 from torch import Tensor
 
-from myodistill.config import digest
 from myodistill.datasets.recording import Repetition
 from myodistill.distillation.data import FoldData
 from myodistill.distillation.digests import SubjectDigests
@@ -78,12 +78,12 @@ class RehearsalCard:
         return checked(TypeAdapter(cls), values, place, _WANTED)
 
 
-def rehearsal_of(data: FoldData, models: Mapping[str, str]) -> Rehearsal:
+def rehearsal_of(data: FoldData, models: Iterable[str]) -> Rehearsal:
     """Return the training subjects of a fold as a later calibration rehearses them.
 
     Args:
         data: Of the fold; its windows stay where they are.
-        models: Any mapping whose keys are the models.
+        models: That are going to be calibrated.
     """
     return Rehearsal(
         {model: _as_recorded(data.training_set(model)) for model in models},
@@ -127,8 +127,6 @@ def write_rehearsal(
     if rehearsal.alignment is not None:
         template = rehearsal.alignment.template
         tensors |= {"means": template.means, "precision": template.precision}
-    from safetensors.torch import save
-
     write_bytes(folder / _TENSORS, save({n: t.contiguous() for n, t in tensors.items()}))
     return RehearsalCard(
         fronts=fronts,
@@ -209,8 +207,3 @@ def _write_rows(path: Path, rows: Any) -> None:
 def _identity(inputs: Inputs) -> int:
     """Tell inputs that models share from others."""
     return id(inputs.rows()) if isinstance(inputs, FeatureInputs) else id(inputs)
-
-
-def same_windows(rehearsal: Rehearsal) -> str:
-    """Return a hash of all that is rehearsed."""
-    return digest(sorted({one.digest for one in rehearsal.training_sets.values()}))

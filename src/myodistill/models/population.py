@@ -98,7 +98,8 @@ class PopulationHead(nn.Module):
         """
         person_means = group_means([(features, labels)], len(self.means))
         counts = repetitions * (torch.bincount(labels, minlength=len(person_means)) > 0)[:, None]
-        means = (counts * person_means + self.means) / (counts + 1)
+        known = self.means.any(dim=1, keepdim=True)  # by the population, of which each is one part
+        means = (counts * person_means + self.means) / (counts + known.float()).clamp_min(1)
         self._spread(means, features - person_means[labels], labels, repetitions)
 
     def _spread(self, means: Tensor, deviations: Tensor, labels: Tensor, repetitions: int) -> None:

@@ -1,0 +1,250 @@
+"""A person who is in no dataset: from a few repetitions and a population to a bundle."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from myodistill.bundle import Bundle
+from myodistill.config import Settings
+from myodistill.datasets.dataset import Dataset
+from myodistill.datasets.recording import Recording, SignalSpec
+from myodistill.distillation.data import FoldData, placed
+from myodistill.distillation.method import DistillationPipeline, StudentSpec
+from myodistill.distillation.new_gestures import widened
+from myodistill.distillation.newcomer import Newcomer, Sessions, sessions_of
+from myodistill.distillation.population import Population
+from myodistill.distillation.subjects import recentre
+from myodistill.errors import BundleError, SettingsError, shown, unknown_name
+from myodistill.splits import Split
+from myodistill.training.loop import NO_PATHS
+
+_log = logging.getLogger(__name__)
+_OF_CALIBRATION = (
+    *("finetune", "distill", "alpha", "temp", "temperature", "feature_weight", "teacher_merge"),
+    *("calibrate_teachers", "device", "precision", "compile", "channels_last"),
+)
+"""Settings that a population does not fix."""
+
+
+def calibrate(
+    population: Population | Path | str,
+    recordings: Sequence[Recording] | Dataset | Path | str,
+    *,
+    k: int | None = None,
+    student_model: str | None = None,
+    loss: str | None = None,
+    **settings: Any,
+) -> Bundle:
+    """Make the bundle of a person who is in no dataset, from a few of their repetitions.
+
+    Exactly what an experiment does for a person whom it holds out: the teachers are fine-tuned to
+    the person, and the student learns from them on the person's windows and on everybody's.
+    Earlier sessions of the person calibrate with the newest, each in a frame of its own.
+
+    Args:
+        population: The population, or its folder.
+        recordings: Of one person, raw, the oldest session first, recorded as the population's:
+            same rate, unit and electrodes. Or a dataset of one person (a subject store), or the
+            path of one, whose test sessions are left alone. A gesture that the population does not
+            know is learned from the person alone.
+        k: Repetitions of the newest session to calibrate by, the first ones; all that there are by
+            default. 0 re-centres by the first repetition, or by a recording without annotations,
+            and reads no label of the session.
+        student_model: One of the population's; its first by default.
+        loss: One of the population's; its first by default.
+        settings: Other options than the population's of ``finetune`` and ``distill``, or
+            ``alpha``, ``temp``, ``device``: ``distill={"num_epochs": 100}``.
+
+    Returns:
+        The bundle: it predicts, saves, exports, and is what a decoder runs.
+
+    Raises:
+        DataError: The recordings are of several people, were recorded otherwise, have too few
+            gestures or repetitions, or an electrode is flat or saturated.
+        LeakageError: The recordings are in the population already, or twice in the person's own.
+        MyoDistillError: The population is damaged, a setting is wrong, or training diverged.
+
+    Example:
+        >>> bundle = calibrate("populations/3dc", recordings, k=1)
+        >>> bundle.save(Path("bundles/anna"))
+    """
+    people = population if isinstance(population, Population) else Population.load(population)
+    chosen = calibration_settings(people, settings)
+    student = student_of(people, student_model, loss)
+    sessions = sessions_of(recordings, people.facts, people.subjects, k)
+    require_no_copy(people, sessions)
+    if sessions.missing:
+        _log.warning(
+            "calibrate: no repetition of %s: decided by what other people do",
+            shown(", ".join(sessions.missing)),
+        )
+    made = Calibration.of(people, sessions, chosen).bundle(student)
+    made.origin["opened"] = str(recordings) if isinstance(recordings, str | Path) else "memory"
+    return made
+
+
+def recalibrate(
+    bundle: Bundle | Path | str,
+    population: Population | Path | str,
+    recordings: Sequence[Recording] | Dataset | Path | str,
+) -> Bundle:
+    """Re-centre a person's bundle to electrodes that were put on again, without labels.
+
+    Takes a second where :func:`calibrate` takes many: no weight changes, only the map of channels
+    and the re-centring of bands. With a labelled repetition of the day, calibrate instead.
+
+    Args:
+        bundle: The person's bundle, or its folder.
+        population: That it was calibrated from, or its folder.
+        recordings: Of the newest session, raw; its first repetition is used, or all of a recording
+            without annotations. No label is read.
+
+    Returns:
+        A new bundle; the old one is as it was.
+
+    Raises:
+        BundleError: The bundle is of another person, or of another population.
+        DataError: The recordings are of several people or were recorded otherwise.
+        MyoDistillError: The bundle or the population is damaged.
+
+    Example:
+        >>> today = recalibrate("bundles/anna", "populations/3dc", ten_seconds)
+    """
+    people = population if isinstance(population, Population) else Population.load(population)
+    worn = bundle if isinstance(bundle, Bundle) else Bundle.load(Path(bundle))
+    if worn.origin.get("population") != people.hash:
+        raise BundleError(
+            f"{worn.model}: expected a bundle that was calibrated from population {people.hash}, "
+            f"got one of {shown(worn.origin.get('population'), 20)}; give that population"
+        )
+    sessions = sessions_of(recordings, people.facts, people.subjects, 0)
+    if sessions.subject != worn.origin.get("subject"):
+        raise BundleError(
+            f"{worn.model}: expected recordings of {shown(worn.origin.get('subject'))}, whose "
+            f"bundle it is, got those of {shown(sessions.subject)}; calibrate for them"
+        )
+    require_no_copy(people, sessions)
+    newest = [r for r in sessions.recordings if r.session == sessions.names[-1]]
+    today = replace(
+        sessions, recordings=tuple(newest), names=sessions.names[-1:], gestures=worn.spec.gestures
+    )
+    data = Calibration.of(people, today, people.settings).fold.data
+    subject = data.subject(today.subject, 0)
+    network = placed(copy.deepcopy(worn.network), people.settings)
+    recentre(network, subject)
+    return replace(
+        worn,
+        network=network.eval(),
+        preprocessing=subject.preprocessing,
+        seen=worn.seen | subject.preprocessing.seen,
+        origin={**worn.origin, "identity": today.digest},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """A person's sessions beside a population, ready to calibrate."""
+
+    people: Population
+    sessions: Sessions
+    fold: DistillationPipeline
+
+    @classmethod
+    def of(
+        cls,
+        people: Population,
+        sessions: Sessions,
+        settings: Settings,
+        test_sessions: tuple[str, ...] = (),
+    ) -> Calibration:
+        """Put a person beside a population.
+
+        Args:
+            people: The population.
+            sessions: The person's.
+            settings: Of calibration.
+            test_sessions: Sessions among ``sessions`` that are scored, and calibrate nothing.
+        """
+        dataset = Newcomer(sessions, people.facts, test_sessions)
+        split = replace(
+            people.split,
+            heldout=(sessions.subject,),
+            calibration_session=dataset.facts.calibration_session,
+            test_sessions=test_sessions,
+            repetitions=dataset.facts.repetitions,
+            history=tuple(n for n in sessions.names[:-1] if n not in test_sessions),
+        )
+        data = FoldData(dataset, split, settings, rehearsal=people.rehearsal)
+        return cls(people, sessions, DistillationPipeline(data, settings, settings.seed[0]))
+
+    @property
+    def split(self) -> Split:
+        """The person is held out, everybody else trains."""
+        return self.fold.split
+
+    def bundle(self, names: tuple[str, str]) -> Bundle:
+        """Fine-tune the teachers and distill one student, by model and loss."""
+        model, loss = names
+        sessions, fold = self.sessions, self.fold
+        subject, k = sessions.subject, sessions.k
+        known = [self._teacher(teacher, fold.spec) for teacher in self.people.teachers]
+        student = widened(self.people.students[names], fold.spec)
+        if student is None:  # its width hangs on the number of gestures: it learns anew
+            student = fold.pretrain_student(model, known, NO_PATHS, loss=loss)
+        teachers = [fold.finetune(teacher, subject, k, NO_PATHS) for teacher in known]
+        made = fold.distill(StudentSpec(model, student, teachers, subject, k, loss), NO_PATHS)
+        made.origin["population"] = self.people.hash
+        return made
+
+    def _teacher(self, teacher: Bundle, spec: SignalSpec) -> Bundle:
+        """Return a teacher that has room for the person's gestures."""
+        wide = widened(teacher, spec)
+        return self.fold.pretrain(teacher.model, NO_PATHS) if wide is None else wide
+
+
+def calibration_settings(people: Population, settings: Mapping[str, Any]) -> Settings:
+    """Return a population's settings with some that calibration may change.
+
+    Raises:
+        SettingsError: The population fixes one of them, or a value is not allowed.
+    """
+    values = people.settings.model_dump()
+    for name, value in settings.items():
+        if name not in _OF_CALIBRATION:
+            raise SettingsError(
+                f"{shown(name)}: expected an option of calibration ("
+                f"{', '.join(_OF_CALIBRATION[:3])}, ...), the population fixes all others; leave "
+                f"it out"
+            )
+        nested = isinstance(value, Mapping) and isinstance(values.get(name), Mapping)
+        values[name] = {**values[name], **value} if nested else value
+    return Settings.load(values)
+
+
+def student_of(people: Population, model: str | None, loss: str | None) -> tuple[str, str]:
+    """Return model and loss of one of a population's students, its first by default.
+
+    Raises:
+        SettingsError: It has no such student.
+    """
+    names = model or people.settings.student_model[0], loss or people.settings.loss[0]
+    if names not in people.students:
+        known = [" with ".join(pair) for pair in people.students]
+        raise SettingsError(unknown_name("student of the population", " with ".join(names), known))
+    return names
+
+
+def require_no_copy(people: Population, sessions: Sessions) -> None:
+    """Refuse recordings that are in a population already, or twice among a person's own.
+
+    Raises:
+        LeakageError: One is.
+    """
+    prints = people.prints.copy()
+    prints.add(sessions.recordings)
+    prints.require_none()
