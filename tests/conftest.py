@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+torch.set_num_threads(1)  # before any fixture: sums, and so weights, depend on it
 DATA = Path(os.environ.get("MYODISTILL_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
@@ -32,7 +33,6 @@ def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test finds recordings, or leaves files, that it did not ask for."""
     monkeypatch.setenv("MYODISTILL_DATA", "")
     monkeypatch.chdir(tmp_path)
-    torch.set_num_threads(1)
 
 
 @pytest.fixture

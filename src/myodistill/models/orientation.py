@@ -57,20 +57,25 @@ class Template:
 
         Args:
             turned: Log-covariances of the windows in every orientation, ``(window, feature)``.
-            labels: Gesture of each window, where known; else a mixture of all gestures is fitted.
+            labels: Gesture of each window, where known; else a mixture of all gestures is fitted,
+                as it is where no gesture is one of the template's.
         """
+        known = None if labels is None else labels < len(self.means)
         scores = []
-        for features in turned:
+        for every_window in turned:
+            features = every_window
+            if known is not None and known.any():
+                features = every_window[known]
             weighted = features @ self.precision
             distance = (
                 (weighted * features).sum(dim=1, keepdim=True)
                 - 2 * weighted @ self.means.mT
                 + ((self.means @ self.precision) * self.means).sum(dim=1)
             )
-            if labels is None:
+            if labels is None or known is None or not known.any():
                 likelihood = torch.logsumexp(-0.5 * distance, dim=1)
             else:
-                likelihood = -0.5 * distance.gather(1, labels[:, None])[:, 0]
+                likelihood = -0.5 * distance.gather(1, labels[known][:, None])[:, 0]
             scores.append(float(likelihood.mean()))
         return int(np.argmax(scores))
 
