@@ -24,7 +24,7 @@ _MOST_NUMBERS = 10**8
 """In one window: beyond this no network could read it."""
 
 _TEXTS = ("dataset", "licence", "opened", "identity", "plugin")
-_NAMES = ("split", "subject", "stage", "loss", "key", "population")
+_NAMES = ("split", "subject", "stage", "loss", "key", "population", "session", "recentred")
 _COUNTS = ("fold", "k", "seed")
 _MAY_BE_NONE = ("subject", "k")
 

@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 import people
 import pytest
+from commands import call, refused
 from conftest import write_threedc
 
 from myodistill.bundle import Bundle
 from myodistill.bundle_card import card_hash
-from myodistill.cli import main as cli
 from myodistill.config import Settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.recording import Repetition
@@ -48,29 +48,6 @@ def tiny_people(seed: int = 0) -> Synthetic:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.DATASETS, "tiny", tiny_people)
-
-
-def call(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
-) -> tuple[int, str, str]:
-    """Run a command; return its exit code and what it printed."""
-    monkeypatch.setattr(sys, "argv", ["myodistill", *words])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    shown = capsys.readouterr()
-    return int(stop.value.code or 0), shown.out, shown.err
-
-
-def refused(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
-) -> str:
-    """Run a command that must be refused in one line; return the line."""
-    code, _, err = call(capsys, monkeypatch, *words)
-    assert code == 2
-    lines = err.strip().splitlines()
-    assert len(lines) == 1, err
-    assert lines[0].startswith("myodistill: ")
-    return lines[0]
 
 
 @pytest.mark.usefixtures("tiny")

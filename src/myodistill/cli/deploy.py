@@ -78,7 +78,7 @@ def deploy_report(bundle: Path, out: Path | None, dataset: str | None) -> None:
 
     student = Bundle.load(bundle)
     wearer = SubjectData.of(student, dataset)
-    parity_table = check_parity(student, wearer.tests, wearer.ranges)
+    parity_table = check_parity(student, wearer.tests, wearer.ranges, unseen=wearer.unseen)
     place = out or bundle / "parity.json"
     parity_table.write(place)
     Console(width=140).print(parity_table.table())

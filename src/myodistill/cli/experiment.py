@@ -12,6 +12,7 @@ import click
 
 from myodistill.cli.flags import Group, settings_command
 from myodistill.config import Settings
+from myodistill.errors import SettingsError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +44,21 @@ def run(settings: Settings) -> None:
     )
 
 
-def pretrain(settings: Settings) -> None:
-    """Stage 1: train the teachers across the subjects that are not held out."""
+def pretrain(settings: Settings, fold: str, exclude: str, expected: Path | None) -> None:
+    """Stage 1: train the teachers across the subjects that are not held out.
+
+    With --fold none nobody is held out: --out becomes a population, which new people are
+    calibrated from (myodistill calibrate).
+    """
+    from myodistill.cli.population import pretrain_everybody
+
+    if fold == "none":
+        pretrain_everybody(settings, exclude, expected)
+        return
+    if exclude or expected is not None:
+        raise SettingsError("pretrain: expected --exclude and --expected with --fold none only")
+    if fold:
+        settings = Settings.load({**settings.model_dump(), "fold": fold})
     experiment(settings, "pretrain")
     click.echo(f"teachers: {settings.out}/fold-*/seed-*/pretrain-*")
 
@@ -97,14 +111,36 @@ def study(file: Path, out: Path | None) -> None:
 def add_experiments(app: Group) -> None:
     """Add the commands to a group."""
     settings_command(app, "run")(run)
-    settings_command(app, "pretrain", section="pretrain", rename={"teacher_model": "model"})(
-        pretrain
-    )
+    settings_command(
+        app,
+        "pretrain",
+        section="pretrain",
+        with_stages=True,
+        rename={"teacher_model": "model"},
+        options=_OF_PRETRAIN,
+    )(pretrain)
     settings_command(app, "finetune", section="finetune")(finetune)
     settings_command(app, "distill", section="distill")(distill)
     settings_command(app, "tune")(tune)
     settings_command(app, "baseline", rename={"baseline": "name"}, argument="baseline")(baseline)
     app.command("study")(study)
+
+
+_OF_PRETRAIN = (
+    click.Option(
+        ["--fold"],
+        default="",
+        metavar="LIST|none",
+        help="folds over subjects, from 1; left out: all; none: hold nobody out",
+    ),
+    click.Option(["--exclude"], default="", metavar="LIST", help="people to leave out"),
+    click.Option(
+        ["--expected"],
+        type=click.Path(path_type=Path),
+        metavar="RUN_FOLDER",
+        help="a run whose held-out people say what to expect of the population",
+    ),
+)
 
 
 def experiment(settings: Settings, until: Until = "distill") -> pd.DataFrame:

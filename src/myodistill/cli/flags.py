@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -65,9 +65,11 @@ def settings_command(
     name: str,
     *,
     section: str = "",
+    with_stages: bool = False,
     rename: Mapping[str, str] | None = None,
     argument: str = "",
-) -> Callable[[Callable[[Settings], None]], Callable[[Settings], None]]:
+    options: Sequence[click.Option] = (),
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function of the settings as a command that takes them as flags.
 
     Args:
@@ -75,14 +77,18 @@ def settings_command(
         name: Of the command.
         section: The stage whose options lose their prefix here: ``pretrain --num-epochs`` is
             ``run --pretrain.num-epochs``.
+        with_stages: Take the options of the other stages, too, under their long names.
         rename: Other flag names for some options, as the published method calls them.
         argument: An option that is asked for without a flag. Such a command adds to a run: what
             is not said is taken from the settings of the run in ``--out``.
+        options: Others than the settings', or in their place; the function takes them by name.
     """
-    fields = dict(_fields(section))
+    fields = dict(_fields("" if with_stages else section))
+    others = {option.name for option in options if option.name}
+    fields = {key: field for key, field in fields.items() if key not in others}
     variables = {key: key.replace(".", "__") for key in fields}
 
-    def register(function: Callable[[Settings], None]) -> Callable[[Settings], None]:
+    def register(function: Callable[..., None]) -> Callable[..., None]:
         def call(config: Path | None, **given: Any) -> None:
             said = {key: _joined(given[variables[key]]) for key in fields}
             values = read_settings(config) if config is not None else {}
@@ -93,12 +99,13 @@ def settings_command(
                     put(values, key, value)
             settings = Settings.load(values)
             load_plugins(settings.plugin)
-            function(settings)
+            function(settings, **{name: given[name] for name in others})
 
         parameters: list[click.Parameter] = [
             click.Option(
                 ["--config"], type=click.Path(path_type=Path), help="YAML file; flags go before it"
-            )
+            ),
+            *options,
         ]
         for key, field in fields.items():
             flag = (rename or {}).get(key, key.removeprefix(f"{section}."))

@@ -20,6 +20,7 @@ def deploy_report(
     step: int | None = None,
     rule: DecisionRule | None = None,
     emulated: int = 200,
+    unseen: bool = True,
 ) -> ParityTable:
     """Measure every deployed form of a student, from PyTorch to the microcontroller.
 
@@ -30,6 +31,8 @@ def deploy_report(
         step: Samples from one decision to the next; the bundle's own by default.
         rule: How predictions become decisions; the bundle's own by default.
         emulated: Least number of decisions to emulate on the Cortex-M4F; whole recordings.
+        unseen: Refuse recordings that the bundle was fitted on. Else they are scored, and the table
+            says that its accuracies are too good.
 
     Raises:
         BundleError: The bundle has no person's pre-processing.
@@ -49,4 +52,5 @@ def deploy_report(
         step=require_step(bundle.step if step is None else step),
         rule=rule or bundle.rule,
         emulated=emulated,
+        unseen=unseen,
     )

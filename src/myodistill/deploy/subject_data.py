@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from myodistill.bundle import Bundle
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Recording, Repetition
 from myodistill.datasets.registry import DATASETS, open_dataset
+from myodistill.distillation.newcomer import Newcomer, calibrated_on, everything
 from myodistill.errors import BundleError
 from myodistill.provenance import require_scorable
 from myodistill.signals.preprocessing import filtered
@@ -52,6 +54,8 @@ class SubjectData:
             LeakageError: It has seen what would be scored, or hides what it has seen.
         """
         origin = student.origin
+        if origin.get("population"):
+            return cls._of_a_newcomer(student, dataset)
         if not origin.get("subject"):
             raise BundleError(
                 f"{student.model}: expected a student calibrated for a person, got one of the "
@@ -81,6 +85,48 @@ class SubjectData:
         require_scorable(student, split, origin["subject"])
         return cls(student, opened_dataset, split, origin["subject"])
 
+    @classmethod
+    def _of_a_newcomer(cls, student: Bundle, dataset: str | None) -> SubjectData:
+        """Find a person whom no study held out by the recordings that they calibrated on."""
+        origin = student.origin
+        place = dataset if dataset is not None else str(origin.get("opened"))
+        people = open_dataset(place)
+        subject = str(origin.get("subject"))
+        newest = str(origin.get("session"))
+        own = {r.session for r in student.seen if r.subject == subject}
+        recordings = people.recordings(subject)
+        order = dict.fromkeys(r.session for r in recordings)
+        sessions = (*(name for name in order if name in own - {newest}), newest)
+        known = calibrated_on(recordings, student.spec.gestures, sessions, int(origin["k"]))
+        if known.digest != origin.get("identity"):
+            raise BundleError(
+                f"{student.model}: expected the recordings that it was calibrated on, "
+                f"'{place[:80]}' has others or changed ones; say by --dataset which to take"
+            )
+        with_all = everything(recordings, known)
+        split = Split(
+            dataset=people.facts.name,
+            fold=1,
+            folds=1,
+            pretraining=(),
+            heldout=(subject,),
+            calibration_session=newest,
+            test_sessions=(),
+            repetitions=max(n.repetition for r in with_all.recordings for n in r.annotations) + 1,
+            history=sessions[:-1],
+        )
+        return cls(student, Newcomer(with_all, people.facts), split, subject)
+
+    @cached_property
+    def unseen(self) -> bool:
+        """Whether there are repetitions to score that the student never saw."""
+        return bool(self.split.test_sessions) or bool(self._left)
+
+    @cached_property
+    def _left(self) -> list[Recording]:
+        """What a newcomer recorded beside what they calibrated on, a recording each repetition."""
+        return _cut(self.recordings, self.student.seen, seen=False)
+
     @property
     def step(self) -> int:
         """Samples from one decision to the next, by the protocol."""
@@ -93,8 +139,14 @@ class SubjectData:
 
     @property
     def tests(self) -> list[Recording]:
-        """The raw recordings of the test sessions."""
-        return [r for r in self.recordings if r.session in self.split.test_sessions]
+        """The raw recordings that are scored.
+
+        These are the test sessions; for a newcomer the repetitions that were not calibrated on, or
+        where there are none (:attr:`unseen`) those that were.
+        """
+        if self.split.test_sessions:
+            return [r for r in self.recordings if r.session in self.split.test_sessions]
+        return self._left or _cut(self.recordings, self.student.seen, seen=True)
 
     @cached_property
     def windows(self) -> Windows:
@@ -151,6 +203,22 @@ class SubjectData:
     def scored(self) -> Windows:
         """The filtered windows of the test sessions."""
         return self.windows.select(self.split.test(self.subject))
+
+
+def _cut(
+    recordings: Sequence[Recording], known: frozenset[Repetition], *, seen: bool
+) -> list[Recording]:
+    """Cut out the repetitions that are, or are not, among the known ones, each by itself."""
+    return [
+        replace(
+            one,
+            signal=one.signal[note.start : note.stop],
+            annotations=(replace(note, start=0, stop=note.stop - note.start),),
+        )
+        for one in recordings
+        for note in one.annotations
+        if (Repetition(one.subject, one.session, note.repetition) in known) == seen
+    ]
 
 
 def _split_of(dataset: Dataset, fold: int, subject: str, wanted: str) -> Split:

@@ -142,7 +142,7 @@ def recalibrate(
         network=network.eval(),
         preprocessing=subject.preprocessing,
         seen=worn.seen | subject.preprocessing.seen,
-        origin={**worn.origin, "identity": today.digest},
+        origin={**worn.origin, "recentred": today.names[-1]},
     )
 
 
@@ -199,6 +199,7 @@ class Calibration:
         teachers = [fold.finetune(teacher, subject, k, NO_PATHS) for teacher in known]
         made = fold.distill(StudentSpec(model, student, teachers, subject, k, loss), NO_PATHS)
         made.origin["population"] = self.people.hash
+        made.origin["session"] = sessions.names[-1]
         return made
 
     def _teacher(self, teacher: Bundle, spec: SignalSpec) -> Bundle:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from myodistill.config import digest
 from myodistill.datasets.dataset import Dataset, Facts
+from myodistill.datasets.quality import bad_channels
 from myodistill.datasets.recording import Annotation, Recording, require_same_signal
 from myodistill.datasets.registry import open_dataset
 from myodistill.errors import DataError, shown
@@ -102,7 +103,7 @@ def sessions_of(
     if isinstance(recordings, str | Path):
         recordings = open_dataset(str(recordings))
     if isinstance(recordings, Dataset):
-        recordings = _of_one(recordings)
+        recordings = of_one(recordings)
     made = list(recordings)
     for one in made:
         if not isinstance(one, Recording):
@@ -124,6 +125,8 @@ def sessions_of(
     made = [_labelled(one, gestures) for one in made]
     spec = replace(facts.spec(), gestures=gestures)
     require_same_signal(made, spec, facts.unit, what="calibrate")
+    for one in made:
+        _require_working(one)
     names = tuple(dict.fromkeys(one.session for one in made))
     newest = [one for one in made if one.session == names[-1]]
     count = _count(newest, k)
@@ -148,15 +151,69 @@ def sessions_of(
     return Sessions(people[0], (*earlier, *newest), sessions, gestures, count, missing)
 
 
-def _of_one(people: Dataset) -> list[Recording]:
-    """Return the recordings of a dataset's one person that nobody is going to be scored on."""
+def calibrated_on(
+    recordings: Sequence[Recording], gestures: tuple[str, ...], sessions: Sequence[str], k: int
+) -> Sessions:
+    """Return the sessions that a bundle was calibrated on, out of a person's recordings.
+
+    Args:
+        recordings: All of the person's, raw.
+        gestures: That the bundle decides among.
+        sessions: Names of the sessions that it saw, the newest last.
+        k: Repetitions of the newest.
+
+    Raises:
+        DataError: A session is missing, or a gesture is none of the bundle's.
+    """
+    chosen: list[Recording] = []
+    for name in sessions:
+        mine = [_labelled(one, gestures) for one in recordings if one.session == name]
+        if not mine:
+            raise DataError(
+                f"calibrate: expected the session {shown(name)} that the bundle was calibrated on, "
+                f"there is none; give the same recordings"
+            )
+        newest = name == sessions[-1]
+        chosen += [_unlabelled(one) for one in mine] if newest and not k else mine
+    return Sessions(chosen[0].subject, tuple(chosen), tuple(sessions), gestures, k, ())
+
+
+def everything(recordings: Sequence[Recording], known: Sessions) -> Sessions:
+    """Return all of a person's recordings, with those that a bundle was calibrated on first."""
+    seen = set(known.names)
+    others = [_labelled(one, known.gestures) for one in recordings if one.session not in seen]
+    labelled = [one for one in others if one.annotations]
+    return replace(known, recordings=(*known.recordings, *labelled))
+
+
+def of_one(people: Dataset, subject: str | None = None) -> list[Recording]:
+    """Return one person's recordings that nobody is going to be scored on.
+
+    Args:
+        people: The dataset.
+        subject: Whose; None where there is one person.
+
+    Raises:
+        DataError: There are several and none is named, or there is no such person.
+    """
     names, about = people.subjects(), people.facts
-    if len(names) != 1:
+    if subject is None and len(names) != 1:
         raise DataError(
-            f"{about.name}: expected recordings of one person, got those of {len(names)}; "
-            f"give recordings(subject) of the one who is to be calibrated"
+            f"{about.name}: expected recordings of one person, got those of {len(names)}; say whose"
         )
-    return [r for r in people.recordings(names[0]) if r.session not in about.test_sessions]
+    recordings = people.recordings(names[0] if subject is None else subject)
+    return [r for r in recordings if r.session not in about.test_sessions]
+
+
+def _require_working(recording: Recording) -> None:
+    """Refuse a saturated electrode; a flat one makes no recording in the first place."""
+    bad = [c for c, why in bad_channels(recording.signal).items() if why == "clipped"]
+    if bad:
+        raise DataError(
+            f"{recording.source or recording.subject}: expected electrodes within their range, "
+            f"electrode {', '.join(map(str, bad[:4]))} is saturated; record again, or let its "
+            f"neighbours stand in for it (myodistill record --repair)"
+        )
 
 
 def _gestures(recordings: Sequence[Recording], facts: Facts) -> tuple[str, ...]:
@@ -169,9 +226,15 @@ def _gestures(recordings: Sequence[Recording], facts: Facts) -> tuple[str, ...]:
 
 def _labelled(recording: Recording, gestures: tuple[str, ...]) -> Recording:
     """Return a recording with its labels numbered as in another list of gestures."""
+    names = [recording.gestures[note.gesture] for note in recording.annotations]
+    if unknown := sorted(set(names) - set(gestures)):
+        raise DataError(
+            f"{recording.source or recording.subject}: expected gestures among "
+            f"{shown(', '.join(gestures))}, got {shown(unknown[0])}; calibrate anew"
+        )
     notes = tuple(
-        replace(note, gesture=gestures.index(recording.gestures[note.gesture]))
-        for note in recording.annotations
+        replace(note, gesture=gestures.index(name))
+        for note, name in zip(recording.annotations, names, strict=True)
     )
     return replace(recording, gestures=gestures, annotations=notes)
 

@@ -27,6 +27,7 @@ from myodistill.bundle import Bundle
 from myodistill.config import Settings, digest
 from myodistill.datasets.dataset import Dataset, Facts, require_names
 from myodistill.datasets.registry import open_dataset
+from myodistill.datasets.union import Union
 from myodistill.distillation.data import FoldData
 from myodistill.distillation.method import DistillationPipeline
 from myodistill.distillation.model_card import Expected, model_card
@@ -94,6 +95,18 @@ class Population:
         bundles = (*self.teachers, *self.students.values())
         return digest(self.identity, [bundle.fingerprint for bundle in bundles])
 
+    @property
+    def card(self) -> str:
+        """The model card, as Markdown."""
+        return model_card(
+            self.facts,
+            self.teachers,
+            self.students,
+            self.expected,
+            population=self.hash,
+            people=len(self.subjects),
+        )
+
     def save(self, folder: Path | str) -> Path:
         """Write the population as one folder, which appears whole or not at all; return its path.
 
@@ -113,15 +126,7 @@ class Population:
             rehearsal = write_rehearsal(
                 part / "rehearsal", self.rehearsal, self.prints, self.facts.samples
             )
-            card_for_people = model_card(
-                self.facts,
-                self.teachers,
-                self.students,
-                self.expected,
-                population=self.hash,
-                people=len(self.subjects),
-            )
-            write_text(part / "README.md", card_for_people)
+            write_text(part / "README.md", self.card)
             card = {
                 "format": FORMAT,
                 "version": __version__,
@@ -194,6 +199,7 @@ class Population:
 def pretrain(
     dataset: Dataset | Path | str,
     *,
+    exclude: Sequence[str] = (),
     out: Path | str | None = None,
     expected: Sequence[Expected] = (),
     **settings: Any,
@@ -202,6 +208,7 @@ def pretrain(
 
     Args:
         dataset: As :func:`~myodistill.load_dataset` returns or takes it.
+        exclude: People to leave out.
         out: Folder that the population is saved to; none keeps it in memory. Killed and called
             again with the same arguments, it goes on from the last epoch.
         expected: Accuracy that held-out people of the same recipe reached, for the model card and
@@ -228,6 +235,8 @@ def pretrain(
                 f"leave it out, or use run"
             )
     people = require_names(dataset) if isinstance(dataset, Dataset) else open_dataset(str(dataset))
+    if exclude:
+        people = Union([people], exclude=exclude)
     facts = people.facts
     opened = facts.name if isinstance(dataset, Dataset) else str(dataset)
     chosen = Settings.load({**settings, "dataset": opened})
