@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import random
+import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,19 +31,21 @@ from torch import nn
 from myodistill.bundle import Bundle
 from myodistill.bundle_card import card_hash
 from myodistill.cli.flags import put
-from myodistill.config import Settings, read_settings
+from myodistill.config import Settings, digest, read_settings
 from myodistill.datasets.arrays import read_arrays
 from myodistill.datasets.bids import EmgBids
 from myodistill.datasets.dataset import FilePerGesture
 from myodistill.datasets.described import Described
 from myodistill.datasets.myo import Myo
 from myodistill.datasets.prepared import PreparedDataset
+from myodistill.datasets.subject_store import SubjectStore
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.datasets.threedc import ThreeDC
 from myodistill.datasets.trees import list_files
 from myodistill.deploy.onnx import metadata
 from myodistill.deploy.parity_table import DeployedForm, ParityTable
 from myodistill.distillation import cache
+from myodistill.distillation.population import Population, pretrain
 from myodistill.evaluation import results
 from myodistill.evaluation.protocol import require_one_protocol
 from myodistill.realtime.runtime import OnnxModel
@@ -93,7 +96,7 @@ def targets(root: Path) -> list[Target]:
             chosen = (*chosen, whole, whole)
         found.append(Target(name, path, chosen, read, share, content))
 
-    for part in (_settings, _runs, _bundles, _tensors, _recordings, _described):
+    for part in (_settings, _runs, _bundles, _people, _tensors, _recordings, _described):
         part(root / part.__name__, add)
     return found
 
@@ -250,6 +253,72 @@ def _bundles(root: Path, add: Add) -> None:
     valid = exported.read_bytes()
     add("ONNX metadata", exported, lambda: OnnxModel.load(exported), 3, said, said,
         lambda rng: inputs.damaged(rng, valid))  # fmt: skip
+
+
+def _people(root: Path, add: Add) -> None:
+    """A person's own folder, and a population: cards sealed as a forger would, and their files."""
+    dataset = Synthetic(subjects=3, seconds=0.5, repetitions=1)
+    who = dataset.subjects()[0]
+    calibration = dataset.facts.calibration_session
+    mine = [r for r in dataset.recordings(who) if r.session == calibration]
+    SubjectStore.create(root / "store", who, dataset.facts).append(mine)
+    brief = {"num_epochs": 1}
+    pretrain(dataset, out=root / "people", teacher_model=["population"],
+             student_model=["log-power-10k"], pretrain_student=brief)  # fmt: skip
+
+    def sealed(path: Path, file: Path | None = None, *into: str) -> None:
+        with contextlib.suppress(Exception):
+            card = json.loads(path.read_text())
+            if file is not None:
+                place = card
+                for key in into[:-1]:
+                    place = place[int(key) if key.isdecimal() else key]
+                place[into[-1]] = sha256(file.read_bytes()).hexdigest()
+            card.pop("card_sha256", None)
+            path.write_text(json.dumps({**card, "card_sha256": digest(card)}))
+
+    def store() -> object:
+        return SubjectStore(root / "store").recordings(who)
+
+    def population() -> object:
+        people = Population.load(root / "people")
+        return people.hash, people.card
+
+    for name, folder, card, read in (
+        ("subject", root / "store", "subject.json", store),
+        ("population", root / "people", "population.json", population),
+    ):
+        path = folder / card
+        value = json.loads(path.read_text())
+
+        def read_sealed(path: Path = path, read: Callable[[], object] = read) -> object:
+            sealed(path)
+            return read()
+
+        add(f"{name} card", path, read_sealed, 3, value=value)
+    for name, card, file, into in (
+        ("session", "store/subject.json", f"sessions/{calibration}.safetensors",
+         ("sessions", "0", "sha256")),
+        ("rehearsal", "people/population.json", "rehearsal/windows.safetensors",
+         ("files", "rehearsal/windows.safetensors")),
+    ):  # fmt: skip
+        copy = root / f"{name}-copy"
+        shutil.copytree((root / card).parent, copy)
+        path = copy / file
+        content = path.read_bytes()
+
+        def read_forged(
+            card: Path = copy / Path(card).name, path: Path = path, into: tuple[str, ...] = into,
+            copy: Path = copy, kind: str = name,
+        ) -> object:  # fmt: skip
+            sealed(card, path, *into)
+            if kind == "session":
+                return SubjectStore(copy).recordings(who)
+            return Population.load(copy).hash
+
+        damage: Make = lambda rng, c=content: inputs.damaged(rng, c)  # type: ignore[misc] # noqa: E731
+        change: Make = lambda rng, c=content: inputs.tensors(rng, c)  # type: ignore[misc] # noqa: E731
+        add(f"{name} file", path, read_forged, 2, damage, change)
 
 
 def _tensors(root: Path, add: Add) -> None:

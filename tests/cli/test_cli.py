@@ -30,6 +30,7 @@ from myodistill.deploy.subject_data import SubjectData
 from myodistill.errors import SettingsError
 from myodistill.evaluation import results
 from myodistill.models import verification
+from myodistill.processes import worker_pool
 from myodistill.studies import experiment
 from myodistill.studies.engines import local
 from myodistill.studies.experiment import run_experiment
@@ -512,12 +513,11 @@ def test_processes_give_the_same_table(
     ]
     made, started = [], []
 
-    class Pool(ProcessPoolExecutor):
-        def __init__(self, processes: int, *options: Any, **more: Any) -> None:
-            started.append(processes)
-            super().__init__(processes, *options, **more)
+    def pool(processes: int) -> ProcessPoolExecutor:
+        started.append(processes)
+        return worker_pool(processes)
 
-    monkeypatch.setattr(local, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(local, "worker_pool", pool)
     for processes in ("1", "2"):
         out = tmp_path / processes
         code, _, err = call(

@@ -15,6 +15,7 @@ from myodistill.cli.experiment import add_experiments
 from myodistill.cli.flags import Group
 from myodistill.cli.models import exporters, losses, models
 from myodistill.cli.population import calibrate, population, recalibrate
+from myodistill.cli.record import record
 from myodistill.cli.report import figure, figures, report, table
 from myodistill.errors import MyoDistillError, one_line
 
@@ -30,7 +31,7 @@ add_experiments(app)
 for _command in (evaluate, report, table, figure, figures, data, models, losses, exporters):
     app.add_command(_command)
 app.add_command(data.commands["list"], "datasets")
-for _command in (population, calibrate, recalibrate, export, deploy_report, decode):
+for _command in (population, record, calibrate, recalibrate, export, deploy_report, decode):
     app.add_command(_command)
 
 

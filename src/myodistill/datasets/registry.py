@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from myodistill.datasets import capgmyo, grabmyo, ninapro
+from myodistill.datasets import capgmyo, grabmyo, ninapro, subject_store
 from myodistill.datasets.bids import EmgBids
 from myodistill.datasets.capgmyo import CapgMyo
 from myodistill.datasets.dataset import Dataset, Facts, require_names
@@ -20,6 +20,7 @@ from myodistill.datasets.hyser import Hyser, HyserBids
 from myodistill.datasets.myo import Myo
 from myodistill.datasets.ninapro import Ninapro
 from myodistill.datasets.prepared import PreparedDataset
+from myodistill.datasets.subject_store import SubjectStore
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.datasets.threedc import ThreeDC
 from myodistill.errors import DataError
@@ -85,7 +86,7 @@ def facts_of(name: str) -> Facts | None:
 
 
 def is_dataset(name: str) -> bool:
-    """Return whether a path is a description, a prepared store or an EMG-BIDS folder."""
+    """Return whether a path is a description, or the folder of a store or of EMG-BIDS."""
     return _opener(name) is not None
 
 
@@ -93,10 +94,16 @@ def _opener(name: str) -> Callable[[], Dataset] | None:
     path = os.path.expanduser(name)  # noqa: PTH111  (pathlib's raises for unknown users)
     if name.endswith((".yaml", ".yml")):
         return partial(Described, Path(path))
-    for file, kind in (("store.json", PreparedDataset), ("dataset_description.json", EmgBids)):
+    kinds = (
+        ("store.json", PreparedDataset),
+        (subject_store.CARD, SubjectStore),
+        ("dataset_description.json", EmgBids),
+    )
+    for file, kind in kinds:
         # pathlib's raises for a path that no file system takes.
         if os.path.isfile(os.path.join(path, file)):  # noqa: PTH113, PTH118
-            return partial(kind, Path(path))
+            opener: Callable[[], Dataset] = partial(kind, Path(path))
+            return opener
     return None
 
 
@@ -107,7 +114,8 @@ def open_dataset(name: str) -> Dataset:
 
     Args:
         name: A name of :data:`DATASETS`; a ``.yaml`` file that describes recordings (see
-            :mod:`myodistill.datasets.described`); an EMG-BIDS folder; or a prepared store.
+            :mod:`myodistill.datasets.described`); an EMG-BIDS folder; a prepared store; or a
+            person's own folder.
 
     Raises:
         DataError: The name is unknown, the dataset's files are not found, or a subject's name
@@ -124,7 +132,7 @@ def open_dataset(name: str) -> Dataset:
     if (
         name not in DATASETS
         and dataset.facts.name in DATASETS
-        and not isinstance(dataset, PreparedDataset)
+        and not isinstance(dataset, PreparedDataset | SubjectStore)
     ):
         dataset.facts = replace(dataset.facts, name=f"own-{dataset.facts.name}")
     return require_names(dataset)
