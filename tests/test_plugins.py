@@ -50,7 +50,7 @@ def hiss(windows, generator, strength):
     return windows + strength * torch.randn(windows.shape, generator=generator)
 
 @register_exporter("names")
-def names(bundle, out, *, calibration, step, rule):
+def names(bundle, out, *, windows, step, rule):
     """The names of the gestures."""
     out.write_text("\\n".join(bundle.spec.gestures))
 '''

@@ -275,7 +275,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
     monkeypatch.setattr(experiment, "run_experiment", stop)
     code, _, err = call(capsys, monkeypatch, "run")
     assert code == 130
-    assert err.strip() == "myodistill: stopped; the same command goes on from here"
+    assert err.strip() == "myodistill: stopped; the same command resumes from here"
 
 
 def damage(path: Path, kind: str) -> None:
@@ -408,7 +408,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_from_a_run_to_c_and_the_ladder_in_its_report(
+def test_from_a_run_to_c_and_the_parity_table_in_its_report(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     trained: Path,
@@ -416,7 +416,7 @@ def test_from_a_run_to_c_and_the_ladder_in_its_report(
     code, shown, _ = call(capsys, monkeypatch, "export", str(trained), "--to", "c-int8")
     assert (code, shown) == (0, f"c-int8: {trained / 'c-int8'}\n")
     assert r'MD_UNIT "\302\265V"' in (trained / "c-int8" / "md.h").read_text()  # µV in UTF-8
-    monkeypatch.setattr(shutil, "which", lambda _: None)  # no compiler: rungs say so
+    monkeypatch.setattr(shutil, "which", lambda _: None)  # no compiler: those forms are lacking
     code, shown, _ = call(capsys, monkeypatch, "deploy-report", str(trained))
     assert code == 0
     assert "gcc: expected it on this machine" in " ".join(shown.split())
@@ -493,7 +493,7 @@ def test_a_bundle_asks_where_its_recordings_are(
     words = ["export", str(trained), "--to", "c", "--out", str(tmp_path / "c")]
     monkeypatch.setitem(registry.DATASETS, "tiny", partial(tiny_people, seed=5))
     line = refused(capsys, monkeypatch, *words)
-    assert "'tiny' has others or changed ones; say by --dataset which to take" in line
+    assert "'tiny' has others or changed ones; name the right one with --dataset" in line
     assert call(capsys, monkeypatch, *words, "--dataset", "tiny")[0] == 0
     monkeypatch.delitem(registry.DATASETS, "tiny")
     line = refused(capsys, monkeypatch, *words)
@@ -503,16 +503,16 @@ def test_a_bundle_asks_where_its_recordings_are(
 def test_ranges_are_found_on_whole_calibration_recordings(trained: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.DATASETS, "tiny", tiny_people)
-        wearer = SubjectData.of(Bundle.load(trained))
-        every, known = wearer.ranges, wearer.calibration
+        subject_data = SubjectData.of(Bundle.load(trained))
+        every, known = subject_data.ranges, subject_data.calibration
     between = every.take(np.flatnonzero(every.labels < 0))
     assert len(between)
     assert len(every) == len(known) + len(between)
-    assert every.seen() == known.seen() == wearer.split.calibration(wearer.subject, 1)
-    begins = np.cumsum([0, *(len(r.signal) for r in wearer.recordings)])
-    for begin, recording in zip(begins, wearer.recordings, strict=False):
+    assert every.seen() == known.seen() == subject_data.split.calibration(subject_data.subject, 1)
+    begins = np.cumsum([0, *(len(r.signal) for r in subject_data.recordings)])
+    for begin, recording in zip(begins, subject_data.recordings, strict=False):
         for note in recording.annotations:
-            if Repetition(wearer.subject, recording.session, note.repetition) in known.seen():
+            if Repetition(subject_data.subject, recording.session, note.repetition) in known.seen():
                 continue
             inside = every.starts + every.samples > begin + note.start
             inside &= every.starts < begin + note.stop

@@ -19,7 +19,7 @@ from myodistill.deploy.cortex import build_cortex, emulate, footprint, lacking
 from myodistill.deploy.lowering import lower
 from myodistill.deploy.onnx import to_onnx, write_onnx
 from myodistill.deploy.plain_c import to_c
-from myodistill.deploy.programs import Played, build_host, play
+from myodistill.deploy.programs import DecodedRecording, build_host, decode_on_host
 from myodistill.deploy.quantize import Quantised, operators, quantise, require_int8
 from myodistill.errors import BundleError, DataError, ModelError, SettingsError, ToolError
 from myodistill.realtime.decoder import Decoder, Model
@@ -56,19 +56,19 @@ def played(
     step: int = STEP,
     rule: DecisionRule | None = None,
     quantised: Quantised | None = None,
-) -> Played:
+) -> DecodedRecording:
     to_c(bundle, step=step, rule=rule, quantised=quantised).write(folder)
-    (found,) = play(build_host(folder, optimise="-O1", sanitise=True), [signal], folder)
+    (found,) = decode_on_host(build_host(folder, optimise="-O1", sanitise=True), [signal], folder)
     return found
 
 
 def require_same(
-    model: Model, c: Played, signal: np.ndarray, step: int, rule: DecisionRule | None
+    model: Model, c: DecodedRecording, signal: np.ndarray, step: int, rule: DecisionRule | None
 ) -> None:
     decoder = Decoder(model, step=step, rule=rule)
     decisions = decoder.push(signal)
     assert c.samples.tolist() == [d.sample for d in decisions]
-    assert c.predictions.tolist() == [d.answer for d in decisions]
+    assert c.predictions.tolist() == [d.prediction for d in decisions]
     assert c.gestures.tolist() == [d.gesture for d in decisions]
     assert c.abstained == decoder.abstained
 
@@ -192,12 +192,15 @@ def test_int8_decides_at_rest_as_float_does_if_rest_is_in_its_ranges() -> None:
     student, gestures = bundle(channels=6, gestures=6), recording(6, 6)
     windows = filtered(student, rest(2))
     assert student.preprocessing is not None
-    inputs, answers = student.preprocessing.map(windows).gather(), student.logits(windows).argmax(1)
+    inputs, predictions = (
+        student.preprocessing.map(windows).gather(),
+        student.logits(windows).argmax(1),
+    )
     equal = []
     for calibration in (gestures, np.concatenate([rest(1), gestures])):
         bits = quantise(student, filtered(student, calibration))
         found = OnnxModel.load(bits.model.SerializeToString()).infer(inputs)
-        equal.append(np.mean(found.argmax(1) == answers))
+        equal.append(np.mean(found.argmax(1) == predictions))
     assert equal[0] < 0.95
     assert equal[1] > equal[0] + 0.03
 
@@ -305,6 +308,6 @@ def test_cortex_m4f(student: Bundle, quantised: Quantised, tmp_path: Path, eight
     assert source.ram <= memory.ram < source.ram + 512
     emulated = emulate(folder, signal)
     model = OnnxModel.load(quantised.model.SerializeToString()) if eight else student
-    require_same(model, emulated.played, signal, STEP, VARIED)
+    require_same(model, emulated.decoded, signal, STEP, VARIED)
     assert 0 < emulated.stack < 640
     assert 10_000 < emulated.instructions < 1_000_000

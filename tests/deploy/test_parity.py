@@ -150,7 +150,7 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     student = bundle(epochs=1)
-    monkeypatch.setattr(parity_check, "play", full)
+    monkeypatch.setattr(parity_check, "decode_on_host", full)
     with pytest.raises(OutputError, match=r"temporary folder: .*; the disk is full") as caught:
         report(student, seeds=(5,))
     assert "\n" not in str(caught.value)

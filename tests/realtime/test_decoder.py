@@ -126,7 +126,7 @@ def test_refuses_what_it_cannot_run(student: Bundle) -> None:
         DecisionRule(threshold=1.5)
 
 
-def answers(rule: DecisionRule, gestures: Sequence[int], confidence: float = 0.9) -> list[int]:
+def decide(rule: DecisionRule, gestures: Sequence[int], confidence: float = 0.9) -> list[int]:
     chooser = DecisionFilter(rule)
     share = (1 - confidence) / 2
     rows = [np.where(np.arange(3) == g, confidence, share) for g in gestures]
@@ -135,10 +135,10 @@ def answers(rule: DecisionRule, gestures: Sequence[int], confidence: float = 0.9
 
 def test_rule() -> None:
     assert REJECTED == events.REJECTED
-    assert answers(DecisionRule(votes=3), [0, 0, 1, 1, 2, 0]) == [0, 0, 0, 1, 1, 0]
-    assert answers(DecisionRule(hold=3), [0, 1, 1, 1, 2, 2]) == [0, 0, 0, 1, 1, 1]
-    assert answers(DecisionRule(smoothing=3), [0, 0, 1, 1]) == [0, 0, 0, 1]
-    assert answers(DecisionRule(threshold=0.95), [0, 1]) == [REJECTED, REJECTED]
+    assert decide(DecisionRule(votes=3), [0, 0, 1, 1, 2, 0]) == [0, 0, 0, 1, 1, 0]
+    assert decide(DecisionRule(hold=3), [0, 1, 1, 1, 2, 2]) == [0, 0, 0, 1, 1, 1]
+    assert decide(DecisionRule(smoothing=3), [0, 0, 1, 1]) == [0, 0, 0, 1]
+    assert decide(DecisionRule(threshold=0.95), [0, 1]) == [REJECTED, REJECTED]
 
 
 NO_NUMBERS: dict[str, Callable[[np.ndarray], Any]] = {

@@ -13,7 +13,7 @@ from myodistill.errors import SettingsError
 
 _path = click.Path(path_type=Path)
 _bundle = click.argument("bundle", type=_path)
-_dataset = click.option("--dataset", help="name, file or folder, where the bundle's own is no help")
+_dataset = click.option("--dataset", help="dataset's name, file or folder; else as the bundle says")
 
 
 @click.command("export", cls=Command)
@@ -25,7 +25,7 @@ _dataset = click.option("--dataset", help="name, file or folder, where the bundl
     "--reject-below", type=float, help="withhold decisions less confident than this (0 to 1)"
 )
 @click.option(
-    "--withhold", type=float, help="or: withhold this share (0 to 1) of calibration windows"
+    "--withhold", type=float, help="or withhold this share (0 to 1) of calibration windows"
 )
 def export(
     bundle: Path,
@@ -48,13 +48,13 @@ def export(
         raise SettingsError("export: expected one of --reject-below and --withhold, got both")
     student = Bundle.load(bundle)
     rule = student.rule if reject_below is None else replace(student.rule, threshold=reject_below)
-    wearer = SubjectData.of(student, dataset)
+    subject_data = SubjectData.of(student, dataset)
     if withhold is not None:
-        threshold = rejection_threshold(student, wearer.calibration, withhold)
+        threshold = rejection_threshold(student, subject_data.calibration, withhold)
         rule = replace(rule, threshold=threshold)
-    place = out or bundle / ("decoder.onnx" if to == "onnx" else to)
-    export_bundle(student, to, place, calibration=wearer.ranges, rule=rule)
-    click.echo(f"{to}: {place}")
+    path = out or bundle / ("decoder.onnx" if to == "onnx" else to)
+    export_bundle(student, to, path, windows=subject_data.ranges, rule=rule)
+    click.echo(f"{to}: {path}")
     if rule.threshold:
         click.echo(f"decisions less than {rule.threshold:.4g} confident are withheld")
     elif caution := without_rest(student.spec.gestures):
@@ -66,9 +66,10 @@ def export(
 @click.option("--out", type=_path, help="JSON file; else beside the bundle")
 @_dataset
 def deploy_report(bundle: Path, out: Path | None, dataset: str | None) -> None:
-    """Measure a student on every form from PyTorch to the Cortex-M, on the test sessions.
+    """Measure every form of a student, from PyTorch to the Cortex-M, on the test sessions.
 
-    The report of the run shows it when it is written again: myodistill report RUN_FOLDER.
+    To add the result to the report of the run, write the report again: myodistill report
+    RUN_FOLDER.
     """
     from rich.console import Console
 
@@ -77,19 +78,19 @@ def deploy_report(bundle: Path, out: Path | None, dataset: str | None) -> None:
     from myodistill.deploy.subject_data import SubjectData
 
     student = Bundle.load(bundle)
-    wearer = SubjectData.of(student, dataset)
-    parity_table = check_parity(student, wearer.tests, wearer.ranges)
-    place = out or bundle / "parity.json"
-    parity_table.write(place)
+    subject_data = SubjectData.of(student, dataset)
+    parity_table = check_parity(student, subject_data.tests, subject_data.ranges)
+    path = out or bundle / "parity.json"
+    parity_table.write(path)
     Console(width=140).print(parity_table.table())
-    click.echo(f"parity table: {place}")
+    click.echo(f"parity table: {path}")
 
 
 @click.command("decode", cls=Command)
 @_bundle
 @click.option("--source", required=True, metavar="NAME:ADDRESS", help="e.g. replay:take.csv")
 def decode(bundle: Path, source: str) -> None:
-    """Decode a stream with a person's bundle: one JSON line a decision.
+    """Decode a stream with a person's bundle: one line of JSON per decision.
 
     A decision that is withheld has no gesture.
     """

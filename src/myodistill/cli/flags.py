@@ -26,7 +26,7 @@ _SECTIONS = tuple(
 
 
 class Command(click.Command):
-    """A command that knows plug-ins; underscores in its flags are as good as hyphens."""
+    """A command that loads plug-ins; its flags take underscores or hyphens."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -76,19 +76,19 @@ def settings_command(
         section: The stage whose options lose their prefix here: ``pretrain --num-epochs`` is
             ``run --pretrain.num-epochs``.
         rename: Other flag names for some options, as the published method calls them.
-        argument: An option that is asked for without a flag. Such a command adds to a run: what
-            is not said is taken from the settings of the run in ``--out``.
+        argument: An option that becomes a positional argument. Such a command adds to a run:
+            options that are not given are taken from the settings of the run in ``--out``.
     """
     fields = dict(_fields(section))
     variables = {key: key.replace(".", "__") for key in fields}
 
     def register(function: Callable[[Settings], None]) -> Callable[[Settings], None]:
         def call(config: Path | None, **given: Any) -> None:
-            said = {key: _joined(given[variables[key]]) for key in fields}
+            options = {key: _joined(given[variables[key]]) for key in fields}
             values = read_settings(config) if config is not None else {}
-            if argument and config is None and said["out"] is not None:
-                values = _of_run(Path(str(said["out"])), said["plugin"])
-            for key, value in said.items():
+            if argument and config is None and options["out"] is not None:
+                values = _of_run(Path(str(options["out"])), options["plugin"])
+            for key, value in options.items():
                 if value is not None:
                     put(values, key, value)
             settings = Settings.load(values)
@@ -97,7 +97,7 @@ def settings_command(
 
         parameters: list[click.Parameter] = [
             click.Option(
-                ["--config"], type=click.Path(path_type=Path), help="YAML file; flags go before it"
+                ["--config"], type=click.Path(path_type=Path), help="YAML file; flags override it"
             )
         ]
         for key, field in fields.items():
@@ -114,7 +114,7 @@ def settings_command(
 
 
 def put(values: dict[str, Any], key: str, value: object) -> None:
-    """Put what a flag says into settings, whatever another alias of it says there.
+    """Store the value of a flag in settings, replacing any alias of it there.
 
     Raises:
         SettingsError: A section of the settings holds something else.
@@ -142,7 +142,7 @@ def _fields(section: str) -> Iterator[tuple[str, FieldInfo]]:
 
 
 def _option(variable: str, flag: str, key: str, field: FieldInfo) -> click.Option:
-    """Return the flag of a field; what it says is validated with the rest of the settings."""
+    """Return the flag of a field; its value is validated with the rest of the settings."""
     names = [flag, *(alias for alias in _aliases(field) if alias != key)]
     flags = [f"--{name.replace('_', '-')}" for name in names]
     shape: dict[str, Any] = {"metavar": _metavar(field.annotation)}
@@ -177,7 +177,7 @@ def _metavar(annotation: Any) -> str:
 
 
 def _joined(value: object) -> object:
-    """Make one list of a flag that may be said several times; None where it was not said."""
+    """Join the values of a flag that may be repeated; None if it was not given."""
     return (",".join(value) or None) if isinstance(value, tuple) else value
 
 
@@ -185,7 +185,7 @@ def _of_run(folder: Path, plugin: object) -> dict[str, Any]:
     """Return the settings of a run, none if there is no run; its plug-ins only if they are named.
 
     Raises:
-        SettingsError: The run needs plug-ins and none are named: a file loads no code.
+        SettingsError: The run needs plug-ins and none is named: a file must not load code.
     """
     path = folder / "settings.json"
     if not path.exists():

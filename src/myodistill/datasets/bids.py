@@ -40,7 +40,7 @@ def read_tsv(file: File) -> Table:
     """Read a tab-separated table with a header.
 
     Raises:
-        DataError: It is no such table or has no rows.
+        DataError: It is not such a table, or has no rows.
     """
 
     def parse() -> Table:

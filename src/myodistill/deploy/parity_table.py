@@ -75,9 +75,8 @@ class ParityTable:
         origin: Of the bundle.
         forms: From PyTorch down to the microcontroller.
         operators: Name, kind and number type of every operator of the 8-bit form.
-        load: Average number of processes that ran on this machine meanwhile: delays are longer
-            beside others.
-        cautions: What its user has to know, a sentence each.
+        load: Load average of this machine meanwhile: other processes lengthen the delays.
+        cautions: What its user has to know, one sentence each.
     """
 
     model: str
@@ -138,7 +137,7 @@ class ParityTable:
         return shown
 
     def notes(self) -> list[str]:
-        """What one has to know beside the numbers, a sentence each."""
+        """What a reader has to know besides the numbers, one sentence each."""
         notes = [*self.cautions]
         notes += [f"{form.name}: none, {form.reason}" for form in self.forms if form.reason]
         single = sorted({kind for _, kind, number in self.operators if number == "float32"})

@@ -65,12 +65,12 @@ class Quantised:
     operators: tuple[tuple[str, str, str], ...]
 
 
-def quantise(bundle: Bundle, calibration: Windows) -> Quantised:
+def quantise(bundle: Bundle, windows: Windows) -> Quantised:
     """Export a bundle with its linear layers in 8 bits.
 
     Args:
         bundle: Of a student calibrated for a person.
-        calibration: Filtered windows of the person, as for :meth:`Bundle.logits`; not those that
+        windows: Filtered windows of the person, as for :meth:`Bundle.logits`; not those that
             are scored. Include rest and the transitions between gestures, as
             :attr:`SubjectData.ranges` does, or their activations leave the ranges.
 
@@ -78,13 +78,13 @@ def quantise(bundle: Bundle, calibration: Windows) -> Quantised:
         DataError: There is no calibration window.
         ModelError: It cannot be exported, has diverged, or a layer would stay in float.
     """
-    if len(calibration) == 0:
+    if len(windows) == 0:
         raise DataError(
             "int8: expected calibration windows, got none; give the person's calibration "
             "repetitions"
         )
     model = to_onnx(bundle)
-    ranges = _ranges(bundle, model, calibration)
+    ranges = _ranges(bundle, model, windows)
     tensors = {t.name: t for t in model.graph.initializer}
     layers, nodes = [], []
     for node in model.graph.node:
@@ -148,7 +148,7 @@ def operators(model: onnx.ModelProto) -> tuple[tuple[str, str, str], ...]:
 
 
 def _ranges(
-    bundle: Bundle, model: onnx.ModelProto, calibration: Windows
+    bundle: Bundle, model: onnx.ModelProto, windows: Windows
 ) -> dict[str, tuple[float, float]]:
     """Least and greatest input of each linear layer over the calibration windows."""
     assert bundle.preprocessing is not None
@@ -164,7 +164,7 @@ def _ranges(
     session = onnxruntime.InferenceSession(
         watched.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    mapped = bundle.preprocessing.map(calibration)
+    mapped = bundle.preprocessing.map(windows)
     ranges = dict.fromkeys(names, (0.0, 0.0))
     for begin in range(0, len(mapped), 1024):
         values = session.run(names, {"windows": mapped.gather(slice(begin, begin + 1024))})

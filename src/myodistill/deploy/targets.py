@@ -29,7 +29,7 @@ TARGETS = {
     "c-int8": "C99 sources with linear layers in 8 bits",
     "executorch": "an ExecuTorch program in float for phones, with its metadata beside it",
 }
-"""What this package exports to, and what it gives."""
+"""The package's own targets, and what each gives."""
 
 
 class Exporter(Protocol):
@@ -40,7 +40,7 @@ class Exporter(Protocol):
         bundle: Bundle,
         out: Path,
         *,
-        calibration: Windows,
+        windows: Windows,
         step: int,
         rule: DecisionRule,
     ) -> None:
@@ -71,7 +71,7 @@ def targets() -> dict[str, str]:
 ABSENT = {
     "litert": "LiteRT is not supported, as it needs an older PyTorch; take executorch or onnx",
 }
-"""What one may look for and will not find, and what to take instead."""
+"""Targets that users may look for in vain, and what to take instead."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Fit:
 
 
 def require_target(name: str) -> None:
-    """Refuse a target that there is not.
+    """Refuse an unknown target.
 
     Raises:
         SettingsError: It is unknown, or not supported; the message says what to take instead.
@@ -106,7 +106,7 @@ def require_target(name: str) -> None:
 
 
 def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
-    """Say for each target why it cannot run a model, or None where it can; nothing is trained.
+    """Return for each target why it cannot run a model, or None if it can; nothing is trained.
 
     Args:
         model: Name in the catalogue.
@@ -145,7 +145,7 @@ def require_deployable(model: str, spec: SignalSpec, target: str) -> None:
 
 
 def fits(geometry: str, pattern: str = "*") -> list[Fit]:
-    """Say of the catalogue's students where each runs.
+    """Return where each student of the catalogue runs.
 
     Args:
         geometry: Key of :data:`~myodistill.models.verification.GEOMETRIES`.
@@ -158,12 +158,12 @@ def fits(geometry: str, pattern: str = "*") -> list[Fit]:
     spec, names = geometry_spec(geometry), models(pattern, role="student")
     if not names:
         raise ModelError(unknown_name("student", pattern, models(role="student")))
-    found = []
+    rows = []
     for name in names:
         counted = complexity(name, spec)
         runs = {target: why or "yes" for target, why in deployable(name, spec).items()}
-        found.append(Fit(geometry, name, counted.parameters, counted.weight_bytes, runs))
-    return found
+        rows.append(Fit(geometry, name, counted.parameters, counted.weight_bytes, runs))
+    return rows
 
 
 def render(table: list[Fit], form: Format = "table") -> str:

@@ -32,7 +32,7 @@ class Complexity:
     """The cost of one window.
 
     Attributes:
-        parameters: Trainable numbers.
+        parameters: Number of trainable parameters.
         macs: Multiply-accumulates.
         weight_bytes: Parameters and buffers as they are stored.
         activation_bytes: Most bytes of input and intermediate results alive at the same time when
@@ -138,10 +138,10 @@ def measure(model: nn.Module, spec: SignalSpec) -> Complexity:
 
 
 def complexity(name: str, spec: SignalSpec) -> Complexity:
-    """Count a model of the catalogue; nothing of its size is allocated for one of this package.
+    """Count a model of the catalogue; one of this package is not allocated for it.
 
     Raises:
-        ModelError: It is somebody else's and cannot be run without numbers.
+        ModelError: It is a plug-in's and cannot run on the meta device.
     """
     if entry(name).ours:
         with torch.device("meta"):

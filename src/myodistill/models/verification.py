@@ -124,7 +124,7 @@ def _row(geometry: str, name: str, spec: SignalSpec, *, timed: bool) -> Row:
 
 
 def off(table: Sequence[Row]) -> list[Row]:
-    """Return the rows that are more than 1 % from what was printed."""
+    """Return the rows that are more than 1 % off the printed count."""
     return [row for row in table if row.deviation is not None and abs(row.deviation) > TOLERANCE]
 
 
