@@ -73,5 +73,5 @@ def require_scorable(bundle: Bundle, split: Split, subject: str) -> None:
     if lacking := sorted(implied - bundle.seen):
         raise LeakageError(
             f"leakage: expected a {what} that admits to {lacking[0]}, as its stage and split "
-            f"imply; {len(lacking)} such repetitions are missing from what it says that it saw; run again"
+            f"imply; it leaves out {len(lacking)} such repetitions; run again"
         )

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from myodistill.datasets.synthetic import Synthetic
 from myodistill.deploy.subject_data import SubjectData
 from myodistill.errors import SettingsError
 from myodistill.evaluation import results
-from myodistill.models import verification
+from myodistill.models import complexity, verification
+from myodistill.models.registry import MODELS
 from myodistill.studies import experiment
 from myodistill.studies.engines import local
 from myodistill.studies.experiment import run_experiment
@@ -379,6 +381,22 @@ def test_models_exits_with_one_when_a_count_is_off(
     assert "2320674" in shown
     monkeypatch.setattr(verification, "TOLERANCE", 1e-6)
     assert call(capsys, monkeypatch, "models", "lstm", "--format", "csv")[0] == 1
+
+
+@pytest.mark.parametrize("words", [["*"], ["[bc]*", "--latency"], ["*", "--deployable"]])
+def test_tables_of_models_fit_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    delay = complexity.Latency(123.456, 99.999)
+    monkeypatch.setattr(verification, "latency", lambda *_: delay)
+    code, shown, _ = call(capsys, monkeypatch, "models", *words)
+    assert code == 0
+    assert max(map(len, shown.splitlines())) <= 80
+    for entry in MODELS.values():
+        student = "--deployable" not in words or entry.role == "student"
+        if student and fnmatch(entry.name, words[0]):
+            assert any(line.split()[:1] == [entry.name] for line in shown.splitlines()), entry.name
+    assert "…" not in shown
 
 
 def test_models_says_where_students_run(

@@ -82,7 +82,7 @@ def deploy_report(bundle: Path, out: Path | None, dataset: str | None) -> None:
     parity_table = check_parity(student, subject_data.tests, subject_data.ranges)
     path = out or bundle / "parity.json"
     parity_table.write(path)
-    Console(width=140).print(parity_table.table())
+    Console(width=80).print(parity_table.table())
     click.echo(f"parity table: {path}")
 
 

@@ -173,21 +173,29 @@ def render(table: list[Fit], form: Format = "table") -> str:
         SettingsError: There is no such format.
     """
     geometry = table[0].geometry
+    shown, notes, unit = {"yes": "yes"}, list[str](), " "
+    reasons = dict.fromkeys(why for fit in table for why in fit.targets.values() if why != "yes")
+    for number, why in enumerate(reasons, 1):
+        shown[why] = why
+        if form == "table":  # of 80 columns
+            shown[why], unit = f"({number})", "\n"
+            notes.append(f"({number}) {why}")
     return lay_out(
         form,
         title=f"{geometry}: {geometry_spec(geometry).summary()}",
-        heads=["student", "parameters", "weights kB", *targets()],
+        heads=["student", "parameters", f"weights{unit}kB", *targets()],
         cells=[
             [
                 fit.model,
                 f"{fit.parameters:,}",
                 f"{fit.weight_bytes / 1e3:,.1f}",
-                *fit.targets.values(),
+                *(shown[why] for why in fit.targets.values()),
             ]
             for fit in table
         ],
         numbers=(1, 2),
         records=[_record(fit) for fit in table],
+        notes=notes,
     )
 
 
