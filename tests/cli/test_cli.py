@@ -27,6 +27,8 @@ from myodistill.config import Settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.recording import Repetition
 from myodistill.datasets.synthetic import Synthetic
+from myodistill.decision_rule import DecisionRule
+from myodistill.deploy import parity
 from myodistill.deploy.subject_data import SubjectData
 from myodistill.errors import SettingsError
 from myodistill.evaluation import results
@@ -434,9 +436,23 @@ def test_from_a_run_to_c_and_the_parity_table_in_its_report(
     code, shown, _ = call(capsys, monkeypatch, "export", str(trained), "--to", "c-int8")
     assert (code, shown) == (0, f"c-int8: {trained / 'c-int8'}\n")
     assert r'MD_UNIT "\302\265V"' in (trained / "c-int8" / "md.h").read_text()  # µV in UTF-8
+    rules: list[float] = []
+    check = parity.deploy_report
+
+    def noted(*arguments: Any, rule: DecisionRule, **options: Any) -> Any:
+        rules.append(rule.threshold)
+        return check(*arguments, rule=rule, **options)
+
+    monkeypatch.setattr(parity, "deploy_report", noted)
     monkeypatch.setattr(shutil, "which", lambda _: None)  # no compiler: those forms are lacking
-    code, shown, _ = call(capsys, monkeypatch, "deploy-report", str(trained))
+    rule = ["--reject-below", "0.9999"]
+    code, shown, _ = call(capsys, monkeypatch, "deploy-report", str(trained), *rule)
     assert code == 0
+    assert max(map(len, shown.split("parity table:")[0].splitlines())) <= 80
+    assert rules == [0.9999]
+    assert "got both" in refused(
+        capsys, monkeypatch, "deploy-report", str(trained), *rule, "--withhold", "0.1"
+    )
     assert "gcc: expected it on this machine" in " ".join(shown.split())
     run = trained.parents[4]
     assert call(capsys, monkeypatch, "report", str(run))[0] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
@@ -246,7 +247,7 @@ def test_int8_sums_are_exact(quantised: Quantised, student: Bundle) -> None:
 
 def test_a_layer_that_stays_float_fails(student: Bundle) -> None:
     with pytest.raises(ModelError, match=r"Gemm with head\.1\.weight stays in float"):
-        require_int8("log-power-10k", to_onnx(student))
+        require_int8(student, to_onnx(student))
     other = bundle("tcn-10k", epochs=0)
     with pytest.raises(ModelError, match=r"tcn-10k: expected every layer in 8 bits, Conv"):
         quantise(other, filtered(other))
@@ -256,7 +257,15 @@ def test_a_layer_that_stays_float_fails(student: Bundle) -> None:
 def test_no_layer_stays_float_in_silence(model: str, kind: str) -> None:
     """As ONNX Runtime's own quantisation leaves an LSTM from PyTorch's exporter."""
     with pytest.raises(ModelError, match=f"expected every layer in 8 bits, {kind} with"):
-        require_int8(model, to_onnx(bundle(model, epochs=0)))
+        require_int8(other := bundle(model, epochs=0), to_onnx(other))
+
+
+def test_no_name_exempts_a_layer_from_8_bits(student: Bundle) -> None:
+    layers = nn.Conv1d(4, 8, 5), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 3)
+    network = nn.Sequential(OrderedDict(head=nn.Sequential(*layers)))
+    other = replace(student, network=network.eval())
+    with pytest.raises(ModelError, match=r"Conv with head\.0\.weight stays in float"):
+        require_int8(other, to_onnx(other))
 
 
 def test_bad_input(student: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

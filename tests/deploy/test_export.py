@@ -25,7 +25,7 @@ from myodistill.deploy import installed
 from myodistill.deploy.executorch import METADATA, PROGRAM, write_executorch
 from myodistill.deploy.export import export
 from myodistill.deploy.rejection import rejection_threshold
-from myodistill.deploy.targets import TARGETS, deployable, fits, render, require_deployable
+from myodistill.deploy.targets import EXPORTERS, TARGETS, deployable, fits, render
 from myodistill.errors import (
     BundleError,
     DataError,
@@ -112,10 +112,16 @@ def test_says_before_training_what_runs_where(student: Bundle) -> None:
     assert set(deployable("log-power-10k", spec).values()) == {None}
     assert deployable("tcn-10k", spec)["onnx"] is None
     assert deployable("covariance", spec)["onnx"] == "no matrix logarithm"
-    with pytest.raises(ModelError, match="gru-10k: expected a model that int8 can run"):
-        require_deployable("gru-10k", spec, "int8")
+    assert deployable("gru-10k", spec)["int8"] == "only log-power students"
     assert deployable("gru-10k", spec)["c"] is None
-    require_deployable("log-power-10k", spec, "c")
+
+
+def test_does_not_vouch_for_the_exporter_of_a_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXPORTERS._entries, "chip", lambda bundle, out, **_: None)
+    (fit,) = fits("myo", "log-power-10k")
+    assert fit.targets["c"] == "yes"
+    assert fit.targets["chip"] == "its exporter decides"
+    assert "its exporter decides" in render([fit])
 
 
 def test_lists_where_students_run() -> None:

@@ -106,7 +106,9 @@ def require_target(name: str) -> None:
 
 
 def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
-    """Return for each target why it cannot run a model, or None if it can; nothing is trained.
+    """Return for each of :data:`TARGETS` why it cannot run a model, or None if it can.
+
+    Nothing is trained. What the exporters of plug-ins can run, they know alone.
 
     Args:
         model: Name in the catalogue.
@@ -117,9 +119,8 @@ def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
     """
     with torch.device("meta"):
         network = build(model, spec)
-    own = dict.fromkeys(EXPORTERS)
     if can_lower(network):
-        return dict.fromkeys(TARGETS) | own
+        return dict.fromkeys(TARGETS)
     eight, student = "only log-power students", entry(model).role == "student"
     logarithm = any(isinstance(module, LogCovariances) for module in network.modules())
     phone = "recurrent layers unroll" if isinstance(network, Recurrent) else None
@@ -129,19 +130,7 @@ def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
         "c": None if student else "only students",
         "c-int8": eight,
         "executorch": phone if student else "only students",
-        **own,
     }
-
-
-def require_deployable(model: str, spec: SignalSpec, target: str) -> None:
-    """Refuse a model that a target cannot run, before it is trained.
-
-    Raises:
-        ModelError: It cannot; the message says why.
-    """
-    reason = deployable(model, spec)[target]
-    if reason:
-        raise ModelError(f"{model}: expected a model that {target} can run, got: {reason}")
 
 
 def fits(geometry: str, pattern: str = "*") -> list[Fit]:
@@ -162,6 +151,7 @@ def fits(geometry: str, pattern: str = "*") -> list[Fit]:
     for name in names:
         counted = complexity(name, spec)
         runs = {target: why or "yes" for target, why in deployable(name, spec).items()}
+        runs |= dict.fromkeys(EXPORTERS, "its exporter decides")
         rows.append(Fit(geometry, name, counted.parameters, counted.weight_bytes, runs))
     return rows
 

@@ -25,6 +25,7 @@ from myodistill.datasets.recording import SignalSpec
 from myodistill.errors import ModelError
 from myodistill.models.layers import parameters
 from myodistill.models.registry import build, entry
+from myodistill.plugins import foreign_code
 
 
 @dataclass(frozen=True)
@@ -147,14 +148,9 @@ def complexity(name: str, spec: SignalSpec) -> Complexity:
         with torch.device("meta"):
             return measure(build(name, spec), spec)
     model = build(name, spec).to("meta")
-    try:
+    expected = "operations that can be counted, all tensors being parameters or buffers"
+    with foreign_code(f"model {name}", expected, ModelError):
         return measure(model, spec)
-    except Exception as error:  # whatever their code raises
-        reason = " ".join(str(error).split())[:80]
-        raise ModelError(
-            f"model {name}: expected one whose operations can be counted, got "
-            f"{type(error).__name__}: {reason}; make its tensors parameters or buffers"
-        ) from error
 
 
 @dataclass(frozen=True)

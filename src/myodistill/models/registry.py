@@ -14,7 +14,7 @@ from torch import nn
 from myodistill.datasets.recording import SignalSpec
 from myodistill.errors import ModelError
 from myodistill.models.base import GestureModel
-from myodistill.plugins import Registry
+from myodistill.plugins import Registry, foreign_code
 
 Role = Literal["teacher", "student", "baseline"]
 Build = Callable[[SignalSpec], nn.Module]
@@ -111,7 +111,8 @@ def build(name: str, spec: SignalSpec, *, seed: int | None = None) -> nn.Module:
 def _checked(entry: Entry, spec: SignalSpec) -> nn.Module:
     """Build a plug-in's model, and run it once."""
     shapes = {"logits": (2, spec.classes)}
-    try:
+    expected = f"a module for windows of {spec.channels} channels and {spec.samples} samples"
+    with foreign_code(f"model {entry.name}", expected, ModelError):
         with torch.enable_grad():
             model = entry.build(spec)
         if not isinstance(model, nn.Module):
@@ -123,12 +124,6 @@ def _checked(entry: Entry, spec: SignalSpec) -> nn.Module:
             shapes["features"] = (2, model.num_features)
             outputs["features"] = model.forward_features(windows)
         model.train(training)
-    except Exception as error:  # whatever their code raises
-        reason = " ".join(str(error).split())[:80]
-        raise ModelError(
-            f"model {entry.name}: expected a module that reads windows of {spec.channels} channels "
-            f"and {spec.samples} samples, got {type(error).__name__}: {reason}; mend it"
-        ) from error
     for what, output in outputs.items():
         shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         if shape != shapes[what]:

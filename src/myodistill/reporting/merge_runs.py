@@ -57,7 +57,7 @@ def _clashing(frames: Mapping[str, pd.DataFrame]) -> pd.MultiIndex:
 def _joined(
     frames: Mapping[str, pd.DataFrame], clashing: pd.MultiIndex, keys: list[str]
 ) -> pd.DataFrame:
-    """Put tables under each other; ``place`` tells rows of one method apart."""
+    """Put tables under each other; ``keys`` tell rows of one method apart."""
     parts = []
     for name, frame in frames.items():
         clashes = pd.MultiIndex.from_frame(frame[METHOD]).isin(clashing)
@@ -70,8 +70,8 @@ def _joined(
 def write_merged(folder: Path, runs: Mapping[str, Path]) -> Path:
     """Write a run folder that holds the methods of several runs, for figures and a report.
 
-    Operations are those of the models, whatever their run; splits are those of the first run, as
-    rows with other splits do not share a protocol.
+    Operations are those of the models, whatever their run; splits and facts are those of the first
+    run, as rows with others do not share a protocol.
 
     Args:
         folder: Where to.
@@ -106,6 +106,8 @@ def write_merged(folder: Path, runs: Mapping[str, Path]) -> Path:
     with writing(folder):
         shutil.copytree(first / "splits", folder / "splits", dirs_exist_ok=True)
         shutil.copy(first / "environment.json", folder / "environment.json")
+        if (first / "facts.json").is_file():  # an older run has none
+            shutil.copy(first / "facts.json", folder / "facts.json")
     return folder
 
 

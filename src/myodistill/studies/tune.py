@@ -27,7 +27,7 @@ from myodistill.distillation.data import FoldData
 from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.errors import OutputError, SettingsError, ToolError, Wanted, one_line
 from myodistill.files import write_text, writing
-from myodistill.plugins import loaded_plugins
+from myodistill.plugins import load_plugins, loaded_plugins
 from myodistill.splits import make_split, nested
 from myodistill.studies.lock import locked_folder
 from myodistill.studies.preflight import ScoredFold, check_recordings
@@ -75,6 +75,7 @@ def tune(settings: Settings, *, log: Callable[[str], None] = lambda line: None) 
     Raises:
         SettingsError: There is not exactly one fold, one student and one seed, K is 0, or the
             folder holds the trials of other settings.
+        PluginError: A plug-in is missing or fails.
         OutputError: Trials cannot be kept, or another process is at work in the folder.
         ToolError: Optuna is not installed.
     """
@@ -84,6 +85,7 @@ def tune(settings: Settings, *, log: Callable[[str], None] = lambda line: None) 
         raise ToolError(
             "optuna: expected it to be installed, it is not; pip install 'myodistill[tune]'"
         ) from None
+    load_plugins(settings.plugin)
     for name in ("fold", "student_model", "seed"):
         if len(getattr(settings, name)) != 1:
             raise SettingsError(
