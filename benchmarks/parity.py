@@ -54,7 +54,7 @@ def main() -> None:
             )
         model = OnnxModel.load(eight.model.SerializeToString())
         single = student.logits(windows)
-        whole = model.infer(model.preprocessing.map(windows).gather())
+        whole = model._infer(model.preprocessing.map(windows).gather())
         truth = windows.labels
         right = [100 * np.mean(logits.argmax(1) == truth) for logits in (single, whole)]
         equal = 100 * np.mean(single.argmax(1) == whole.argmax(1))

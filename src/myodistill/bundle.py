@@ -180,7 +180,7 @@ class Bundle:
         return self.preprocessing
 
     @torch.no_grad()
-    def infer(self, windows: ArrayLike) -> NDArray[np.float32]:
+    def _infer(self, windows: ArrayLike) -> NDArray[np.float32]:
         """Return the calibrated logits of pre-processed windows ``(window, channel, time)``.
 
         Filtered and mapped, as a decoder has them; raw ones go to :meth:`predict_proba`.

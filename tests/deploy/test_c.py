@@ -152,18 +152,18 @@ def test_the_temperature_is_in_every_form(
     assert np.allclose(logits, student.logits(windows) / temperature, atol=1e-5)
     assert warm.preprocessing is not None
     inputs = warm.preprocessing.map(windows).gather()
-    assert np.allclose(warm.infer(inputs), logits, atol=1e-4)
+    assert np.allclose(warm._infer(inputs), logits, atol=1e-4)
     write_onnx(warm, tmp_path / "warm.onnx", windows)
     single = OnnxModel.load(tmp_path / "warm.onnx")
-    assert np.abs(single.infer(inputs) - logits).max() < 1e-3
+    assert np.abs(single._infer(inputs) - logits).max() < 1e-3
     bits = quantise(warm, mine)
     eight = OnnxModel.load(bits.model.SerializeToString())
-    step = np.abs(eight.infer(inputs) - logits).max() * temperature
+    step = np.abs(eight._infer(inputs) - logits).max() * temperature
     assert step < 0.5  # as without a temperature
     c = played(tmp_path / "c", warm)
     assert np.abs(c.logits - logits).max() < 2e-3 / min(temperature, 1)
     c8 = played(tmp_path / "c8", warm, quantised=bits)
-    assert np.abs(c8.logits - eight.infer(inputs)).max() < 0.1 / min(temperature, 1)
+    assert np.abs(c8.logits - eight._infer(inputs)).max() < 0.1 / min(temperature, 1)
     expected = np.exp(logits - logits.max(axis=1, keepdims=True))
     confidence = (expected / expected.sum(axis=1, keepdims=True)).max(axis=1)
     for model in (warm, single):
@@ -200,7 +200,7 @@ def test_int8_decides_at_rest_as_float_does_if_rest_is_in_its_ranges() -> None:
     equal = []
     for calibration in (gestures, np.concatenate([rest(1), gestures])):
         bits = quantise(student, filtered(student, calibration))
-        found = OnnxModel.load(bits.model.SerializeToString()).infer(inputs)
+        found = OnnxModel.load(bits.model.SerializeToString())._infer(inputs)
         equal.append(np.mean(found.argmax(1) == predictions))
     assert equal[0] < 0.95
     assert equal[1] > equal[0] + 0.03
@@ -219,7 +219,7 @@ def test_int8_equals_onnx(student: Bundle, quantised: Quantised, tmp_path: Path)
     model = OnnxModel.load(quantised.model.SerializeToString())
     require_same(model, c, SIGNAL, STEP, VARIED)
     mapped = model.preprocessing.map(filtered(student))
-    assert np.abs(c.logits - model.infer(mapped.gather())).max() < 0.1  # one step of an input
+    assert np.abs(c.logits - model._infer(mapped.gather())).max() < 0.1  # one step of an input
     accuracy = np.mean(c.predictions == mapped.labels)
     assert accuracy > np.mean(student.logits(filtered(student)).argmax(1) == mapped.labels) - 0.02
 
@@ -236,7 +236,7 @@ def test_int8_sums_are_exact(quantised: Quantised, student: Bundle) -> None:
     """Also on processors where ONNX Runtime saturates signed weights."""
     model = OnnxModel.load(quantised.model.SerializeToString())
     inputs = np.zeros((1, 4, 100), np.float32)  # every log power is the least there is
-    logits = model.infer(inputs)[0]
+    logits = model._infer(inputs)[0]
     x = np.full(144, np.log(np.float32(1e-3)), np.float32)
     for place, layer in enumerate(quantised.layers):
         q = np.clip(np.rint(x / layer.scale) + layer.zero, 0, 255).astype(np.int32)

@@ -98,7 +98,7 @@ def write_onnx(bundle: Bundle, path: Path, windows: Windows) -> float:
 def compare(bundle: Bundle, model: OnnxModel, windows: Windows) -> float:
     """Largest difference of a logit between a bundle and its exported form."""
     mapped = model.preprocessing.map(windows)
-    return float(np.abs(model.infer(mapped.gather()) - bundle.logits(windows)).max())
+    return float(np.abs(model._infer(mapped.gather()) - bundle.logits(windows)).max())
 
 
 @torch.no_grad()

@@ -207,8 +207,8 @@ class _Watched:
         self.step, self.rule = model.step, model.rule
         self.logits = np.zeros(model.spec.classes, np.float32)
 
-    def infer(self, windows: Signal) -> NDArray[np.float32]:
-        logits = self._model.infer(windows)
+    def _infer(self, windows: Signal) -> NDArray[np.float32]:
+        logits = self._model._infer(windows)
         self.logits = logits[0]
         return logits
 

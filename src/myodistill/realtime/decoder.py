@@ -42,7 +42,7 @@ class Model(Protocol):
     def rule(self) -> DecisionRule:
         """How predictions become decisions."""
 
-    def infer(self, windows: Signal) -> NDArray[np.float32]:
+    def _infer(self, windows: Signal) -> NDArray[np.float32]:
         """Pre-processed windows ``(window, channel, time)`` to logits ``(window, gesture)``.
 
         They are divided by the person's temperature, which calibrates the confidence.
@@ -195,7 +195,7 @@ class Decoder:
         window = slice(begin, begin + self.model.spec.samples)
         sample = self._start + self.model.spec.samples
         if not self._bad[window].any():
-            logits = self.model.infer(np.ascontiguousarray(self._signal[window].T)[None])[0]
+            logits = self.model._infer(np.ascontiguousarray(self._signal[window].T)[None])[0]
             if np.isfinite(logits).all():
                 gesture, confidence = self._rule.decide(logits)
                 return Decision(sample, gesture, confidence, int(np.argmax(logits)))

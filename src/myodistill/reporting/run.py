@@ -29,7 +29,6 @@ from myodistill.validation import checked
 
 Names = tuple[str, ...]
 Methods = dict[str, dict[int, str]]
-Confusions = dict[str, dict[int, NDArray[np.int64]]]
 MethodKey = tuple[str, str, str]
 """Stage, model and loss, as in a results table."""
 Probabilities = tuple[NDArray[np.integer], NDArray[np.floating]]
