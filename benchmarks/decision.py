@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from myodistill.bundle import Bundle
 from myodistill.datasets.registry import open_dataset
 from myodistill.deploy.onnx import to_onnx
-from myodistill.deploy.parity_check import play_model
+from myodistill.deploy.parity_check import decode_with_model
 from myodistill.deploy.plain_c import to_c
-from myodistill.deploy.programs import build_host, play
+from myodistill.deploy.programs import build_host, decode_on_host
 from myodistill.deploy.quantize import quantise
 from myodistill.models.registry import build
 from myodistill.realtime.runtime import OnnxModel
@@ -74,12 +74,12 @@ def main(python: str, source: str) -> None:
             ("Python, ONNX Runtime, int8", eight.model),
         ):
             decoder = OnnxModel.load(model.SerializeToString())
-            ours[kind] = play_model(decoder, stream, step=facts.step).seconds
-        ours["Python, PyTorch"] = play_model(student, stream, step=facts.step).seconds
+            ours[kind] = decode_with_model(decoder, stream, step=facts.step).seconds
+        ours["Python, PyTorch"] = decode_with_model(student, stream, step=facts.step).seconds
         for kind, quantised in (("C, float", None), ("C, int8", eight)):
             place = folder / kind
             to_c(student, step=facts.step, quantised=quantised).write(place)
-            (played,) = play(build_host(place), [stream], place)
+            (played,) = decode_on_host(build_host(place), [stream], place)
             ours[kind] = played.seconds
     print(machine())
     bare, whole = (np.array(theirs[kind]) for kind in ("plain", "filtered"))

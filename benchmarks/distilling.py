@@ -101,7 +101,7 @@ def main() -> None:
         print(f"{name:<36}{seconds:8.2f} s {seconds / alone:7.2f} of alone")
     print(f"the usual loop takes {every_batch / cached:.1f} times the cached one")
     rate = count / fill
-    print(f"the teacher answers {rate:,.0f} windows/s, {rate * cost / 1e9:.0f} GFLOP/s")
+    print(f"the teacher infers {rate:,.0f} windows/s, {rate * cost / 1e9:.0f} GFLOP/s")
 
 
 if __name__ == "__main__":

@@ -36,9 +36,9 @@ QUICK = ("pretrain", "pretrain_student", "finetune", "distill")
 CHILD = """
 import json, resource, sys
 from myodistill.config import Settings
-from myodistill.studies.experiment import execute
+from myodistill.studies.experiment import run_experiment
 if __name__ == "__main__":
-    execute(Settings.load(json.loads(sys.argv[1])))
+    run_experiment(Settings.load(json.loads(sys.argv[1])))
     lines = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -80,7 +80,7 @@ def record(folder: Path, people: int) -> Path:
 
 
 def measure(folder: Path, path: Path, options: dict[str, Any]) -> bool:
-    """Run one fold; print the line of it and say whether it kept within the limit."""
+    """Run one fold; print the line of it and return whether it kept within the limit."""
     split = make_split(open_dataset(str(path)), 1)
     settings = {
         "dataset": str(path),

@@ -20,9 +20,9 @@ import torch
 from myodistill.bundle import Bundle
 from myodistill.datasets.trees import natural
 from myodistill.deploy.cortex import build_cortex, emulate, footprint, lacking
-from myodistill.deploy.parity_check import play_model
+from myodistill.deploy.parity_check import decode_with_model
 from myodistill.deploy.plain_c import to_c
-from myodistill.deploy.programs import build_host, play
+from myodistill.deploy.programs import build_host, decode_on_host
 from myodistill.deploy.quantize import Quantised, quantise
 from myodistill.deploy.subject_data import SubjectData
 from myodistill.realtime.decoder import Model
@@ -54,7 +54,7 @@ def main() -> None:
             )
         model = OnnxModel.load(eight.model.SerializeToString())
         single = student.logits(windows)
-        whole = model.infer(model.preprocessing.map(windows).gather())
+        whole = model._infer(model.preprocessing.map(windows).gather())
         truth = windows.labels
         right = [100 * np.mean(logits.argmax(1) == truth) for logits in (single, whole)]
         equal = 100 * np.mean(single.argmax(1) == whole.argmax(1))
@@ -85,8 +85,8 @@ def equality(subject_data: SubjectData, name: str, model: Model, eight: Quantise
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "c"
         to_c(subject_data.student, step=subject_data.step, quantised=eight).write(source)
-        compiled = play(build_host(source), signals, source)
-    python = [play_model(model, signal, step=subject_data.step) for signal in signals]
+        compiled = decode_on_host(build_host(source), signals, source)
+    python = [decode_with_model(model, signal, step=subject_data.step) for signal in signals]
     same = np.concatenate([a.gestures == b.gestures for a, b in zip(compiled, python, strict=True)])
     return f"{name} {same.sum()} of {len(same)} decisions"
 

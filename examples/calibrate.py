@@ -62,7 +62,7 @@ decisions = [d for chunk in np.array_split(test[0].signal, 100) for d in decoder
 print(f"{len(decisions)} decisions, the last: {bundle.spec.gestures[decisions[-1].gesture]}")
 
 right = [
-    bundle.spec.gestures[decision.answer] == test[0].gestures[note.gesture]
+    bundle.spec.gestures[decision.prediction] == test[0].gestures[note.gesture]
     for decision in decisions
     for note in test[0].annotations
     if note.start <= decision.sample - bundle.spec.samples and decision.sample <= note.stop

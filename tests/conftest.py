@@ -63,13 +63,13 @@ def write_myo(folder: Path, samples: int = 60, seed: int = 0) -> Path:
     """Write noise in the layout of the Myo dataset: two people in each set."""
     rng = np.random.default_rng(seed)
     root = folder / "MyoArmbandDataset-test"
-    for cohort, sessions in (
+    for part, sessions in (
         ("PreTraining", ("training0",)),
         ("Evaluation", ("training0", "Test0", "Test1")),
     ):
         for person in ("Female0", "Male0"):
             for session in sessions:
-                where = root / f"{cohort}Dataset" / person / session
+                where = root / f"{part}Dataset" / person / session
                 where.mkdir(parents=True)
                 for index in range(28):
                     signal = rng.integers(-100, 100, (samples, 8)).astype("<i2")

@@ -110,7 +110,7 @@ def example_sessions(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_answers(folder: Path, frame: pd.DataFrame, windows: int = 60) -> None:
-    """Write for each row what was answered to each window, about as right as the row says."""
+    """Write for each row what was predicted for each window, about as right as the row says."""
     rng = np.random.default_rng(2)
     for row in frame.to_dict("records"):
         name = results.folder(*(row[part] for part in results.METHOD))

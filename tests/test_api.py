@@ -166,7 +166,7 @@ def recorded(student: md.Bundle) -> Recording:
 def test_a_bundle_predicts_what_its_decoder_decides(student: md.Bundle, tmp_path: Path) -> None:
     student.save(tmp_path / "mine")
     for decoder in (md.Decoder.from_bundle(tmp_path / "mine"), md.Decoder.from_bundle(student)):
-        decided = [d.answer for part in np.array_split(SIGNAL, 7) for d in decoder.push(part)]
+        decided = [d.prediction for part in np.array_split(SIGNAL, 7) for d in decoder.push(part)]
         assert decided == student.predict(SIGNAL).tolist()
     assert np.array_equal(student.predict(SIGNAL), student.predict(recorded(student)))
     assert np.allclose(student.predict_proba(SIGNAL).sum(axis=1), 1, atol=1e-6)

@@ -20,7 +20,7 @@ import yaml
 
 from myodistill.datasets.recording import SignalSpec, ring
 from myodistill.datasets.registry import open_dataset
-from myodistill.decision_rule import EVERY_ANSWER
+from myodistill.decision_rule import EVERY_PREDICTION
 from myodistill.errors import MyoDistillError
 from myodistill.models.registry import build
 
@@ -78,7 +78,7 @@ def use_augmentation(names: Names, folder: Path) -> None:
 
 def use_exporter(names: Names, folder: Path) -> None:
     bundle, out = decoding.bundle(epochs=0), folder / "gestures.h"
-    names["gestures_h"](bundle, out, calibration=None, step=bundle.step, rule=EVERY_ANSWER)
+    names["gestures_h"](bundle, out, windows=None, step=bundle.step, rule=EVERY_PREDICTION)
     assert out.read_text() == 'static const char *const GESTURES[] = {"a", "b", "c"};\n'
 
 

@@ -21,6 +21,7 @@ from myodistill.errors import ModelError, PluginError, SettingsError
 from myodistill.models.registry import MODELS, build, register_model
 from myodistill.plugins import Registry, load_plugins, plugin_of
 from myodistill.signals.augmentation import AUGMENTATIONS, Augmenter
+from myodistill.studies.tune import tune
 from myodistill.training.losses import FEATURE_LOSSES, LOSSES, register_loss, require_loss
 
 MINE = '''
@@ -50,7 +51,7 @@ def hiss(windows, generator, strength):
     return windows + strength * torch.randn(windows.shape, generator=generator)
 
 @register_exporter("names")
-def names(bundle, out, *, calibration, step, rule):
+def names(bundle, out, *, windows, step, rule):
     """The names of the gestures."""
     out.write_text("\\n".join(bundle.spec.gestures))
 '''
@@ -167,9 +168,14 @@ def test_an_augmentation_repeats_a_view_in_any_company(mine: Path) -> None:
     assert len({tuple(window.flatten().tolist()) for window in every}) == 6
 
 
-def myodistill(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def myodistill(
+    folder: Path, *words: str, site: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from myodistill.cli.main import main; main()", *words]
     environment = {**os.environ, "COLUMNS": "80"}
+    if site is not None:
+        paths = filter(None, (str(site), os.environ.get("PYTHONPATH")))
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
 
 
@@ -201,6 +207,32 @@ def test_a_plugin_goes_from_training_in_two_processes_to_a_target(
     assert set(first) == {"sample", "seconds", "gesture", "confidence"}
     line = myodistill(tmp_path, "baseline", "svm-log-covariance", "--out", "run").stderr
     assert "the run there needs plug-in mine.py: pass --plugin mine.py" in line
+
+
+def test_an_installed_package_is_found_by_its_entry_point(tmp_path: Path) -> None:
+    """As pip would lay it out: a package, and beside it what names its entry point."""
+    site = tmp_path / "site-packages"
+    info = site / "emg_extras-1.0.dist-info"
+    (site / "emg_extras").mkdir(parents=True)
+    info.mkdir()
+    (site / "emg_extras" / "__init__.py").write_text(MINE)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: emg-extras\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{plugins.GROUP}]\nextras = emg_extras\n")
+    words = ["models", "mine", "--geometry", "myo", "--format", "csv"]
+    assert "unknown model 'mine'" in myodistill(tmp_path, *words).stderr
+    listed = myodistill(tmp_path, *words, site=site)
+    assert listed.returncode == 0, listed.stderr
+    assert [line.split(",")[1] for line in listed.stdout.splitlines()] == ["model", "mine"]
+    assert (
+        "names: The names of the gestures." in myodistill(tmp_path, "exporters", site=site).stdout
+    )
+
+
+def test_a_search_loads_the_plugins_of_its_settings(mine: Path, tmp_path: Path) -> None:
+    values = {"plugin": str(mine), "student_model": "mine", "fold": 1, "k": 0, "out": tmp_path}
+    with pytest.raises(SettingsError, match="k: expected 1 or more to tune for"):
+        tune(Settings.load(values))
+    assert "mine" in MODELS
 
 
 def test_plugins_are_settings() -> None:

@@ -58,7 +58,7 @@ def test_what_is_no_such_file(tmp_path: Path, read: Callable[[Path], object], ki
     [
         ("", "expecting value"),
         ("{", "expecting property name"),
-        ("[1]", "a list in the place of an object"),
+        ("[1]", "a list instead of an object"),
         ('{"a": NaN}', "NaN, which JSON does not have"),
         ('{"a": -Infinity}', "-Infinity, which"),
         ('{"a": 1e400}', "a number too large, '1e400'"),
@@ -128,7 +128,7 @@ def test_yaml_says_what_json_can_say(tmp_path: Path, text: str, values: object) 
         ("a: " + "9" * 30, "beyond 64 bits"),
         ("a: " + "[" * 500, "more than 32 levels"),
         ("a: 1\n---\nb: 1", "more than one document"),
-        ("- a", "a list in the place of 'key: value' lines"),
+        ("- a", "a list instead of 'key: value' lines"),
         ("a: [1", "no YAML: expected ',' or ']'"),
         ("a: \x00", "no YAML: unacceptable character"),
     ],

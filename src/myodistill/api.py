@@ -49,17 +49,17 @@ def load_dataset(name: str | Path) -> Dataset:
 def run(settings: Settings | Mapping[str, Any] | Path | str | None = None, **overrides: Any) -> Run:
     """Run a whole experiment: pre-train, calibrate, distill and score, person by person.
 
-    What is finished in ``out`` and still valid is not done again; a killed run goes on.
+    Finished work in ``out`` that is still valid is not repeated; a killed run resumes.
 
     Args:
         settings: Settings, a mapping of some, or a YAML file of some, as for ``myodistill run
             --config``; or a dataset: its name, its folder, or the ``.yaml`` file that describes it
             (which is told from settings by its key ``files``).
-        overrides: Options that go before these, named as in YAML. Those of a stage are a mapping,
+        overrides: Options that override these, named as in YAML. Those of a stage are a mapping,
             which leaves the stage's other options as they are: ``distill={"num_epochs": 5}``.
 
     Returns:
-        What the run left in its folder: ``table`` (a row a subject, method and K), ``report()``
+        What the run left in its folder: ``table`` (one row per subject, method and K), ``report()``
         (writes an HTML file) and ``bundles``.
 
     Raises:
@@ -67,9 +67,9 @@ def run(settings: Settings | Mapping[str, Any] | Path | str | None = None, **ove
             or the folder is not writable or in use.
 
     Example:
-        >>> found = run("synthetic", out="runs/first", k=[1], distill={"num_epochs": 5})
-        >>> found.table.groupby("stage").accuracy.mean()
-        >>> found.report()
+        >>> result = run("synthetic", out="runs/first", k=[1], distill={"num_epochs": 5})
+        >>> result.table.groupby("stage").accuracy.mean()
+        >>> result.report()
         PosixPath('runs/first/report.html')
     """
     values = _values(settings)
@@ -120,21 +120,22 @@ def export(
         bundle: The bundle, or its folder.
         target: ``"onnx"``, ``"int8"``, ``"c"``, ``"c-int8"`` or ``"executorch"``.
         out: The file for ``"onnx"`` and ``"int8"``, the folder for the others.
-        recordings: Of the person's calibration, raw; every target but ``"c"`` needs them, for
-            ranges or to compare the exported form with the network. Not those that are scored.
+        recordings: The person's raw calibration recordings, none of which is scored; every target
+            except ``"c"`` needs them, for 8-bit ranges or to compare the exported form with the
+            network.
         step: Samples from one decision to the next; the bundle's own by default.
-        rule: How answers become decisions; the bundle's own by default.
+        rule: How predictions become decisions; the bundle's own by default.
 
     Returns:
         ``out``.
 
     Raises:
-        BundleError: The folder holds no bundle, or it has met no person.
+        BundleError: The folder holds no bundle, or the bundle is not calibrated for a person.
         DataError: Recordings are needed and missing, or were recorded otherwise.
         ModelError: The target cannot run the model.
         OutputError: It cannot be written.
         SettingsError: The target is unknown.
-        ToolError: What exports is not installed: ``pip install 'myodistill[export]'``.
+        ToolError: The exporter is not installed: ``pip install 'myodistill[export]'``.
 
     Example:
         >>> export(bundle, "c", "firmware/decoder")
@@ -149,5 +150,5 @@ def export(
         require_same_signal(recordings, made.spec, made.unit, what=made.model)
         sections = made.preprocessing.sections()
         windows = filtered(recordings, sections, samples=made.spec.samples, step=made.step)
-    write(made, target, Path(out), calibration=windows, step=step, rule=rule)
+    write(made, target, Path(out), windows=windows, step=step, rule=rule)
     return Path(out)

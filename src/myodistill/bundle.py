@@ -24,7 +24,7 @@ from torch import nn
 from myodistill import bundle_card as cards
 from myodistill.bundle_card import CARD, FORMAT, WEIGHTS, reason
 from myodistill.datasets.recording import Recording, Repetition, SignalSpec, require_same_signal
-from myodistill.decision_rule import EVERY_ANSWER, DecisionRule, require_step
+from myodistill.decision_rule import EVERY_PREDICTION, DecisionRule, require_step
 from myodistill.errors import BundleError, DataError, MyoDistillError, one_line
 from myodistill.files import write_bytes, write_text
 from myodistill.models.predict import predict
@@ -37,19 +37,20 @@ from myodistill.signals.windows import Windows
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A trained network with all that it needs and all that it saw.
+    """A trained network with everything that it needs, and a record of what it was fitted on.
 
     Attributes:
         model: Name in the catalogue.
         spec: The signal that it reads.
         network: In evaluation mode.
-        preprocessing: The person's own; None for a network that has no person yet.
+        preprocessing: Fitted to the person; None for a network that is not calibrated for anyone
+            yet.
         seen: The repetitions that it, its teacher and its pre-processing were fitted on.
         origin: Provenance: dataset, how it was opened, licence, subject, fold, split hash, K, seed,
             stage.
         unit: Physical unit of the samples that it expects.
         step: Samples from one decision to the next, by the protocol.
-        rule: How answers become decisions.
+        rule: How predictions become decisions.
     """
 
     model: str
@@ -60,7 +61,7 @@ class Bundle:
     origin: dict[str, Any]
     unit: str
     step: int
-    rule: DecisionRule = EVERY_ANSWER
+    rule: DecisionRule = EVERY_PREDICTION
 
     @property
     def parameters(self) -> int:
@@ -69,7 +70,7 @@ class Bundle:
 
     @property
     def temperature(self) -> float:
-        """What the logits are divided by, so that confidence means what it says."""
+        """The divisor of the logits that calibrates the confidence."""
         return float(self.origin.get("temperature", 1.0))
 
     @property
@@ -81,11 +82,12 @@ class Bundle:
         """Return the calibrated logits of filtered windows, shape ``(window, gesture)``.
 
         Args:
-            windows: Cut from signals that went through the pre-processing's filter, not its map.
+            windows: Cut from signals that have passed the filter of the pre-processing, but not its
+                map.
 
         Raises:
             BundleError: The bundle has no person's pre-processing.
-            DataError: The windows are raw, went through another filter, or were mapped, too.
+            DataError: The windows are raw, passed another filter, or are already mapped.
         """
         preprocessing = self._fitted()
         if windows.filtered != filter_mark(preprocessing.sections()):
@@ -101,8 +103,8 @@ class Bundle:
     def predict(self, signal: Recording | Windows | ArrayLike) -> NDArray[np.intp]:
         """Return the likeliest gesture of each window, shape ``(window,)``.
 
-        Takes what :meth:`predict_proba` takes. The answers are numbers of gestures, whose names
-        are ``bundle.spec.gestures``. Each window is decided by itself;
+        Takes what :meth:`predict_proba` takes. The predictions are gesture labels, whose names are
+        ``bundle.spec.gestures``. Each window is decided by itself;
         :class:`~myodistill.realtime.decoder.Decoder` applies the bundle's decision rule.
 
         Example:
@@ -128,13 +130,13 @@ class Bundle:
         Raises:
             BundleError: The bundle has no person's pre-processing.
             DataError: Shape, rate, unit, electrodes or gestures are not the bundle's, or samples
-                are no finite real numbers.
+                are not finite real numbers.
         """
         logits = self.logits(signal if isinstance(signal, Windows) else self._filtered(signal))
         return np.asarray(softmax(logits, axis=1), dtype=np.float32)
 
     def _filtered(self, signal: Recording | ArrayLike) -> Windows:
-        """Filter raw samples, and lay windows over them."""
+        """Filter raw samples and cut them into windows."""
         sections, samples = self._fitted().sections(), self.spec.samples
         if isinstance(signal, Recording):
             require_same_signal([signal], self.spec, self.unit, what=self.model)
@@ -178,7 +180,7 @@ class Bundle:
         return self.preprocessing
 
     @torch.no_grad()
-    def infer(self, windows: ArrayLike) -> NDArray[np.float32]:
+    def _infer(self, windows: ArrayLike) -> NDArray[np.float32]:
         """Return the calibrated logits of pre-processed windows ``(window, channel, time)``.
 
         Filtered and mapped, as a decoder has them; raw ones go to :meth:`predict_proba`.
@@ -249,8 +251,8 @@ class Bundle:
         except MyoDistillError as error:
             raise BundleError(f"{folder}: {error}") from error
         except (LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            said = f"no {error}" if isinstance(error, KeyError) else reason(error)
-            raise BundleError(f"{folder}: expected a complete bundle, got: {said}") from error
+            message = f"no {error}" if isinstance(error, KeyError) else reason(error)
+            raise BundleError(f"{folder}: expected a complete bundle, got: {message}") from error
 
     @classmethod
     def _of(cls, card: dict[str, Any], weights: bytes) -> Bundle:

@@ -1,6 +1,6 @@
 """``bundle.json``: read within limits, sealed by a hash, and checked field by field.
 
-The hash tells damage and careless edits; it is no signature. What is wrong in a field is a
+The hash reveals damage and careless edits; it is not a signature. A wrong field raises a
 ``ValueError``, which :meth:`~myodistill.bundle.Bundle.load` turns into its one line.
 """
 
@@ -33,7 +33,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     """Read ``bundle.json`` as it was written.
 
     Raises:
-        BundleError: It is missing, too long, no JSON, of another format, or was altered.
+        BundleError: It is missing, too long, not JSON, of another format, or altered.
     """
     wanted = Wanted(f"a bundle ({CARD} and {WEIGHTS})", BundleError, "run again")
     card = read_json(folder / CARD, wanted)
@@ -59,7 +59,7 @@ def signal_of(values: dict[str, Any]) -> SignalSpec:
     signal, electrodes = dict(values), dict(values["electrodes"])
     for name in ("rows", "columns"):
         _count(electrodes[name], name)
-    electrodes["order"] = tuple(_count(place, "order") for place in electrodes["order"])
+    electrodes["order"] = tuple(_count(channel, "order") for channel in electrodes["order"])
     electrodes["spacing_mm"] = _number(electrodes["spacing_mm"], "spacing_mm")
     if electrodes["layout"] not in ("ring", "grid"):
         raise ValueError(f"layout: expected ring or grid, got {_show(electrodes['layout'])}")
@@ -76,7 +76,7 @@ def require_labels(names: Sequence[object]) -> list[str]:
     """Return the names of gestures, if a file for a device can hold them.
 
     Raises:
-        ValueError: One is no text, too long, or holds a zero byte or half a character.
+        ValueError: One is not text, is too long, or holds a zero byte or half a character.
     """
     labels = []
     for name in names:
@@ -96,7 +96,7 @@ def repetitions_of(entries: Sequence[Sequence[object]]) -> frozenset[Repetition]
 
 
 def provenance_of(values: object) -> dict[str, Any]:
-    """Return a bundle's origin, if each value is of its kind."""
+    """Return a bundle's origin if every value has the right type."""
     if not isinstance(values, dict):
         raise ValueError(f"origin: expected names and values, got {_show(values)}")
     for name, value in values.items():
@@ -118,7 +118,7 @@ def provenance_of(values: object) -> dict[str, Any]:
 
 
 def plain(value: object, what: str) -> str:
-    """Return a name that can be part of no path but its own."""
+    """Return a name if it is safe as one part of a path."""
     name = text(value, what)
     if name in (".", "..") or not name.isprintable() or "/" in name or "\\" in name:
         raise ValueError(f"{what}: expected a plain name, got {_show(value)}")
@@ -127,8 +127,8 @@ def plain(value: object, what: str) -> str:
 
 def reason(error: BaseException) -> str:
     """What went wrong, in one short line."""
-    said = error.strerror if isinstance(error, OSError) else str(error)
-    return " ".join(str(said).split())[:120] or type(error).__name__
+    message = error.strerror if isinstance(error, OSError) else str(error)
+    return " ".join(str(message).split())[:120] or type(error).__name__
 
 
 def text(value: object, what: str, *, most: int = _LONGEST_NAME) -> str:

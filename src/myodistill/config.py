@@ -81,7 +81,7 @@ def _ordered(values: tuple[float, float] | None) -> tuple[float, float] | None:
     return values
 
 
-def _said(value: T) -> T:
+def _printable_word(value: T) -> T:
     if not 0 < len(str(value)) <= 1000 or not str(value).isprintable():
         raise PydanticCustomError("word", "Input should be a word, of at most 1000 characters")
     return value
@@ -96,10 +96,10 @@ def _device(value: str) -> str:
 CrossValidation = Literal["5-fold", "leave-one-subject-out"]
 Schedule = Literal["one-cycle", "cosine", "constant"]
 Several = Annotated[tuple[T, ...], BeforeValidator(_split_commas), AfterValidator(_once)]
-"""Any number of different values, also none."""
+"""Any number of distinct values, or none."""
 Some = Annotated[Several[T], AfterValidator(_some)]
-"""One or more different values."""
-Name = Annotated[str, AfterValidator(_said)]
+"""One or more distinct values."""
+Name = Annotated[str, AfterValidator(_printable_word)]
 FoldNumber = Annotated[int, Field(ge=1, le=10_000)]
 Count = Annotated[int, Field(ge=0, le=1000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -206,27 +206,27 @@ class Settings(_Settings):
     """A whole run: whose recordings, which models, how each stage trains."""
 
     dataset: Name = Field("synthetic", description="name of the dataset")
-    out: Annotated[Path, BeforeValidator(_said)] = Field(
+    out: Annotated[Path, BeforeValidator(_printable_word)] = Field(
         Path("runs/run"), description="folder that the run is written to"
     )
     plugin: Several[Name] = Field(
         (), description="plug-ins to load: .py files, or modules that can be imported"
     )
     cross_validation: CrossValidation = Field(
-        "5-fold", description="how subjects are held out, where the dataset does not say"
+        "5-fold", description="how subjects are held out, unless the dataset defines it"
     )
     fold: Several[FoldNumber] = Field((), description="folds over subjects, from 1; empty: all")
     subjects: Several[Name] = Field((), description="held-out subjects; empty: all of the folds")
     k: Some[Count] = Field((1, 2, 4), description="calibration repetitions; 0: unlabelled")
     seed: Some[Seed] = Field((0,), description="seeds of weights, order and augmentation")
     teacher_model: Some[Name] = Field(
-        ("population", "covariance"), description="teacher models; several teach together"
+        ("population", "covariance"), description="teacher models; several are merged into one"
     )
     student_model: Some[Name] = Field(
-        ("log-power-30k",), description="student models, each made of the same teachers"
+        ("log-power-30k",), description="student models, each distilled from the same teachers"
     )
     baseline: Several[Name] = Field(
-        (), description="methods beside: classical ones, and networks without a teacher"
+        (), description="additional methods: classical ones, and networks without a teacher"
     )
     recentre: bool = Field(True, description="whiten each person by their mean covariance")
     adapt_batch_norm: bool = Field(
@@ -253,7 +253,7 @@ class Settings(_Settings):
     views: Annotated[int | Literal["fresh", "clean"], BeforeValidator(_views)] = Field(
         4,
         description="with augmentation: how many views of a window are cycled, each with the "
-        "teachers' cached answer; fresh: always new, teachers run live; clean: always new, "
+        "teachers' cached outputs; fresh: always new, teachers run live; clean: always new, "
         "teachers saw the window as recorded",
     )
     refill: bool = Field(False, description="compute cached teacher outputs again")
@@ -282,7 +282,7 @@ class Settings(_Settings):
         1, ge=1, le=256, description="folds, seeds and subjects worked on at once"
     )
     threads: int = Field(1, ge=1, le=256, description="of each process; small networks want one")
-    resume: bool = Field(True, description="go on from the checkpoints of a killed run")
+    resume: bool = Field(True, description="resume from the checkpoints of a killed run")
     augmentation: Augmentation = Augmentation()
     pretrain: Pretraining = Pretraining()
     pretrain_student: StudentPretraining = StudentPretraining()

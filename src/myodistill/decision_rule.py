@@ -1,4 +1,4 @@
-"""The decision rule: from the network's answers, one by one, to what the device does."""
+"""The decision rule: from the network's predictions, one by one, to what the device does."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from myodistill.errors import SettingsError
 
 REJECTED = -1
-"""The decision not to decide; the same number as ``evaluation.events.REJECTED``."""
+"""No decision; the same number as ``evaluation.events.REJECTED``."""
 
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """How answers become decisions, in the order of the attributes.
+    """How predictions become decisions, in the order of the attributes.
 
     Attributes:
-        smoothing: Probabilities are averaged over so many newest windows.
-        threshold: Less confidence than this is rejected.
-        votes: The most frequent of so many newest answers wins, of equally frequent ones the
-            newest (Englehart and Hudgins, A robust, real-time control scheme, 2003).
-        hold: A gesture stays for at least so many decisions.
+        smoothing: Number of newest windows whose probabilities are averaged.
+        threshold: Predictions with less confidence are rejected.
+        votes: Number of newest predictions that vote; ties go to the newest (Englehart and Hudgins,
+            A robust, real-time control scheme, 2003).
+        hold: Least number of decisions that a gesture lasts.
     """
 
     smoothing: int = 1
@@ -43,15 +43,15 @@ class DecisionRule:
             raise SettingsError(f"threshold: expected a share from 0 to 1, got {got}")
 
 
-EVERY_ANSWER = DecisionRule()
-"""Each answer is a decision."""
+EVERY_PREDICTION = DecisionRule()
+"""Each prediction is a decision."""
 
 
 def require_step(step: object) -> int:
     """Return the samples from one decision to the next.
 
     Raises:
-        SettingsError: It is no whole number from 1.
+        SettingsError: It is not a whole number of at least 1.
     """
     if isinstance(step, bool) or not isinstance(step, int) or step < 1:
         raise SettingsError(f"step: expected at least 1 sample, got {str(step)[:40]}")
@@ -68,18 +68,18 @@ class DecisionFilter:
     def __init__(self, rule: DecisionRule) -> None:
         self.rule = rule
         self._probabilities: deque[NDArray[np.float64]] = deque(maxlen=rule.smoothing)
-        self._answers: deque[int] = deque(maxlen=rule.votes)
+        self._newest: deque[int] = deque(maxlen=rule.votes)
         self._current = REJECTED
         self._held = 0
 
     def abstain(self) -> None:
-        """Forget everything: what comes next begins anew."""
+        """Forget the past: the next prediction starts afresh."""
         self._probabilities.clear()
-        self._answers.clear()
+        self._newest.clear()
         self._current, self._held = REJECTED, 0
 
     def decide(self, logits: NDArray[np.floating]) -> tuple[int, float]:
-        """Take the answer for the next window, logits of shape ``(gesture,)``.
+        """Take the logits of the next window, shape ``(gesture,)``.
 
         Returns:
             The gesture, or :data:`REJECTED`, and the (smoothed) confidence.
@@ -89,7 +89,7 @@ class DecisionFilter:
         mean = np.mean(np.stack(self._probabilities), axis=0)
         best = int(np.argmax(mean))
         confidence = float(mean[best])
-        self._answers.append(best if confidence >= self.rule.threshold else REJECTED)
+        self._newest.append(best if confidence >= self.rule.threshold else REJECTED)
         winner = self._majority()
         if winner != self._current and (self._current == REJECTED or self._held >= self.rule.hold):
             self._current, self._held = winner, 0
@@ -97,6 +97,6 @@ class DecisionFilter:
         return self._current, confidence
 
     def _majority(self) -> int:
-        answers = list(self._answers)
-        most = max(answers.count(answer) for answer in answers)
-        return next(a for a in reversed(answers) if answers.count(a) == most)
+        newest = list(self._newest)
+        most = max(map(newest.count, newest))
+        return next(one for one in reversed(newest) if newest.count(one) == most)

@@ -17,8 +17,8 @@ from typing import NoReturn
 class MyoDistillError(Exception):
     """Base of every error that bad input can cause.
 
-    Its message is one printable line of at most 400 characters, whatever it echoes: the middle of
-    a longer one is left out, as what to do stands at the end.
+    Its message is one printable line of at most 400 characters, whatever it echoes: the middle of a
+    longer one is cut, as the advice stands at the end.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -43,7 +43,7 @@ class LeakageError(MyoDistillError):
 
 
 class TrainingError(MyoDistillError):
-    """Training did not converge to numbers; what was stored before is untouched."""
+    """Training diverged to values that are not finite; what was stored before is untouched."""
 
 
 class BundleError(MyoDistillError):
@@ -89,7 +89,7 @@ def shown(value: object, length: int = 80) -> str:
 
     Args:
         value: Anything that came from a user or a file.
-        length: Most characters of the answer.
+        length: Most characters of the result.
     """
     if isinstance(value, str | bytes):
         value = value[: length + 1]
@@ -108,7 +108,7 @@ def one_line(text: str, length: int = 120) -> str:
 
 
 class _Short(Repr):
-    """``repr`` that does not go all the way through what is nested, long or huge."""
+    """A ``repr`` that stops early on nested, long or huge values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,36 +139,36 @@ class Wanted:
     named: str = ""
 
     @contextmanager
-    def reading(self, place: object) -> Iterator[None]:
-        """Turn whatever a parser throws in the block into one line.
+    def reading(self, source: object) -> Iterator[None]:
+        """Turn whatever a parser raises in the block into one line.
 
         Args:
-            place: File, or name of the part of one.
+            source: File, or name of the part of one.
         """
         try:
             yield
         except MyoDistillError:
             raise
         except OSError as error:
-            self.refuse(place, error.strerror or _reason(error), error)
+            self.refuse(source, error.strerror or _reason(error), error)
         except Exception as error:  # a parser may throw anything on bad bytes
-            self.refuse(place, _reason(error), error)
+            self.refuse(source, _reason(error), error)
 
-    def refuse(self, place: object, reason: str, cause: Exception | None = None) -> NoReturn:
-        """Raise the error for ``place``.
+    def refuse(self, source: object, reason: str, cause: Exception | None = None) -> NoReturn:
+        """Raise the error for ``source``.
 
         Args:
-            place: File, or name of the part of one.
+            source: File, or name of the part of one.
             reason: What came instead.
             cause: The parser's own error.
         """
-        line = f"{_name(self.named or place)}: expected {self.expected}, got: "
+        line = f"{_name(self.named or source)}: expected {self.expected}, got: "
         line += one_line(reason, 240) + (f"; {self.advice}" if self.advice else "")
         raise self.error(line) from cause
 
 
-def _name(place: object) -> str:
-    text = str(place)
+def _name(source: object) -> str:
+    text = str(source)
     return one_line(text if len(text) <= 160 else f"...{text[-157:]}", 160)
 
 

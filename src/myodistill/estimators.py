@@ -1,8 +1,8 @@
 """scikit-learn estimators on raw windows: the catalogue's methods, and distillation between them.
 
 For one person's windows as an array ``(window, channel, time)``. Each window is filtered by itself,
-so that no answer depends on its neighbours: whoever has the recordings does better with
-:func:`~myodistill.calibrate`, which filters the stream.
+so that no prediction depends on its neighbours: with whole recordings :func:`~myodistill.calibrate`
+does better, as it filters the stream.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from myodistill.bundle import Bundle
 from myodistill.config import Training
 from myodistill.datasets.dataset import Facts
 from myodistill.datasets.recording import Electrodes, ring
-from myodistill.distillation.array_fit import Decide, fit_classical_method, fit_network
+from myodistill.distillation.array_fit import Decide, fit_classical_baseline, fit_network
 from myodistill.errors import DataError, SettingsError, one_line, shown
 from myodistill.models.classical import CLASSICAL
 from myodistill.training.tasks import DistillationTask, Task
@@ -40,7 +40,7 @@ class ParameterError(SettingsError, ValueError):
 
 
 class _WindowClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """What both estimators share: reading windows, and answering for them."""
+    """What both estimators share: reading windows, and predicting for them."""
 
     sampling_rate: float
     electrodes: Electrodes | Literal["ring"]
@@ -69,11 +69,11 @@ class _WindowClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the likeliest class of each window, shape ``(window,)``; see `predict_proba`."""
-        found = self.predict_proba(X)
-        return np.asarray(self.classes_[found.argmax(axis=1)])
+        probabilities = self.predict_proba(X)
+        return np.asarray(self.classes_[probabilities.argmax(axis=1)])
 
     def __sklearn_tags__(self) -> Tags:
-        """Say that windows have three axes."""
+        """Declare that windows have three axes."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
@@ -84,7 +84,7 @@ class _WindowClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return type(self).__name__
 
     def _read(self, X: ArrayLike, *, reset: bool) -> NDArray[np.float32]:
-        """Return finite windows; what scikit-learn says against others becomes one line."""
+        """Return finite windows; scikit-learn's objection to others becomes one line."""
         try:
             read = validate_data(self, X, allow_nd=True, dtype=np.float32, order="C", reset=reset)
         except ValueError as error:
@@ -97,7 +97,7 @@ class _WindowClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(read)
 
     def _begin(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-        """Read what is fitted to; return windows, and the number of each one's class."""
+        """Read the training data; return the windows and the class index of each."""
         if y is None:
             raise InputError(f"{self._who}: requires y to be passed, but the target y is None")
         windows = self._read(X, reset=True)
@@ -159,7 +159,8 @@ class EMGClassifier(_WindowClassifier):
         sampling_rate: In hertz.
         electrodes: ``"ring"``, in channel order, or an :class:`~myodistill.Electrodes`.
         passband: Edges of the causal band-pass in hertz; 20 Hz to 0.45 of the rate by default.
-        num_epochs: Passes over the windows; networks only, as all that follows but the last.
+        num_epochs: Passes over the windows; for networks only, like all further parameters but the
+            last.
         batch_size: Windows a step.
         learning_rate: Peak of the cosine schedule, for AdamW.
         patience: Epochs without gain on the last group before training ends; 0 for a fixed budget.
@@ -169,7 +170,7 @@ class EMGClassifier(_WindowClassifier):
         classes_: The labels, sorted.
         n_features_in_: Channels.
         n_samples_: Length of a window in samples.
-        bundle_: Of a network: it saves and exports; None for a classical method.
+        bundle_: The network's bundle, to save or export; None for a classical method.
 
     Example:
         >>> X.shape, y.shape  # raw windows (window, channel, time), their gestures
@@ -208,10 +209,10 @@ class EMGClassifier(_WindowClassifier):
             X: Raw windows ``(window, channel, time)``.
             y: Label of each, shape ``(window,)``.
             groups: Repetition of each window, shape ``(window,)``. With ``patience`` a network
-                holds the last (largest) one out to stop early by; otherwise they are ignored.
+                holds the last (largest) one out for early stopping; otherwise they are ignored.
 
         Raises:
-            InputError: Windows, labels and groups do not fit together, or are no finite numbers.
+            InputError: Windows, labels and groups do not fit together, or are not finite numbers.
             SettingsError: A parameter is out of range, or ``patience`` lacks groups.
             ModelError: The method is unknown, or cannot read such windows.
         """
@@ -219,7 +220,7 @@ class EMGClassifier(_WindowClassifier):
         facts, seed = self._facts(windows), self._seed()
         self.bundle_: Bundle | None = None
         if self.name in CLASSICAL:
-            self._decide: Decide = fit_classical_method(self.name, facts, windows, labels, seed)
+            self._decide: Decide = fit_classical_baseline(self.name, facts, windows, labels, seed)
             return self
         late = _late(groups, len(windows), self.patience)
         settings = _training(self)
@@ -229,7 +230,7 @@ class EMGClassifier(_WindowClassifier):
 
 
 class DistilledClassifier(_WindowClassifier):
-    """A small network that learns what a teacher says of the same windows.
+    """A small network that learns from a teacher's outputs for the same windows.
 
     (Hinton, Vinyals and Dean, Distilling the knowledge in a neural network, 2015.)
 
@@ -252,7 +253,7 @@ class DistilledClassifier(_WindowClassifier):
         n_features_in_: Channels.
         n_samples_: Length of a window in samples.
         teacher_: The fitted :class:`EMGClassifier`.
-        bundle_: The student: it saves and exports.
+        bundle_: The student's bundle, to save or export.
 
     Example:
         >>> model = DistilledClassifier("covariance", "log-power-30k", sampling_rate=1000)
@@ -295,10 +296,10 @@ class DistilledClassifier(_WindowClassifier):
             X: Raw windows ``(window, channel, time)``.
             y: Label of each, shape ``(window,)``.
             groups: Repetition of each window, shape ``(window,)``. With ``patience`` the last
-                (largest) one is held out to stop early by; otherwise they are ignored.
+                (largest) one is held out for early stopping; otherwise they are ignored.
 
         Raises:
-            InputError: Windows, labels and groups do not fit together, or are no finite numbers.
+            InputError: Windows, labels and groups do not fit together, or are not finite numbers.
             SettingsError: A parameter is out of range, or ``patience`` lacks groups.
             ModelError: A method is unknown, or cannot read such windows.
         """
@@ -309,8 +310,8 @@ class DistilledClassifier(_WindowClassifier):
             self.teacher, random_state=seed,
             **{name: getattr(self, name) for name in _PASSED_ON},
         ).fit(windows, labels, groups)  # fmt: skip
-        said = np.log(np.maximum(self.teacher_.predict_proba(windows), 1e-12))
-        outputs = TeacherOutput(torch.from_numpy(said.astype(np.float32)))
+        log_probabilities = np.log(np.maximum(self.teacher_.predict_proba(windows), 1e-12))
+        outputs = TeacherOutput(torch.from_numpy(log_probabilities.astype(np.float32)))
         task = partial(DistillationTask, alpha=self.alpha, temperature=self.temperature)
         self.bundle_ = fit_network(
             self.student, facts, windows, labels, seed, late, settings, task, outputs
@@ -335,7 +336,7 @@ def _training(estimator: EMGClassifier | DistilledClassifier) -> Training:
 
 
 def _late(groups: ArrayLike | None, count: int, patience: int) -> NDArray[np.bool_]:
-    """Say which windows are of the last group and held out; none without patience."""
+    """Return which windows are of the last group and held out; none without patience."""
     if not patience:
         return np.zeros(count, bool)
     numbers = np.zeros(0) if groups is None else np.asarray(groups)

@@ -26,7 +26,7 @@ _ADVICE = {
 
 
 def plain_name(kind: str, name: str, error: type[MyoDistillError] = DataError) -> str:
-    """Return a name that becomes a folder or a file, if it is one plain part of a path.
+    """Return a name of a folder or file if it is one plain part of a path.
 
     Args:
         kind: What it names, for the message.
@@ -62,22 +62,22 @@ def plain_names(
         MyoDistillError: As :func:`plain_name`, or two differ in nothing but case or the way an
             accent is encoded.
     """
-    found: dict[str, str] = {}
+    folded: dict[str, str] = {}
     for name in names:
         plain_name(kind, name, error)
         key = unicodedata.normalize("NFKC", name.casefold())
-        other = found.setdefault(key, name)
+        other = folded.setdefault(key, name)
         if other != name:
             raise error(
                 f"{kind}: expected names that differ in more than case and accents' encoding, got "
                 f"{shown(other)} and {shown(name)}; rename one"
             )
-    return tuple(found.values())
+    return tuple(folded.values())
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the operating system says while writing into one line.
+    """Turn an error of the operating system while writing into one line.
 
     Raises:
         OutputError: ``path`` cannot be written.
@@ -129,7 +129,7 @@ def write_text(path: Path, content: str) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Fill a folder beside ``path`` and put it in its place when the block ends well.
+    """Fill a folder beside ``path`` and move it into place when the block succeeds.
 
     An older folder stays until then, and stays for good if the block fails.
 

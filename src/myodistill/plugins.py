@@ -39,15 +39,15 @@ _registries: list[Registry[Any]] = []
 
 
 class Registry(MutableMapping[str, T], Generic[T]):
-    """Things of one kind by name, each with the plug-in that it came from.
+    """Objects of one kind by name, each with the plug-in that it came from.
 
-    As a mapping it is like a ``dict`` and asks nothing; :meth:`register` and :meth:`look_up` refuse
-    in one line. Aliases are found, and are not among its names.
+    As a mapping it works like a ``dict``, without checks; :meth:`register` and :meth:`look_up`
+    raise a one-line error. Aliases can be looked up but are not listed.
 
     Args:
         kind: What they are, for messages: ``"model"``.
         error: Raised for names that are unknown, taken or not plain.
-        reserved: Names that mean something already.
+        reserved: Names that are already in use.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
         return add
 
     def look_up(self, name: str) -> T:
-        """Return what goes by a name or an alias.
+        """Return the object of a name or alias.
 
         Raises:
             MyoDistillError: The name is unknown; the message suggests the nearest.
@@ -155,13 +155,13 @@ def loaded_plugins() -> dict[str, str]:
 
 
 def plugin_of(named: Iterable[tuple[Registry[Any], str]]) -> str:
-    """Return what ``--plugin`` is to say for some names to be known; empty for the package's."""
+    """Return the ``--plugin`` value that makes some names known; empty for the package's own."""
     return ",".join(sorted({registry.plugin(name) for registry, name in named} - {""}))
 
 
 @contextmanager
 def foreign_code(what: str, expected: str, error: type[MyoDistillError]) -> Iterator[None]:
-    """Turn whatever a plug-in's code raises in the block into one line.
+    """Turn whatever the code of a plug-in raises in the block into one line.
 
     Args:
         what: What is called: ``"loss mine"``.
@@ -206,7 +206,7 @@ def _load(name: str, import_it: Callable[[], ModuleType]) -> None:
 
 
 def _shown_as(plugin: str) -> str:
-    """A file by its name alone: where it lies on this machine is nobody else's business."""
+    """A file by its name alone, so that no message reveals where it lies."""
     return Path(plugin).name if plugin.endswith(".py") else plugin
 
 

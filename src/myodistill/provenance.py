@@ -1,6 +1,6 @@
 """What a bundle must have seen: derived from its stage and split, not believed.
 
-No bundle is signed: whoever writes all of its files anew, stage and split included, is believed.
+No bundle is signed: someone who rewrites all of its files, stage and split included, is believed.
 What a bundle says of itself must at least agree with the split that it is scored under.
 """
 
@@ -56,7 +56,7 @@ def require_scorable(bundle: Bundle, split: Split, subject: str) -> None:
     """Refuse to score a bundle on a subject's test sessions unless it cannot have seen them.
 
     Raises:
-        LeakageError: It saw some of them, or owns to less than its stage and split imply.
+        LeakageError: It saw some of them, or admits to less than its stage and split imply.
         BundleError: It is of another split, or does not say of which stage.
     """
     what = f"{bundle.origin.get('stage')} {bundle.model}"
@@ -72,6 +72,6 @@ def require_scorable(bundle: Bundle, split: Split, subject: str) -> None:
         )
     if lacking := sorted(implied - bundle.seen):
         raise LeakageError(
-            f"leakage: expected a {what} that owns to {lacking[0]}, as its stage and split imply; "
-            f"{len(lacking)} such repetitions are missing from what it says that it saw; run again"
+            f"leakage: expected a {what} that admits to {lacking[0]}, as its stage and split "
+            f"imply; it leaves out {len(lacking)} such repetitions; run again"
         )

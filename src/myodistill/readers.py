@@ -1,6 +1,6 @@
-"""Files that the software reads as settings or for itself: any content is data, or one line.
+"""Files that hold settings or stored results: any content is read as data, or refused in one line.
 
-Every reader is told what is expected and which error to raise; whatever a parser throws becomes
+Every reader is told what is expected and which error to raise; whatever a parser raises becomes
 that error. Sizes are bounded before anything is unpacked, so that a small file stays small.
 """
 
@@ -65,11 +65,11 @@ def read_json(path: Path, wanted: Wanted) -> dict[str, Any]:
     """Read a JSON file whose content is an object; see :func:`parse_json`."""
     content = parse_json(read_bytes(path, wanted), path, wanted)
     if not isinstance(content, dict):
-        wanted.refuse(path, f"a {type(content).__name__} in the place of an object")
+        wanted.refuse(path, f"a {type(content).__name__} instead of an object")
     return content
 
 
-def parse_json(content: bytes | str, place: object, wanted: Wanted) -> Any:
+def parse_json(content: bytes | str, source: object, wanted: Wanted) -> Any:
     """Parse JSON without its usual extensions.
 
     Refused are NaN and infinities, numbers that would become infinite, integers beyond 64 bits, an
@@ -77,13 +77,13 @@ def parse_json(content: bytes | str, place: object, wanted: Wanted) -> Any:
 
     Args:
         content: Text, or its UTF-8 bytes.
-        place: What it is, for the message.
+        source: What it is, for the message.
         wanted: What is expected.
 
     Raises:
-        MyoDistillError: It is no such JSON; of the class that is wanted.
+        MyoDistillError: It is not such JSON; of the class that is wanted.
     """
-    with wanted.reading(place):
+    with wanted.reading(source):
         _limit(len(content), LARGEST_TEXT)
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
         parsed = json.loads(
@@ -100,7 +100,7 @@ def parse_json(content: bytes | str, place: object, wanted: Wanted) -> Any:
 def read_yaml(path: Path, wanted: Wanted, *, integer_keys: bool = False) -> dict[str, Any]:
     """Read a YAML file whose content is a mapping; an empty one is an empty mapping.
 
-    Only what JSON can say is read, see :mod:`myodistill.restricted_yaml`.
+    Only values that JSON can express are read, see :mod:`myodistill.restricted_yaml`.
 
     Args:
         path: The file.
@@ -116,19 +116,19 @@ def read_yaml(path: Path, wanted: Wanted, *, integer_keys: bool = False) -> dict
     if values is None:
         return {}
     if not isinstance(values, dict):
-        wanted.refuse(path, f"a {type(values).__name__} in the place of 'key: value' lines")
+        wanted.refuse(path, f"a {type(values).__name__} instead of 'key: value' lines")
     return values
 
 
 def parse_tsv(
-    content: bytes, place: object, wanted: Wanted, *, columns: Sequence[str] = ()
+    content: bytes, source: object, wanted: Wanted, *, columns: Sequence[str] = ()
 ) -> list[dict[str, str]]:
     """Parse tab-separated values with a header that names ``columns`` among others.
 
     Raises:
-        MyoDistillError: It is no such table, or a row has more or fewer cells than the header.
+        MyoDistillError: It is not such a table, or a row has more or fewer cells than the header.
     """
-    with wanted.reading(place):
+    with wanted.reading(source):
         _limit(len(content), LARGEST_TEXT)
         text = io.StringIO(content.decode("utf-8-sig"), newline="")
         lines = [row for row in csv.reader(text, delimiter="\t") if row]
@@ -201,7 +201,7 @@ def read_npz(path: Path, wanted: Wanted, names: Sequence[str]) -> dict[str, np.n
             arrays = {name: np.asarray(stored[name]) for name in names}
         for name, array in arrays.items():
             if array.dtype.kind not in "biuf":
-                raise ValueError(f"array {name} of {array.dtype}, which is no number")
+                raise ValueError(f"array {name} of {array.dtype}, which holds no numbers")
         return arrays
 
 
@@ -252,10 +252,10 @@ def _number(text: str) -> float:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         raise ValueError("an object with the same key twice")
-    return found
+    return mapping
 
 
 def _require_plain(value: Any) -> None:

@@ -1,10 +1,10 @@
-"""YAML that says what JSON can say, and nothing else.
+"""YAML restricted to the values that JSON can express.
 
 Plain words are read by the core schema of YAML 1.2: ``null``, ``true`` and ``false``, integers and
 decimal numbers (``1e-3``, too); all else is text. So ``no`` is a word and ``2001-12-31`` is one. A
 setting that is a truth value still takes ``yes`` and ``no``, as on the command line. Tags, anchors,
-aliases, merge keys, keys that come twice and numbers that are not finite are refused: with none of
-them a file means what it shows, and a short one stays short.
+aliases, merge keys, duplicate keys and numbers that are not finite are refused: without them a file
+means what it shows, and a short file cannot expand.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def load(text: str, *, integer_keys: bool = False) -> Any:
         None, a bool, int, finite float, string, or a list or dict of these.
 
     Raises:
-        ValueError: It is no YAML, or uses what is refused; the message is one line.
+        ValueError: It is not YAML, or uses what is refused; the message is one line.
     """
     try:
         events = iter(yaml.parse(text, Loader=yaml.SafeLoader))

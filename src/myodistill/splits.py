@@ -228,10 +228,10 @@ def unseen_windows(
         split: Of the fold.
         windows: Of the subject.
         subject: Who is scored.
-        fitted: What decides: its name, and the repetitions that it was fitted on.
+        fitted: What decides: each part's name, and the repetitions that it was fitted on.
 
     Returns:
-        The windows, and their places among ``windows``.
+        The windows, and their indices in ``windows``.
 
     Raises:
         LeakageError: Something was fitted on one of their repetitions.

@@ -10,7 +10,7 @@ from myodistill.errors import Wanted, one_line, shown
 
 T = TypeVar("T")
 UNKNOWN = "there is no such key"
-"""What is said of a key that there is not."""
+"""The reason given for an unknown key."""
 
 
 def problem(error: ValidationError) -> tuple[str, str]:
@@ -24,19 +24,19 @@ def problem(error: ValidationError) -> tuple[str, str]:
     got = shown(first["input"])
     if first["type"] == "path_type":
         return key, f"expected a path, got {got}"
-    said = one_line(first["msg"].removeprefix("Value error, "), 160)
-    if not said.startswith("Input should be "):
-        return key, f"{said[:1].lower()}{said[1:]}, got {got}"
-    return key, f"expected {said.removeprefix('Input should be ')}, got {got}"
+    message = one_line(first["msg"].removeprefix("Value error, "), 160)
+    if not message.startswith("Input should be "):
+        return key, f"{message[:1].lower()}{message[1:]}, got {got}"
+    return key, f"expected {message.removeprefix('Input should be ')}, got {got}"
 
 
-def checked(adapter: TypeAdapter[T], values: Any, place: object, wanted: Wanted) -> T:
+def checked(adapter: TypeAdapter[T], values: Any, source: object, wanted: Wanted) -> T:
     """Return values as a type, if they are of that type.
 
     Args:
         adapter: Of the type.
-        values: What a file said.
-        place: The file, for the message.
+        values: Content of a file.
+        source: The file, for the message.
         wanted: What it should be.
 
     Raises:
@@ -45,4 +45,4 @@ def checked(adapter: TypeAdapter[T], values: Any, place: object, wanted: Wanted)
     try:
         return adapter.validate_python(values)
     except ValidationError as error:
-        wanted.refuse(place, ": ".join(filter(None, problem(error))), error)
+        wanted.refuse(source, ": ".join(filter(None, problem(error))), error)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,13 @@ from myodistill.config import Settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.recording import Repetition
 from myodistill.datasets.synthetic import Synthetic
+from myodistill.decision_rule import DecisionRule
+from myodistill.deploy import parity
 from myodistill.deploy.subject_data import SubjectData
 from myodistill.errors import SettingsError
 from myodistill.evaluation import results
-from myodistill.models import verification
+from myodistill.models import complexity, verification
+from myodistill.models.registry import MODELS
 from myodistill.processes import worker_pool
 from myodistill.studies import experiment
 from myodistill.studies.engines import local
@@ -253,7 +257,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
     monkeypatch.setattr(experiment, "run_experiment", stop)
     code, _, err = call(capsys, monkeypatch, "run")
     assert code == 130
-    assert err.strip() == "myodistill: stopped; the same command goes on from here"
+    assert err.strip() == "myodistill: stopped; the same command resumes from here"
 
 
 def damage(path: Path, kind: str) -> None:
@@ -359,6 +363,22 @@ def test_models_exits_with_one_when_a_count_is_off(
     assert call(capsys, monkeypatch, "models", "lstm", "--format", "csv")[0] == 1
 
 
+@pytest.mark.parametrize("words", [["*"], ["[bc]*", "--latency"], ["*", "--deployable"]])
+def test_tables_of_models_fit_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    delay = complexity.Latency(123.456, 99.999)
+    monkeypatch.setattr(verification, "latency", lambda *_: delay)
+    code, shown, _ = call(capsys, monkeypatch, "models", *words)
+    assert code == 0
+    assert max(map(len, shown.splitlines())) <= 80
+    for entry in MODELS.values():
+        student = "--deployable" not in words or entry.role == "student"
+        if student and fnmatch(entry.name, words[0]):
+            assert any(line.split()[:1] == [entry.name] for line in shown.splitlines()), entry.name
+    assert "…" not in shown
+
+
 def test_models_says_where_students_run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,7 +406,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_from_a_run_to_c_and_the_ladder_in_its_report(
+def test_from_a_run_to_c_and_the_parity_table_in_its_report(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     trained: Path,
@@ -394,9 +414,23 @@ def test_from_a_run_to_c_and_the_ladder_in_its_report(
     code, shown, _ = call(capsys, monkeypatch, "export", str(trained), "--to", "c-int8")
     assert (code, shown) == (0, f"c-int8: {trained / 'c-int8'}\n")
     assert r'MD_UNIT "\302\265V"' in (trained / "c-int8" / "md.h").read_text()  # µV in UTF-8
-    monkeypatch.setattr(shutil, "which", lambda _: None)  # no compiler: rungs say so
-    code, shown, _ = call(capsys, monkeypatch, "deploy-report", str(trained))
+    rules: list[float] = []
+    check = parity.deploy_report
+
+    def noted(*arguments: Any, rule: DecisionRule, **options: Any) -> Any:
+        rules.append(rule.threshold)
+        return check(*arguments, rule=rule, **options)
+
+    monkeypatch.setattr(parity, "deploy_report", noted)
+    monkeypatch.setattr(shutil, "which", lambda _: None)  # no compiler: those forms are lacking
+    rule = ["--reject-below", "0.9999"]
+    code, shown, _ = call(capsys, monkeypatch, "deploy-report", str(trained), *rule)
     assert code == 0
+    assert max(map(len, shown.split("parity table:")[0].splitlines())) <= 80
+    assert rules == [0.9999]
+    assert "got both" in refused(
+        capsys, monkeypatch, "deploy-report", str(trained), *rule, "--withhold", "0.1"
+    )
     assert "gcc: expected it on this machine" in " ".join(shown.split())
     run = trained.parents[4]
     assert call(capsys, monkeypatch, "report", str(run))[0] == 0
@@ -471,7 +505,7 @@ def test_a_bundle_asks_where_its_recordings_are(
     words = ["export", str(trained), "--to", "c", "--out", str(tmp_path / "c")]
     monkeypatch.setitem(registry.DATASETS, "tiny", partial(tiny_people, seed=5))
     line = refused(capsys, monkeypatch, *words)
-    assert "'tiny' has others or changed ones; say by --dataset which to take" in line
+    assert "'tiny' has others or changed ones; name the right one with --dataset" in line
     assert call(capsys, monkeypatch, *words, "--dataset", "tiny")[0] == 0
     monkeypatch.delitem(registry.DATASETS, "tiny")
     line = refused(capsys, monkeypatch, *words)
@@ -481,16 +515,16 @@ def test_a_bundle_asks_where_its_recordings_are(
 def test_ranges_are_found_on_whole_calibration_recordings(trained: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.DATASETS, "tiny", tiny_people)
-        wearer = SubjectData.of(Bundle.load(trained))
-        every, known = wearer.ranges, wearer.calibration
+        subject_data = SubjectData.of(Bundle.load(trained))
+        every, known = subject_data.ranges, subject_data.calibration
     between = every.take(np.flatnonzero(every.labels < 0))
     assert len(between)
     assert len(every) == len(known) + len(between)
-    assert every.seen() == known.seen() == wearer.split.calibration(wearer.subject, 1)
-    begins = np.cumsum([0, *(len(r.signal) for r in wearer.recordings)])
-    for begin, recording in zip(begins, wearer.recordings, strict=False):
+    assert every.seen() == known.seen() == subject_data.split.calibration(subject_data.subject, 1)
+    begins = np.cumsum([0, *(len(r.signal) for r in subject_data.recordings)])
+    for begin, recording in zip(begins, subject_data.recordings, strict=False):
         for note in recording.annotations:
-            if Repetition(wearer.subject, recording.session, note.repetition) in known.seen():
+            if Repetition(subject_data.subject, recording.session, note.repetition) in known.seen():
                 continue
             inside = every.starts + every.samples > begin + note.start
             inside &= every.starts < begin + note.stop

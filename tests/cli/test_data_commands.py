@@ -58,7 +58,7 @@ def test_list_says_what_is_at_hand(data: Path) -> None:
 
 def test_inspect_shows_and_draws(data: Path) -> None:
     write_threedc(data, subjects=2, samples=300)
-    out = run("inspect", "3dc", "--every", "--gesture", "pinch grip", "--out", "x/3dc.png")
+    out = run("inspect", "3dc", "--all", "--gesture", "pinch grip", "--out", "x/3dc.png")
     assert "2 people, 1×10 ring electrodes, 1000 Hz" in out
     assert "train: 4, test: 4" in out
     assert Path("x/3dc.png").read_bytes()[:4] == b"\x89PNG"

@@ -22,7 +22,7 @@ from myodistill.datasets.forearm import (
     spectrum,
 )
 from myodistill.datasets.recording import Electrodes, Recording, grid, ring
-from myodistill.datasets.synthetic import GESTURES, SESSIONS, Synthetic, Variety
+from myodistill.datasets.synthetic import GESTURES, SESSIONS, Synthetic, Variability
 from myodistill.errors import DataError
 from myodistill.signals.windows import cut
 
@@ -195,7 +195,7 @@ class TestSignal:
 
 class TestForearm:
     def test_a_muscle_is_strongest_at_the_electrode_above_it(self) -> None:
-        forearm = grow(np.random.default_rng(0), variety=0.0)
+        forearm = grow(np.random.default_rng(0), variability=0.0)
         places = place_electrodes(ring(36), forearm.radius_mm)
         power = (conduct(forearm, places, np.array([80.0]))[0] ** 2) @ (
             forearm.muscle_index[:, None] == np.arange(len(MUSCLES))
@@ -213,7 +213,7 @@ class TestForearm:
         assert far[1] / far[0] < near[1] / near[0]
 
     def test_fat_weakens(self) -> None:
-        thin = grow(np.random.default_rng(0), variety=0.0)
+        thin = grow(np.random.default_rng(0), variability=0.0)
         fat = replace(thin, radius_mm=thin.radius_mm + 5)
         reach = [
             (conduct(arm, place_electrodes(ring(8), arm.radius_mm), np.array([80.0])) ** 2).sum()
@@ -227,8 +227,8 @@ class TestForearm:
         turned = place_electrodes(ring(8), forearm.radius_mm, turned=45.0)
         np.testing.assert_allclose(turned[:-1], still[1:], atol=1e-9)
 
-    def test_without_variety_everyone_has_one_forearm(self) -> None:
-        one, other = (grow(np.random.default_rng(seed), variety=0.0) for seed in (0, 1))
+    def test_without_variability_everyone_has_one_forearm(self) -> None:
+        one, other = (grow(np.random.default_rng(seed), variability=0.0) for seed in (0, 1))
         np.testing.assert_array_equal(one.sources, other.sources)
 
 
@@ -253,9 +253,9 @@ class TestPeople:
         between = pictures.mean(axis=2).var(axis=0).mean()
         assert between > 1.2 * pictures.var(axis=2).mean()
 
-    def test_no_variety_is_the_same_performance_every_time(self) -> None:
-        still = Variety(**dict.fromkeys(Variety.__dataclass_fields__, 0.0))
-        dataset = Synthetic(**QUIET, variety=still)
+    def test_no_variability_is_the_same_performance_every_time(self) -> None:
+        still = Variability(**dict.fromkeys(Variability.__dataclass_fields__, 0.0))
+        dataset = Synthetic(**QUIET, variability=still)
         powers = [
             np.std(held(recording, 1), axis=0)
             for subject in dataset.subjects()
@@ -299,7 +299,7 @@ class TestBadInput:
 
     def test_negative_variety(self) -> None:
         with pytest.raises(DataError, match=r"posture.*0 or more.*-1"):
-            Variety(posture=-1.0)
+            Variability(posture=-1.0)
 
     def test_unknown_subject(self, small: Synthetic) -> None:
         with pytest.raises(DataError, match="Person9"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from myodistill.deploy.cortex import build_cortex, emulate, footprint, lacking
 from myodistill.deploy.lowering import lower
 from myodistill.deploy.onnx import to_onnx, write_onnx
 from myodistill.deploy.plain_c import to_c
-from myodistill.deploy.programs import Played, build_host, play
+from myodistill.deploy.programs import DecodedRecording, build_host, decode_on_host
 from myodistill.deploy.quantize import Quantised, operators, quantise, require_int8
 from myodistill.errors import BundleError, DataError, ModelError, SettingsError, ToolError
 from myodistill.realtime.decoder import Decoder, Model
@@ -56,19 +57,19 @@ def played(
     step: int = STEP,
     rule: DecisionRule | None = None,
     quantised: Quantised | None = None,
-) -> Played:
+) -> DecodedRecording:
     to_c(bundle, step=step, rule=rule, quantised=quantised).write(folder)
-    (found,) = play(build_host(folder, optimise="-O1", sanitise=True), [signal], folder)
+    (found,) = decode_on_host(build_host(folder, optimise="-O1", sanitise=True), [signal], folder)
     return found
 
 
 def require_same(
-    model: Model, c: Played, signal: np.ndarray, step: int, rule: DecisionRule | None
+    model: Model, c: DecodedRecording, signal: np.ndarray, step: int, rule: DecisionRule | None
 ) -> None:
     decoder = Decoder(model, step=step, rule=rule)
     decisions = decoder.push(signal)
     assert c.samples.tolist() == [d.sample for d in decisions]
-    assert c.predictions.tolist() == [d.answer for d in decisions]
+    assert c.predictions.tolist() == [d.prediction for d in decisions]
     assert c.gestures.tolist() == [d.gesture for d in decisions]
     assert c.abstained == decoder.abstained
 
@@ -151,18 +152,18 @@ def test_the_temperature_is_in_every_form(
     assert np.allclose(logits, student.logits(windows) / temperature, atol=1e-5)
     assert warm.preprocessing is not None
     inputs = warm.preprocessing.map(windows).gather()
-    assert np.allclose(warm.infer(inputs), logits, atol=1e-4)
+    assert np.allclose(warm._infer(inputs), logits, atol=1e-4)
     write_onnx(warm, tmp_path / "warm.onnx", windows)
     single = OnnxModel.load(tmp_path / "warm.onnx")
-    assert np.abs(single.infer(inputs) - logits).max() < 1e-3
+    assert np.abs(single._infer(inputs) - logits).max() < 1e-3
     bits = quantise(warm, mine)
     eight = OnnxModel.load(bits.model.SerializeToString())
-    step = np.abs(eight.infer(inputs) - logits).max() * temperature
+    step = np.abs(eight._infer(inputs) - logits).max() * temperature
     assert step < 0.5  # as without a temperature
     c = played(tmp_path / "c", warm)
     assert np.abs(c.logits - logits).max() < 2e-3 / min(temperature, 1)
     c8 = played(tmp_path / "c8", warm, quantised=bits)
-    assert np.abs(c8.logits - eight.infer(inputs)).max() < 0.1 / min(temperature, 1)
+    assert np.abs(c8.logits - eight._infer(inputs)).max() < 0.1 / min(temperature, 1)
     expected = np.exp(logits - logits.max(axis=1, keepdims=True))
     confidence = (expected / expected.sum(axis=1, keepdims=True)).max(axis=1)
     for model in (warm, single):
@@ -192,12 +193,15 @@ def test_int8_decides_at_rest_as_float_does_if_rest_is_in_its_ranges() -> None:
     student, gestures = bundle(channels=6, gestures=6), recording(6, 6)
     windows = filtered(student, rest(2))
     assert student.preprocessing is not None
-    inputs, answers = student.preprocessing.map(windows).gather(), student.logits(windows).argmax(1)
+    inputs, predictions = (
+        student.preprocessing.map(windows).gather(),
+        student.logits(windows).argmax(1),
+    )
     equal = []
     for calibration in (gestures, np.concatenate([rest(1), gestures])):
         bits = quantise(student, filtered(student, calibration))
-        found = OnnxModel.load(bits.model.SerializeToString()).infer(inputs)
-        equal.append(np.mean(found.argmax(1) == answers))
+        found = OnnxModel.load(bits.model.SerializeToString())._infer(inputs)
+        equal.append(np.mean(found.argmax(1) == predictions))
     assert equal[0] < 0.95
     assert equal[1] > equal[0] + 0.03
 
@@ -215,7 +219,7 @@ def test_int8_equals_onnx(student: Bundle, quantised: Quantised, tmp_path: Path)
     model = OnnxModel.load(quantised.model.SerializeToString())
     require_same(model, c, SIGNAL, STEP, VARIED)
     mapped = model.preprocessing.map(filtered(student))
-    assert np.abs(c.logits - model.infer(mapped.gather())).max() < 0.1  # one step of an input
+    assert np.abs(c.logits - model._infer(mapped.gather())).max() < 0.1  # one step of an input
     accuracy = np.mean(c.predictions == mapped.labels)
     assert accuracy > np.mean(student.logits(filtered(student)).argmax(1) == mapped.labels) - 0.02
 
@@ -232,7 +236,7 @@ def test_int8_sums_are_exact(quantised: Quantised, student: Bundle) -> None:
     """Also on processors where ONNX Runtime saturates signed weights."""
     model = OnnxModel.load(quantised.model.SerializeToString())
     inputs = np.zeros((1, 4, 100), np.float32)  # every log power is the least there is
-    logits = model.infer(inputs)[0]
+    logits = model._infer(inputs)[0]
     x = np.full(144, np.log(np.float32(1e-3)), np.float32)
     for place, layer in enumerate(quantised.layers):
         q = np.clip(np.rint(x / layer.scale) + layer.zero, 0, 255).astype(np.int32)
@@ -243,7 +247,7 @@ def test_int8_sums_are_exact(quantised: Quantised, student: Bundle) -> None:
 
 def test_a_layer_that_stays_float_fails(student: Bundle) -> None:
     with pytest.raises(ModelError, match=r"Gemm with head\.1\.weight stays in float"):
-        require_int8("log-power-10k", to_onnx(student))
+        require_int8(student, to_onnx(student))
     other = bundle("tcn-10k", epochs=0)
     with pytest.raises(ModelError, match=r"tcn-10k: expected every layer in 8 bits, Conv"):
         quantise(other, filtered(other))
@@ -253,7 +257,15 @@ def test_a_layer_that_stays_float_fails(student: Bundle) -> None:
 def test_no_layer_stays_float_in_silence(model: str, kind: str) -> None:
     """As ONNX Runtime's own quantisation leaves an LSTM from PyTorch's exporter."""
     with pytest.raises(ModelError, match=f"expected every layer in 8 bits, {kind} with"):
-        require_int8(model, to_onnx(bundle(model, epochs=0)))
+        require_int8(other := bundle(model, epochs=0), to_onnx(other))
+
+
+def test_no_name_exempts_a_layer_from_8_bits(student: Bundle) -> None:
+    layers = nn.Conv1d(4, 8, 5), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 3)
+    network = nn.Sequential(OrderedDict(head=nn.Sequential(*layers)))
+    other = replace(student, network=network.eval())
+    with pytest.raises(ModelError, match=r"Conv with head\.0\.weight stays in float"):
+        require_int8(other, to_onnx(other))
 
 
 def test_bad_input(student: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,6 +317,6 @@ def test_cortex_m4f(student: Bundle, quantised: Quantised, tmp_path: Path, eight
     assert source.ram <= memory.ram < source.ram + 512
     emulated = emulate(folder, signal)
     model = OnnxModel.load(quantised.model.SerializeToString()) if eight else student
-    require_same(model, emulated.played, signal, STEP, VARIED)
+    require_same(model, emulated.decoded, signal, STEP, VARIED)
     assert 0 < emulated.stack < 640
     assert 10_000 < emulated.instructions < 1_000_000

@@ -13,7 +13,7 @@ from torch import nn
 from myodistill.bundle import Bundle
 from myodistill.datasets.registry import open_dataset
 from myodistill.deploy.parity import deploy_report
-from myodistill.models.logpower import LogPower
+from myodistill.models.logpower import LogPowerNetwork
 from myodistill.models.registry import build
 from myodistill.signals.filters import apply, design
 from myodistill.signals.preprocessing import Preprocessing, recentring
@@ -36,7 +36,7 @@ def test_same_decisions_on_real_recordings(real_data: Path) -> None:
         facts.sampling_rate, facts.passband, 0.0, recentring(calibration), calibration.seen()
     )
     network = build("log-power-30k", facts.spec(), seed=0)
-    assert isinstance(network, LogPower)
+    assert isinstance(network, LogPowerNetwork)
     inputs = torch.from_numpy(fitted.map(calibration).gather())
     labels = torch.from_numpy(calibration.labels)
     network.front.whitening.copy_(network.front.centre(inputs))

@@ -19,7 +19,7 @@ from myodistill.datasets.recording import Annotation, Recording
 from myodistill.decision_rule import DecisionRule
 from myodistill.deploy import generated, parity_check
 from myodistill.deploy.parity import deploy_report
-from myodistill.deploy.parity_table import ParityTable
+from myodistill.deploy.parity_table import DeployedForm, ParityTable
 from myodistill.errors import DataError, LeakageError, ModelError, OutputError
 from myodistill.signals.filters import apply
 from myodistill.signals.windows import Windows
@@ -76,11 +76,28 @@ def test_a_student_that_every_target_runs(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "parity.json").read_text())
     assert [form["name"] for form in stored["forms"]] == list(by_name)
     assert ParityTable.read(tmp_path / "parity.json") == parity_table
-    console = Console(width=140, record=True)
+    console = Console(width=80, record=True)
     console.print(parity_table.table())
     shown = console.export_text()
-    assert "C int8" in shown
+    assert "accuracy %" in shown
     assert "in float stay" in shown
+
+
+def test_every_form_fits_a_terminal_of_80_columns() -> None:
+    names = ["PyTorch", "ONNX", "ONNX int8"]
+    names += [f"C {kind}{chip}" for kind in ("float", "int8") for chip in ("", ", Cortex-M4F")]
+    numbers = {
+        "accuracy": 1.0, "difference": 1.2e-5, "equal": 1.0, "weights": 9_999_900,
+        "flash": 999_900, "ram": 999_900, "stack": 9_900, "median": 0.0123, "p99": 0.9999,
+        "instructions": 99_990_000.0, "microjoules": 9999.0,
+    }  # fmt: skip
+    forms = tuple(DeployedForm(name, "PyTorch", **numbers) for name in names)  # type: ignore[arg-type]
+    console = Console(width=80, record=True)
+    console.print(ParityTable("log-power-30k", {}, forms, (), 1.0).table())
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    for cell in ("1.2e-05", "99.99", "9999", "999.900", "9999.9"):
+        assert sum(line.split().count(cell) for line in lines) == len(names), cell
 
 
 def test_names_what_a_student_cannot_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +167,7 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     student = bundle(epochs=1)
-    monkeypatch.setattr(parity_check, "play", full)
+    monkeypatch.setattr(parity_check, "decode_on_host", full)
     with pytest.raises(OutputError, match=r"temporary folder: .*; the disk is full") as caught:
         report(student, seeds=(5,))
     assert "\n" not in str(caught.value)

@@ -156,7 +156,8 @@ def test_cached_and_live_teachers_make_the_same_student(
         made[views] = one.distill(StudentSpec(student_model, begun, [tuned], subject, 1), NO_PATHS)
     for cached, live in zip(weights(made[2]), weights(made["fresh"]), strict=True):
         torch.testing.assert_close(cached, live, rtol=1e-3, atol=1e-4)
-    assert len(list(tmp_path.glob("*.safetensors"))) == 3  # cohort; subject and cohort when tuned
+    # Of everybody; of the subject and of everybody by the tuned teacher.
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
 
 
 def test_views_change_what_is_learned() -> None:

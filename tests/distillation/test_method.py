@@ -345,7 +345,7 @@ def test_a_bundle_that_was_tampered_with_is_refused(
         "expected a bundle": lambda f: (f / "weights.safetensors").unlink(),
         "expected bundle format 2, got 99": edit(format=99),
         "expected bundle format 2, got 1; run again": edit(format=1),
-        "a list in the place of an object": lambda f: (f / "bundle.json").write_text("[]"),
+        "a list instead of an object": lambda f: (f / "bundle.json").write_text("[]"),
         "expected bundle.json as it was written, it was altered": altered,
         "expected bundle.json as it was written": edit(sealed=False),
         "got: NaN, which JSON does not have": edit(step=float("nan")),
@@ -440,7 +440,7 @@ def test_a_bundle_that_hides_what_it_saw_is_not_scored(
     mine = frozenset(r for r in honest.seen if r.subject == subject)
     for seen in (frozenset[Repetition](), mine, honest.seen - mine):
         replace(honest, seen=seen, preprocessing=innocent).save(tmp_path / "b")
-        with pytest.raises(LeakageError, match=r"that owns to .*, as its stage and split imply"):
+        with pytest.raises(LeakageError, match=r"that admits to .*, as its stage and split imply"):
             scorer.evaluate([Bundle.load(tmp_path / "b")], subject)
     shown = replace(honest, seen=frozenset())
     shown.save(tmp_path / "c")

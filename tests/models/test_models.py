@@ -14,7 +14,7 @@ from myodistill.errors import DataError, ModelError
 from myodistill.models import registry as registry
 from myodistill.models.base import GestureModel
 from myodistill.models.layers import parameters
-from myodistill.models.logpower import LogPowers
+from myodistill.models.logpower import ProjectedLogPower
 from myodistill.models.registry import build, entry, models, register_model
 from myodistill.models.verification import GEOMETRIES
 
@@ -255,7 +255,7 @@ def test_a_budget_that_the_signal_exceeds_is_an_error() -> None:
 def test_log_powers_are_the_same_in_training() -> None:
     """A training step takes a faster way to the same powers."""
     torch.manual_seed(0)
-    layer = LogPowers(3, 5, 7, jitter=0.0)
+    layer = ProjectedLogPower(3, 5, 7, jitter=0.0)
     factors = torch.randn(20, 3, 5, 9)
     covariances = factors @ factors.mT
     torch.testing.assert_close(layer.train()(covariances), layer.eval()(covariances))

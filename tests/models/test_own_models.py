@@ -58,7 +58,7 @@ def registered() -> Iterator[Callable[..., str]]:
     [
         (lambda spec: nn.Linear(7, 2), "channels and 24 samples, got RuntimeError: mat1 and mat2"),
         (lambda spec: nn.Flatten(), r"logits of shape \(2, 3\) for 2 windows, got \(2, 96\)"),
-        (lambda spec: 5, "got TypeError: a int in the place of a module"),
+        (lambda spec: 5, "got TypeError: a int instead of a module"),
         (lambda spec: 1 / 0, "got ZeroDivisionError: division by zero"),
         (lambda spec: OwnModel(spec, told=9), r"features of shape \(2, 9\) .*, got \(2, 4\)"),
     ],

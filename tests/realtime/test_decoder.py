@@ -126,7 +126,7 @@ def test_refuses_what_it_cannot_run(student: Bundle) -> None:
         DecisionRule(threshold=1.5)
 
 
-def answers(rule: DecisionRule, gestures: Sequence[int], confidence: float = 0.9) -> list[int]:
+def decide(rule: DecisionRule, gestures: Sequence[int], confidence: float = 0.9) -> list[int]:
     chooser = DecisionFilter(rule)
     share = (1 - confidence) / 2
     rows = [np.where(np.arange(3) == g, confidence, share) for g in gestures]
@@ -135,10 +135,10 @@ def answers(rule: DecisionRule, gestures: Sequence[int], confidence: float = 0.9
 
 def test_rule() -> None:
     assert REJECTED == events.REJECTED
-    assert answers(DecisionRule(votes=3), [0, 0, 1, 1, 2, 0]) == [0, 0, 0, 1, 1, 0]
-    assert answers(DecisionRule(hold=3), [0, 1, 1, 1, 2, 2]) == [0, 0, 0, 1, 1, 1]
-    assert answers(DecisionRule(smoothing=3), [0, 0, 1, 1]) == [0, 0, 0, 1]
-    assert answers(DecisionRule(threshold=0.95), [0, 1]) == [REJECTED, REJECTED]
+    assert decide(DecisionRule(votes=3), [0, 0, 1, 1, 2, 0]) == [0, 0, 0, 1, 1, 0]
+    assert decide(DecisionRule(hold=3), [0, 1, 1, 1, 2, 2]) == [0, 0, 0, 1, 1, 1]
+    assert decide(DecisionRule(smoothing=3), [0, 0, 1, 1]) == [0, 0, 0, 1]
+    assert decide(DecisionRule(threshold=0.95), [0, 1]) == [REJECTED, REJECTED]
 
 
 NO_NUMBERS: dict[str, Callable[[np.ndarray], Any]] = {
@@ -166,8 +166,8 @@ def test_what_is_no_sample_is_one_line(student: Bundle, kind: str) -> None:
     calls: list[tuple[Callable[[Any], Any], np.ndarray]] = [
         (decoder.push, chunk),
         (PreprocessingStream(student.preprocessing).push, chunk),
-        (model.infer, windows),
-        (student.infer, windows),
+        (model._infer, windows),
+        (student._infer, windows),
     ]
     for call, sound in calls:
         with pytest.raises(DataError) as caught:
@@ -193,10 +193,10 @@ def test_what_no_amplifier_gives_is_never_decided_on(student: Bundle, value: flo
     with pytest.raises(DataError, match="pre-processing: expected finite samples"):
         stream.push(signal)
     assert np.array_equal(stream.push(SIGNAL[:100]), before)
-    for infer in (model.infer, student.infer):
+    for infer in (model._infer, student._infer):
         with pytest.raises(DataError, match="expected finite samples"):
             infer(signal[100:200].T[None])
-    assert model.infer(np.zeros((0, 4, 100))).shape == student.infer(np.zeros((0, 4, 100))).shape
+    assert model._infer(np.zeros((0, 4, 100))).shape == student._infer(np.zeros((0, 4, 100))).shape
 
 
 def test_a_model_brings_its_step_and_rule(student: Bundle) -> None:
@@ -206,3 +206,12 @@ def test_a_model_brings_its_step_and_rule(student: Bundle) -> None:
     model = OnnxModel.load(to_onnx(ruled).SerializeToString())
     assert (model.step, model.rule) == (50, ruled.rule)
     assert [d.gesture for d in Decoder(model).push(SIGNAL)] == [d.gesture for d in expected]
+
+
+def test_no_public_method_takes_raw_windows_for_filtered_ones() -> None:
+    """Windows as an array go through the filter, or to nothing that a user would call."""
+    student = bundle(epochs=1)
+    model = OnnxModel.load(to_onnx(student).SerializeToString())
+    methods = {n for n in dir(model) if not n.startswith("_") and callable(getattr(model, n))}
+    assert methods == {"load"}
+    assert "infer" not in dir(student)

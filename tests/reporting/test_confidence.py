@@ -13,7 +13,7 @@ from myodistill.evaluation.events import abstention
 from myodistill.evaluation.metrics import calibration_error
 from myodistill.reporting.figures.confidence import (
     abstention_curve,
-    calibration_diagram,
+    reliability_diagram,
 )
 
 Probabilities = tuple[np.ndarray, np.ndarray]
@@ -38,7 +38,7 @@ def predictions() -> dict[tuple[str, str, str], list[Probabilities]]:
 
 
 def test_the_diagram_tells_the_honest_from_the_sure(predictions: dict[Any, Any]) -> None:
-    picture = calibration_diagram(predictions, k=2)
+    picture = reliability_diagram(predictions, k=2)
     assert picture.name == "confidence-k2"
     errors = picture.data.groupby("stage")["calibration_error"].first()
     for stage, people in (("pretrained_distilled", 0), ("baseline", 1)):
@@ -73,7 +73,7 @@ def test_abstention_ends_at_the_accuracy_and_counts_people_alike(
 
 
 def test_nothing_leaves_the_page(predictions: dict[Any, Any]) -> None:
-    for picture in (calibration_diagram(predictions, k=1), abstention_curve(predictions, k=1)):
+    for picture in (reliability_diagram(predictions, k=1), abstention_curve(predictions, k=1)):
         picture.figure.draw_without_rendering()
         drawn = picture.figure.get_tightbbox()
         width, height = picture.figure.get_size_inches()
@@ -84,9 +84,9 @@ def test_nothing_leaves_the_page(predictions: dict[Any, Any]) -> None:
 
 def test_what_cannot_be_drawn_is_said(predictions: dict[Any, Any]) -> None:
     with pytest.raises(DataError, match="predictions of at least one method"):
-        calibration_diagram({}, k=1)
+        reliability_diagram({}, k=1)
     with pytest.raises(DataError, match="predictions of at least one method"):
         abstention_curve({("pretrained_distilled", "a", ""): []}, k=1)
     labels, probabilities = person(0)
     with pytest.raises(DataError, match="sum to 1 in every window"):
-        calibration_diagram({("pretrained_distilled", "a", ""): [(labels, 2 * probabilities)]}, k=1)
+        reliability_diagram({("pretrained_distilled", "a", ""): [(labels, 2 * probabilities)]}, k=1)

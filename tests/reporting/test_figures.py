@@ -24,7 +24,7 @@ from myodistill.reporting.figures.canvas import Picture
 from myodistill.reporting.figures.confusion import confusion_matrices
 from myodistill.reporting.figures.cost import accuracy_cost, pareto
 from myodistill.reporting.figures.electrodes import gesture_rms, rms_map
-from myodistill.reporting.figures.people import calibration_curve, paired_slopes
+from myodistill.reporting.figures.people import accuracy_by_k, paired_slopes
 from myodistill.reporting.figures.significance import critical_difference, hypothesis_heatmap
 from myodistill.reporting.figures.training import training_curves
 from myodistill.reporting.headline import headline, leading
@@ -133,12 +133,12 @@ def test_critical_difference_names_every_method_once() -> None:
 
 
 def test_calibration_curve_holds_the_summary() -> None:
-    picture = calibration_curve(example_results(), seconds=55.0)
+    picture = accuracy_by_k(example_results(), seconds=55.0)
     pd.testing.assert_frame_equal(picture.data.drop(columns="seconds"), summary(example_results()))
     assert picture.data["seconds"].max() == 220.0
     assert "seconds of calibration data" in words(picture.figure)
     with pytest.raises(DataError, match="at least 2 values of K, got only K=4"):
-        calibration_curve(example_results().query("k == 4"))
+        accuracy_by_k(example_results().query("k == 4"))
 
 
 def test_slopes_count_whom_distillation_helps() -> None:
@@ -175,7 +175,7 @@ def test_every_figure_speaks_of_the_headlines_student(tmp_path: Path, best: str)
     assert (shown["of_distilled"], shown["of_no_teacher"]) == (name, control)
     assert control in titles
     assert (line.stage, line.model, line.loss) == leading(overview(frame), 1)[0]
-    assert name in words(calibration_curve(frame).figure)
+    assert name in words(accuracy_by_k(frame).figure)
 
 
 def test_names_cannot_harm_a_figure() -> None:
@@ -260,7 +260,7 @@ def test_nothing_is_written_outside_the_page() -> None:
     counts = {name: np.array(example_counts()) for name in ("teacher", "student, no teacher")}
     for picture in (
         accuracy_cost(frame, FLOPS),
-        calibration_curve(frame, 10.0),
+        accuracy_by_k(frame, 10.0),
         paired_slopes(frame),
         hypothesis_heatmap(frame, k=1),
         critical_difference(frame, k=1),
@@ -280,7 +280,7 @@ def test_nothing_is_written_outside_the_page() -> None:
 def test_means_over_different_people_are_not_drawn() -> None:
     frame = example_results()
     gone = frame[~((frame["stage"] == "supervised") & (frame["subject"] == "Ann"))]
-    for figure in (accuracy_cost, calibration_curve, paired_slopes, hypothesis_heatmap):
+    for figure in (accuracy_cost, accuracy_by_k, paired_slopes, hypothesis_heatmap):
         with pytest.raises(DataError, match=r"missing for 1 of 12 \(Ann\)"):
             figure(gone)
     with pytest.raises(DataError, match="the table is empty"):

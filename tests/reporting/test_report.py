@@ -304,7 +304,7 @@ def confusions(windows: str) -> str:
         ("confusion.json", confusions("[[1]]"), "no matrix of shape"),
         ("confusion.json", confusions('[["x"]]'), "windows: expected a valid integer"),
         ("confusion.json", "[" * 5000, "too many levels"),
-        ("confusion.json", "[]", "a list in the place of an object"),
+        ("confusion.json", "[]", "a list instead of an object"),
         ("models.json", '{"a": {}}', "a.flops: expected a value"),
         ("models.json", '{"a": {"flops": NaN}}', "NaN, which JSON does not have"),
         ("environment.json", "\x00", "expecting value"),

@@ -22,7 +22,7 @@ from myodistill.distillation.data import FoldData
 from myodistill.distillation.method import DistillationPipeline
 from myodistill.distillation.subjects import SubjectPool
 from myodistill.errors import CacheError, OutputError
-from myodistill.models.population import PopulationHead
+from myodistill.models.closed_form import LinearHead
 from myodistill.models.registry import build
 from myodistill.signals.disk_cache import DiskRows, kept
 from myodistill.signals.gather import gather
@@ -64,10 +64,10 @@ give_back_memory()
 people = Noise(subjects=int(sys.argv[1]), repetitions=1)
 split = replace(make_split(people, 1), heldout=("Person1",))
 settings = Settings.load({"pretrain": {"num_epochs": 1}})
-material = FoldData(people, split, settings)
-fold = DistillationPipeline(material, settings, 0)
+make_fold_data = FoldData(people, split, settings)
+fold = DistillationPipeline(make_fold_data, settings, 0)
 fold.pretrain("population", NO_PATHS)
-training_set = material.training_set("tcn-10k")
+training_set = make_fold_data.training_set("tcn-10k")
 for _ in Batches(training_set.inputs, training_set.labels, 7, BatchSampler(256)).epoch(0, 0):
     pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -99,7 +99,7 @@ def tiny(people: int = 4) -> Synthetic:
     return Synthetic(subjects=people, seconds=0.6, repetitions=2)
 
 
-def material(**chosen: object) -> FoldData:
+def make_fold_data(**chosen: object) -> FoldData:
     dataset = tiny()
     return FoldData(dataset, make_split(dataset, 1), Settings.load({"dataset": "tiny", **chosen}))
 
@@ -107,11 +107,11 @@ def material(**chosen: object) -> FoldData:
 @pytest.mark.parametrize("model", ["tcn-10k", "covariance", "log-power-10k"])
 def test_what_lies_on_disk_is_what_was_computed(model: str) -> None:
     """Of every window, in any order: each person by themselves in memory is the reference."""
-    found = material()
-    network = build(model, found.spec)
-    training_set = found.training_set(model)
-    apart = [found._inputs(network, [(one, one.filtered().seen())]) for one in
-             found.subjects.training()]  # fmt: skip
+    fold_data = make_fold_data()
+    network = build(model, fold_data.spec)
+    training_set = fold_data.training_set(model)
+    apart = [fold_data._inputs(network, [(one, one.filtered().seen())]) for one in
+             fold_data.subjects.training()]  # fmt: skip
     expected = torch.cat([one[torch.arange(len(one))] for one in apart])
     order = torch.randperm(len(expected), generator=torch.Generator().manual_seed(0))
     assert len(training_set.inputs) == len(expected) == len(training_set.labels)
@@ -198,7 +198,7 @@ def test_a_population_is_learned_from_more_rows_than_are_read_at_once() -> None:
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(9000, 5, generator=generator)
     labels, people = torch.arange(9000) % 3, torch.arange(9000) // 3000
-    head = PopulationHead(5, 3)
+    head = LinearHead(5, 3)
     head.learn(rows, labels, people)
     apart = [rows[(people == p) & (labels == g)] for g in range(3) for p in range(3)]
     means = torch.stack([part.mean(0) for part in apart])
@@ -234,9 +234,9 @@ def test_a_run_removes_what_it_and_killed_ones_left(
 
 
 def test_material_without_a_run_removes_its_own_folder() -> None:
-    found = material()
-    folder = found.subjects.scratch
+    fold_data = make_fold_data()
+    folder = fold_data.subjects.scratch
     assert any(folder.iterdir())
-    del found
+    del fold_data
     gc.collect()
     assert not folder.exists()

@@ -104,7 +104,7 @@ def test_no_report_of_a_bundle_that_has_seen_the_test(
 
     edit(bundle / "bundle.json", change)
     refused(call("deploy-report", bundle, "--dataset", original.data))
-    assert not (bundle / "ladder.json").exists()
+    assert not (bundle / "parity.json").exists()
 
 
 def test_an_edited_score(original: Trained, tampered: Path) -> None:

@@ -193,6 +193,9 @@ def test_a_killed_study_goes_on_and_ends_with_reports(
     for _, link in links:
         assert (index.parent / link).read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "<h1>Two teachers</h1>" in page
+    merged_folder = (index.parent / links[0][1]).parent
+    facts = next((tmp_path / "out").glob("*/fold-1")).parent / "facts.json"
+    assert (merged_folder / "facts.json").read_bytes() == facts.read_bytes()
 
     monkeypatch.setattr(study_module, "report", lambda folder: folder)
     carry_out(study, console=Console(file=io.StringIO()))

@@ -55,10 +55,10 @@ def test_both_get_the_same_budget_and_a_search_goes_on(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    found = tune(settings, say=said.append)
+    found = tune(settings, log=said.append)
     assert [one.trials for one in found] == [3, 3]
-    assert [one.taught for one in found] == [True, False]
-    assert all(one.accuracy >= one.usual > 0 for one in found)
+    assert [one.distilled for one in found] == [True, False]
+    assert all(one.accuracy >= one.initial_accuracy > 0 for one in found)
     assert len(said) == 6
     again = Settings.load(read_settings(found[0].path))
     assert again == found[0].settings.model_copy(update={"out": again.out, "trials": again.trials})
@@ -93,7 +93,7 @@ def test_a_killed_search_goes_on_to_the_same_end(
     killed = calls.pop()
     found = tune(settings)
     assert [one.trials for one in found] == [3, 3]
-    assert found[0].usual == 1 - settings.distill.learning_rate
+    assert found[0].initial_accuracy == 1 - settings.distill.learning_rate
     assert calls[place - 1] == killed  # it is tried anew
     whole = tune(settings.model_copy(update={"out": settings.out.parent / "whole"}))
     assert calls[6:] == calls[:6]
@@ -173,7 +173,7 @@ def test_usual_settings_beyond_the_range_are_tried(
     found = tune(
         settings.model_copy(update={"alpha": 1.0, "temperature": 50.0, "distill": distill})
     )
-    assert found[0].usual == 0.5
+    assert found[0].initial_accuracy == 0.5
     assert not [one for one in recwarn if "out of range" in str(one.message)]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from myodistill.config import Training
 from myodistill.datasets.recording import SignalSpec, grid, ring
 from myodistill.errors import TrainingError
-from myodistill.models.logpower import LogPowers
+from myodistill.models.logpower import ProjectedLogPower
 from myodistill.models.registry import build
 from myodistill.training.batches import Batches, TensorInputs
 from myodistill.training.loop import ExecutionConfig, RunPaths, train
@@ -34,7 +34,7 @@ def log_power(seed: int) -> nn.Module:
     """What log-power-30k trains, without the parts that draw."""
     torch.manual_seed(seed)
     return nn.Sequential(
-        LogPowers(4, 6, 8, jitter=0),
+        ProjectedLogPower(4, 6, 8, jitter=0),
         nn.Linear(32, 20),
         nn.BatchNorm1d(20),
         nn.ReLU(),

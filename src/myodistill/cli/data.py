@@ -1,4 +1,4 @@
-"""The ``data`` commands: what there is, get it, look at it, prepare it."""
+"""The ``data`` commands: list, fetch, inspect and prepare recordings."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def fetch(name: str, to: Path | None, only: str) -> None:
 @data.command("inspect")
 @click.argument("what")
 @click.option("--subject", default="", help="whose recordings; else the first's")
-@click.option("--every", is_flag=True, help="read everybody's recordings")
+@click.option("--all", "everybody", is_flag=True, help="read everybody's recordings")
 @click.option("--gesture", default="", help="of the picture; else the second")
 @click.option("--out", type=_path, help="the picture's file (.png, .svg)")
-def inspect(what: str, subject: str, every: bool, gesture: str, out: Path | None) -> None:
+def inspect(what: str, subject: str, everybody: bool, gesture: str, out: Path | None) -> None:
     """Show a dataset with a picture of one gesture, or what an unknown file holds.
 
-    WHAT is a dataset, or a file or folder to describe: for files of no known dataset it drafts the
-    description that makes them one.
+    WHAT is a dataset, or a file or folder that belongs to none: for these a description is drafted
+    that makes them a dataset.
     """
     from rich.console import Console
     from rich.table import Table
@@ -94,7 +94,7 @@ def inspect(what: str, subject: str, every: bool, gesture: str, out: Path | None
         f"licence: {facts.licence}\ncite: {facts.citation}\nhome: {facts.home}",
         highlight=False,
     )
-    people = dataset.subjects() if every else (subject or dataset.subjects()[0],)
+    people = dataset.subjects() if everybody else (subject or dataset.subjects()[0],)
     table = Table("person", "session: repetitions", "minutes", "seconds a gesture", "bad channels",
                   box=None)  # fmt: skip
     recordings: list[Recording] = []
@@ -148,9 +148,9 @@ def prepare(
     repair: bool,
     processes: int,
 ) -> None:
-    """Read, filter and store recordings once, memory-mapped; goes on where it was stopped.
+    """Read, filter and store recordings once, memory-mapped; an interrupted run resumes.
 
-    NAME is that of a dataset, a .yaml file or an EMG-BIDS folder.
+    NAME is a dataset, a .yaml file or an EMG-BIDS folder.
     """
     from myodistill.datasets.registry import open_dataset
     from myodistill.signals.preparation import Preparation

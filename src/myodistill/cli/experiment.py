@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def run(settings: Settings) -> None:
     """Do everything: pre-train, fine-tune, distill, evaluate, for chosen folds and subjects.
 
-    What is already there and still valid is not done again; a killed run goes on.
+    Finished work that is still valid is not repeated; a killed run resumes.
     """
     from myodistill.datasets.registry import open_dataset
     from myodistill.evaluation.events import without_rest
@@ -81,15 +81,15 @@ def tune(settings: Settings) -> None:
     """
     from myodistill.studies import tune as tuning
 
-    found = tuning.tune(settings, say=partial(click.echo, err=True))
-    click.echo(tuning.table(found), nl=False)
+    results = tuning.tune(settings, log=partial(click.echo, err=True))
+    click.echo(tuning.table(results), nl=False)
 
 
 def baseline(settings: Settings) -> None:
     """Add a method to a run under its protocol: a classical one, or a network without a teacher.
 
-    What is not said is as in the run in --out, if there is one; a later run keeps the rows if it
-    is told --baseline. Several names are separated by commas.
+    Options that are not given are taken from the run in --out, if there is one. A later run keeps
+    these rows if it is given the same --baseline. Several names are separated by commas.
     """
     from myodistill.reporting.report import report
 
@@ -98,9 +98,11 @@ def baseline(settings: Settings) -> None:
 
 
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="folder, if not the one that it says")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="folder; else the one that the study names"
+)
 def study(file: Path, out: Path | None) -> None:
-    """Do what is missing of a study, run by run, and write every report and one index."""
+    """Complete a study run by run, and write every report and an index."""
     from rich.console import Console
 
     from myodistill.studies.study import carry_out, read_study
@@ -182,7 +184,7 @@ def _progress(total: Callable[[], int]) -> Iterator[Callable[[], None]]:
 
 
 def show(table: pd.DataFrame, settings: Settings) -> None:
-    """Print a table of results, and where the whole one is."""
+    """Print a summary of the results, and the path of the full table."""
     from rich.console import Console
 
     from myodistill.datasets.registry import open_dataset

@@ -26,7 +26,7 @@ _SECTIONS = tuple(
 
 
 class Command(click.Command):
-    """A command that knows plug-ins; underscores in its flags are as good as hyphens."""
+    """A command that loads plug-ins; its flags take underscores or hyphens."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -79,8 +79,8 @@ def settings_command(
             ``run --pretrain.num-epochs``.
         with_stages: Take the options of the other stages, too, under their long names.
         rename: Other flag names for some options, as the published method calls them.
-        argument: An option that is asked for without a flag. Such a command adds to a run: what
-            is not said is taken from the settings of the run in ``--out``.
+        argument: An option that becomes a positional argument. Such a command adds to a run:
+            options that are not given are taken from the settings of the run in ``--out``.
         options: Others than the settings', or in their place; the function takes them by name.
     """
     fields = dict(_fields("" if with_stages else section))
@@ -90,11 +90,11 @@ def settings_command(
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         def call(config: Path | None, **given: Any) -> None:
-            said = {key: _joined(given[variables[key]]) for key in fields}
+            flags = {key: _joined(given[variables[key]]) for key in fields}
             values = read_settings(config) if config is not None else {}
-            if argument and config is None and said["out"] is not None:
-                values = _of_run(Path(str(said["out"])), said["plugin"])
-            for key, value in said.items():
+            if argument and config is None and flags["out"] is not None:
+                values = _of_run(Path(str(flags["out"])), flags["plugin"])
+            for key, value in flags.items():
                 if value is not None:
                     put(values, key, value)
             settings = Settings.load(values)
@@ -103,7 +103,7 @@ def settings_command(
 
         parameters: list[click.Parameter] = [
             click.Option(
-                ["--config"], type=click.Path(path_type=Path), help="YAML file; flags go before it"
+                ["--config"], type=click.Path(path_type=Path), help="YAML file; flags override it"
             ),
             *options,
         ]
@@ -121,7 +121,7 @@ def settings_command(
 
 
 def put(values: dict[str, Any], key: str, value: object) -> None:
-    """Put what a flag says into settings, whatever another alias of it says there.
+    """Store the value of a flag in settings, replacing any alias of it there.
 
     Raises:
         SettingsError: A section of the settings holds something else.
@@ -149,7 +149,7 @@ def _fields(section: str) -> Iterator[tuple[str, FieldInfo]]:
 
 
 def _option(variable: str, flag: str, key: str, field: FieldInfo) -> click.Option:
-    """Return the flag of a field; what it says is validated with the rest of the settings."""
+    """Return the flag of a field; its value is validated with the rest of the settings."""
     names = [flag, *(alias for alias in _aliases(field) if alias != key)]
     flags = [f"--{name.replace('_', '-')}" for name in names]
     shape: dict[str, Any] = {"metavar": _metavar(field.annotation)}
@@ -184,7 +184,7 @@ def _metavar(annotation: Any) -> str:
 
 
 def _joined(value: object) -> object:
-    """Make one list of a flag that may be said several times; None where it was not said."""
+    """Join the values of a flag that may be repeated; None if it was not given."""
     return (",".join(value) or None) if isinstance(value, tuple) else value
 
 
@@ -192,7 +192,7 @@ def _of_run(folder: Path, plugin: object) -> dict[str, Any]:
     """Return the settings of a run, none if there is no run; its plug-ins only if they are named.
 
     Raises:
-        SettingsError: The run needs plug-ins and none are named: a file loads no code.
+        SettingsError: The run needs plug-ins and none is named: a file must not load code.
     """
     path = folder / "settings.json"
     if not path.exists():

@@ -36,7 +36,7 @@ for _command in (population, record, calibrate, recalibrate, export, deploy_repo
 
 
 def main() -> None:
-    """Run the command line: exit code 2 and one line for what a user can mend."""
+    """Run the command line; an error that the user can fix is one line and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         code = app.main(prog_name="myodistill", standalone_mode=False)
@@ -54,10 +54,10 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _UNREADABLE:
             raise
-        place = one_line(str(error.filename))
-        click.echo(f"myodistill: {place}: expected to read there, got: {error.strerror}", err=True)
+        path = one_line(str(error.filename))
+        click.echo(f"myodistill: {path}: expected to read there, got: {error.strerror}", err=True)
         raise SystemExit(2) from None
     except (click.Abort, KeyboardInterrupt):
-        click.echo("myodistill: stopped; the same command goes on from here", err=True)
+        click.echo("myodistill: stopped; the same command resumes from here", err=True)
         raise SystemExit(130) from None
     raise SystemExit(code if isinstance(code, int) else 0)

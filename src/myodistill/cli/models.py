@@ -30,7 +30,7 @@ def models(
 ) -> None:
     """Count the parameters and operations of the models whose names match PATTERN.
 
-    Exits with 1 if a printed count is missed.
+    Exits with 1 if a count is more than 1 % off the published one.
     """
     from myodistill.deploy import targets
     from myodistill.models import verification

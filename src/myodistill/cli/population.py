@@ -269,5 +269,5 @@ def _export(bundle: Bundle, to: str, out: Path, person: str) -> None:
     from myodistill.deploy.subject_data import SubjectData
 
     place = out / ("decoder.onnx" if to == "onnx" else to)
-    export(bundle, to, place, calibration=SubjectData.of(bundle, person).ranges)
+    export(bundle, to, place, windows=SubjectData.of(bundle, person).ranges)
     click.echo(f"{to}: {place}")

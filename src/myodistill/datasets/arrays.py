@@ -61,7 +61,7 @@ def _cut(text: str) -> str:
 
 
 def _read_table(file: File, separator: str) -> Array:
-    """Numbers in rows; a first row of names is passed over."""
+    """Numbers in rows; a first row of names is skipped."""
 
     def parse() -> Array:
         content = file.read()

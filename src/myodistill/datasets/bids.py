@@ -8,8 +8,6 @@ electrodes lie is taken from ``electrodes.tsv`` when their places fill a grid.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
 from pathlib import Path
@@ -18,10 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from myodistill.datasets.dataset import Dataset, Facts
-from myodistill.datasets.foreign import as_signal, guarded, read_edf
+from myodistill.datasets.foreign import as_signal, read_edf
 from myodistill.datasets.recording import Annotation, Electrodes, Recording, grid
 from myodistill.datasets.trees import File, list_files, natural
-from myodistill.errors import DataError
+from myodistill.errors import DataError, Wanted
+from myodistill.readers import parse_tsv
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,16 +39,13 @@ def read_tsv(file: File) -> Table:
     """Read a tab-separated table with a header.
 
     Raises:
-        DataError: It is no such table or has no rows.
+        DataError: It is not such a table, or has no rows.
     """
-
-    def parse() -> Table:
-        rows = list(csv.DictReader(io.StringIO(file.read().decode("utf-8-sig")), delimiter="\t"))
-        if not rows or any(None in row or None in row.values() for row in rows):
-            raise ValueError("rows of unequal length" if rows else "no rows")
-        return rows
-
-    return guarded(file, "a tab-separated table", parse)
+    wanted = Wanted("a tab-separated table", advice="the file is damaged, fetch it again")
+    rows = parse_tsv(file.read(), file.location, wanted)
+    if not rows:
+        wanted.refuse(file.location, "no rows")
+    return rows
 
 
 def tsv_float(file: File, row: dict[str, str], name: str) -> float:

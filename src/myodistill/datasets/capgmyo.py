@@ -103,7 +103,7 @@ class CapgMyo(FilePerGesture):
         super().__init__(files)
 
     def parse(self, file: File) -> Signal:
-        """Read one trial and hold it against its file's name."""
+        """Read one trial and check it against its file's name."""
         variables = read_mat(file, "data", "subject", "gesture", "trial")
         stated = guarded(
             file,

@@ -174,9 +174,9 @@ class Dataset(ABC):
         return files
 
     def identity(self) -> str:
-        """Return what tells these recordings from others: files' stamps, and how it was made.
+        """Return what identifies these recordings: the files' stamps, and how they were made.
 
-        The folder that the files lie in is no part of it.
+        The folder that the files lie in is not part of it.
         """
         stamps = sorted((file.name, file.stamp) for file in self.files())
         return digest(stamps, self._made(), replace(self.facts, home="").to_dict())
@@ -224,10 +224,10 @@ class Dataset(ABC):
 
 
 def require_names(dataset: Dataset) -> Dataset:
-    """Return a dataset whose subjects' names can be those of folders in a run.
+    """Return the dataset if its subjects' names can name folders of a run.
 
     Raises:
-        DataError: One is no plain name, collides with another, or with a folder of the run.
+        DataError: One is not a plain name, or collides with another or with a folder of the run.
     """
     for subject in plain_names("subject", dataset.subjects()):
         name = subject.casefold()

@@ -26,7 +26,7 @@ from myodistill.files import plain_names
 
 
 class _Key(NamedTuple):
-    """What the path of a file says; empty where it does not."""
+    """What the path of a file states; empty where it states nothing."""
 
     subject: str
     session: str
@@ -48,7 +48,7 @@ class Described(Dataset):
     """A dataset that a YAML file describes.
 
     Args:
-        path: The YAML file; the files it speaks of lie beside it, or in its ``root``.
+        path: The YAML file; the files that it describes lie beside it, or in its ``root``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -91,7 +91,7 @@ class Described(Dataset):
         self.facts = self._make_facts(path, about)
 
     def _made(self) -> object:
-        """All that the description says of the recordings, and nothing of where they lie."""
+        """Everything that the description says about the recordings, except where they lie."""
         prose = {"root", "title", "licence", "citation", "home"}
         return self._description.model_dump(mode="json", exclude=prose)
 

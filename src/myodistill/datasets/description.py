@@ -34,7 +34,7 @@ def _printable(text: str) -> str:
 
 
 def _prose(value: object) -> object:
-    """Several lines of prose are one."""
+    """Join several lines of prose into one."""
     return " ".join(value.split()) if isinstance(value, str) else value
 
 
@@ -155,7 +155,7 @@ def read_description(path: Path) -> Description:
     """Read and validate a description.
 
     Raises:
-        DataError: The file is not there, is no YAML, or a key is wrong; the line names it.
+        DataError: The file is missing or not YAML, or a key is wrong; the line names it.
     """
     values = read_yaml(path, Wanted("a description"), integer_keys=True)
     try:

@@ -2,8 +2,8 @@
 
 An archive is kept as it came; the loaders read zips. What is checked: the SHA-256 where it is known
 beforehand (PhysioNet publishes one for every file), the length that the server promised, and that
-no archive would write outside its folder. Where nobody publishes a sum, the one of the first
-download is written beside the file and holds from then on.
+no archive would write outside its folder. Where no checksum is published, that of the first
+download is written beside the file and required from then on.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def fetch(
         folder: Where it goes; the first folder of ``MYODISTILL_DATA``, or ``./data``.
         only: Regular expression; fetch only those files of a folder, for example
             ``subject01_``.
-        tell: Is given the licence and citation before the first byte.
+        tell: Called with the licence and citation before the first byte.
         source: Another source than the catalogue's.
         timeout: Seconds without a byte after which a connection counts as lost.
         retries: How often a lost connection is taken up again where it broke.
@@ -159,7 +159,7 @@ def _listed(sums: Path) -> list[tuple[str, str]]:
     """The sums and paths of a ``SHA256SUMS.txt``.
 
     Raises:
-        DataError: It is none, or names a path outside the folder.
+        DataError: It is not such a list, or names a path outside the folder.
     """
     listed = []
     for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -216,7 +216,7 @@ class _Getter:
         return path
 
     def _download(self, url: str, out: str, path: Path | None = None) -> None:
-        """Fill ``out``; parts that came before a broken connection are kept and gone on from."""
+        """Fill ``out``; after a broken connection it continues where that ended."""
         part = _part(path or Path(out))
         for attempt in range(self._retries + 1):
             try:

@@ -26,7 +26,7 @@ _CALIBRATION = "Session1Train"
 
 
 def _order() -> tuple[int, ...]:
-    """Channel at each place of the array, row by row, as its map says."""
+    """Channel at each position of the array, row by row, as its map says."""
     upper = [4 * (7 - row) + column for row in range(8) for column in range(4)]
     lower = [63 - 4 * row - column for row in range(8) for column in range(4)]
     return tuple(upper + lower)
@@ -77,7 +77,7 @@ class FlexEmg(Dataset):
         self._check_map()
 
     def _check_map(self) -> None:
-        """Hold the array map that came with the files against the one this loader knows."""
+        """Check the array map that came with the files against the one that this loader knows."""
         try:
             file = find_files("flexemg", _MAP, title=self.facts.title)[("arraymap",)]
         except DataError:

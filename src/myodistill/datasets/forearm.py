@@ -109,27 +109,27 @@ class Forearm:
     radius_mm: float
 
 
-def grow(rng: np.random.Generator, *, variety: float = 1.0) -> Forearm:
+def grow(rng: np.random.Generator, *, variability: float = 1.0) -> Forearm:
     """Draw the forearm of one person.
 
     Args:
         rng: Source of chance.
-        variety: How much people differ; 0 gives the average forearm.
+        variability: How much people differ; 0 gives the average forearm.
     """
     # Radius and fat: chosen; about the 25 cm around the upper forearm of an adult.
-    flesh = 36.0 * np.exp(0.07 * variety * rng.standard_normal())
-    fat = 3.0 * np.exp(0.4 * variety * rng.standard_normal())
+    flesh = 36.0 * np.exp(0.07 * variability * rng.standard_normal())
+    fat = 3.0 * np.exp(0.4 * variability * rng.standard_normal())
     skin = 1.5
     sources, muscle_index, strengths = [], [], []
     for index, muscle in enumerate(MUSCLES):
-        jitter = variety * rng.standard_normal(3)
+        jitter = variability * rng.standard_normal(3)
         angle = muscle.angle + 6.0 * jitter[0]
         radius = flesh - np.clip(muscle.depth_mm + 1.5 * jitter[1], 3.0, flesh - 8.0)
         size = np.exp(0.25 * jitter[2])
         for unit in range(UNITS):
             fraction = (unit + 0.5) / UNITS - 0.5
             turn = np.deg2rad(angle) + fraction * muscle.width_mm * size / radius
-            along = 30.0 * (unit - (UNITS - 1) / 2) + 10.0 * variety * rng.standard_normal()
+            along = 30.0 * (unit - (UNITS - 1) / 2) + 10.0 * variability * rng.standard_normal()
             sources.append((radius * np.cos(turn), radius * np.sin(turn), along))
             muscle_index.append(index)
             strengths.append(size / np.sqrt(UNITS))

@@ -1,6 +1,6 @@
 """Reads the containers that recordings come in: MATLAB, HDF5, WFDB, EDF and BDF.
 
-Every reader turns whatever its library throws at a damaged file into one line that names it.
+Every reader turns whatever its library raises on a damaged file into one line that names the file.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def read_wfdb(header: File, data: File | None) -> tuple[Signal, float, list[str]
 
 
 def _check_wfdb(text: str, data: str, size: int) -> None:
-    """Hold a WFDB header against its data file, before a library opens what it names."""
+    """Check a WFDB header against its data file before a library opens what it names."""
     lines = [line.split() for line in text.splitlines() if line.strip() and line[0] != "#"]
     record, signals = lines[0], lines[1:]
     if len(record) < 4 or "/" in record[0] or len(signals) != int(record[1]):
@@ -261,7 +261,7 @@ _EDF_HEAD = 256 * 1025
 
 
 def _check_edf(head: bytes, size: int) -> None:
-    """Hold an EDF header's own sums against the file, before a C library believes them."""
+    """Check the sizes in an EDF header against the file before a C library trusts them."""
     if len(head) < 256:
         raise ValueError(f"{len(head)} bytes, less than a header")
     records, signals = int(head[236:244]), int(head[252:256])
@@ -291,7 +291,7 @@ def read_numbers(file: File) -> list[int]:
 
 
 def as_signal(file: File, array: Array, *, unit_scale: float = 1.0) -> Signal:
-    """Take a numeric two-dimensional array for a ``(time, channel)`` signal.
+    """Return a numeric two-dimensional array as a ``(time, channel)`` signal.
 
     Raises:
         DataError: It is something else.

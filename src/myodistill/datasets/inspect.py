@@ -1,4 +1,4 @@
-"""Shows what is there: of a dataset its people, hours and bad channels; of a file its arrays."""
+"""Shows the people, hours and bad channels of a dataset, or the arrays of a file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Summary:
 
 
 def summarise(dataset: Dataset, subject: str) -> tuple[Summary, list[Recording]]:
-    """Read one person's recordings and sum them up; flat channels do not stop it."""
+    """Read and summarise one person's recordings; flat channels are no error here."""
     dataset.repair = True
     recordings = dataset.recordings(subject)
     rate = dataset.facts.sampling_rate
@@ -68,14 +68,14 @@ def summarise(dataset: Dataset, subject: str) -> tuple[Summary, list[Recording]]
 
 
 def picture(recordings: list[Recording], gesture: int) -> Figure:
-    """Draw one gesture: what every electrode saw, and how strongly, each at its place.
+    """Draw one gesture: the signal and its strength under every electrode, where that sits.
 
     Args:
-        recordings: Of one person, best filtered.
+        recordings: Of one person, preferably filtered.
         gesture: Which, by label.
 
     Raises:
-        DataError: Nobody held that gesture.
+        DataError: The gesture was not performed.
     """
     performances = [(one, note) for one in recordings for note in one.annotations]
     chosen = next(((one, note) for one, note in performances if note.gesture == gesture), None)

@@ -1,8 +1,9 @@
 """How much a file may unpack to, before and while it is unpacked.
 
-Recordings are noisy: archives of them shrink to a half or a tenth, seldom less. What claims to be
-a hundred times its size, and more than a few megabytes, was made to fill memory. A column of
-labels alone does shrink that much, hence the allowance below which nothing is asked.
+Recordings are noisy: archives of them shrink to a half or a tenth, seldom less. An archive that
+claims to unpack to a hundred times its size, and to more than a few megabytes, was made to fill
+memory. A column of labels alone does shrink that much, hence the allowance below which nothing is
+checked.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def check_deflated(parts: Iterable[bytes], packed: int) -> None:
 
 
 def mat_streams(content: bytes) -> Iterable[bytes]:
-    """Give the compressed elements of a MATLAB file of version 5 to 7."""
+    """Yield the compressed elements of a MATLAB file of version 5 to 7."""
     if 0 in content[:4]:  # version 4, by which SciPy tells it, compresses nothing
         return
     order = "<" if content[126:128] == b"IM" else ">"

@@ -19,9 +19,9 @@ from myodistill.errors import DataError
 _PATTERN = re.compile(
     r"(PreTraining|Evaluation)Dataset/(\w+?\d+)/(training0|Test0|Test1)/classe_(\d+)\.dat$"
 )
-_COHORTS = {"PreTraining": "pretraining-", "Evaluation": "evaluation-"}
+_PARTS = {"PreTraining": "pretraining-", "Evaluation": "evaluation-"}
 _COPIES = ("pretraining-Female7", "pretraining-Female8", "pretraining-Female9")
-"""Byte by byte the three sessions of evaluation-Female0; who learned from them knows her tests."""
+"""Byte-for-byte copies of evaluation-Female0's sessions: who trains on them has seen her tests."""
 
 
 class Myo(FilePerGesture):
@@ -63,8 +63,8 @@ class Myo(FilePerGesture):
         super().__init__(
             {
                 (name, session, *divmod(int(index), classes)): file
-                for (cohort, person, session, index), file in files.items()
-                if (name := f"{_COHORTS[cohort]}{person}") not in _COPIES
+                for (part, person, session, index), file in files.items()
+                if (name := f"{_PARTS[part]}{person}") not in _COPIES
             }
         )
 

@@ -245,7 +245,7 @@ class Ninapro(Dataset):
     def _pieces(
         self, runs: list[tuple[int, int, int, int]], length: int, day: str
     ) -> list[tuple[str, int, int, list[Annotation]]]:
-        """Cut at the middle of the rest wherever the session changes; shift notes to the piece.
+        """Cut at the middle of the rest wherever the session changes; shift annotations, too.
 
         Rest belongs to the repetition of the movement that it is nearer to.
         """

@@ -38,7 +38,7 @@ def read_store(folder: Path) -> PreparedFiles:
     """Read the files of a prepared store; its signal is memory-mapped.
 
     Raises:
-        DataError: The folder is no store, or a file of it is damaged.
+        DataError: The folder is not a store, or a file of it is damaged.
     """
     try:
         about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ class PreparedDataset(Dataset):
         folder: Of the store.
 
     Raises:
-        DataError: It is no store, or one that was filtered: a run filters by itself.
+        DataError: It is not a store, or a filtered one: a run does its own filtering.
     """
 
     def __init__(self, folder: Path) -> None:

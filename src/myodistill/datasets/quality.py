@@ -23,10 +23,10 @@ def flat_channels(signal: Signal) -> NDArray[np.intp]:
 
 
 def bad_channels(signal: Signal) -> dict[int, str]:
-    """Find channels that no muscle made.
+    """Find channels whose signal comes from no muscle.
 
     Args:
-        signal: Shape ``(time, channel)``, best after filtering for ``"far off"``.
+        signal: Shape ``(time, channel)``, preferably filtered, for ``"far off"``.
 
     Returns:
         ``"flat"``, ``"clipped"`` or ``"far off"`` by channel.

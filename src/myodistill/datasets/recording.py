@@ -1,4 +1,4 @@
-"""The nouns of a recording: where the electrodes sit, what was measured, which gesture when."""
+"""A recording and its parts: where the electrodes sit, the signal, which gesture when."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ class Recording:
 def require_same_signal(
     recordings: Sequence[Recording], spec: SignalSpec, unit: str, *, what: str
 ) -> None:
-    """Refuse recordings that were made otherwise than what they are to be decoded by.
+    """Refuse recordings that differ in kind from those that a model was made for.
 
     Args:
         recordings: Raw.

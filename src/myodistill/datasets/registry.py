@@ -55,10 +55,10 @@ for _name, _open in _OWN.items():
 def register_dataset(name: str) -> Callable[[T], T]:
     """Add a dataset to the catalogue; decorates a :class:`Dataset` or a function that opens one.
 
-    A class with ``facts`` is listed also where its recordings are not at hand.
+    A class with ``facts`` is listed even where its recordings are not at hand.
 
     Raises:
-        DataError: The name is taken, or would not do as the name of a folder.
+        DataError: The name is taken, or cannot name a folder.
     """
     return DATASETS.registering(name)
 
@@ -81,8 +81,8 @@ FACTS: dict[str, Facts] = {
 
 def facts_of(name: str) -> Facts | None:
     """Return what is known of a dataset by its name alone; None if it is not in the catalogue."""
-    found = FACTS.get(name) or getattr(DATASETS.get(name), "facts", None)
-    return found if isinstance(found, Facts) else None
+    facts = FACTS.get(name) or getattr(DATASETS.get(name), "facts", None)
+    return facts if isinstance(facts, Facts) else None
 
 
 def is_dataset(name: str) -> bool:
@@ -110,7 +110,7 @@ def _opener(name: str) -> Callable[[], Dataset] | None:
 def open_dataset(name: str) -> Dataset:
     """Open a dataset by name, or one of your own by path.
 
-    One of your own that bears a name of the catalogue is called ``own-`` and that name.
+    If one of your own has a name of the catalogue, ``own-`` is put before it.
 
     Args:
         name: A name of :data:`DATASETS`; a ``.yaml`` file that describes recordings (see
@@ -119,7 +119,7 @@ def open_dataset(name: str) -> Dataset:
 
     Raises:
         DataError: The name is unknown, the dataset's files are not found, or a subject's name
-            can be that of no folder.
+            cannot name a folder.
     """
     opener = DATASETS.get(name) or _opener(name) or DATASETS.look_up(name)
     dataset = opener()

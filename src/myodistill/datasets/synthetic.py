@@ -47,7 +47,7 @@ _BANDS = 48  # the tissue's response is held constant within each of so many ban
 
 
 @dataclass(frozen=True)
-class Variety:
+class Variability:
     """How much things vary; standard deviations, of the logarithm where a share is varied.
 
     All are chosen (see the module's docstring); 0 switches one off.
@@ -110,7 +110,7 @@ class Synthetic(Dataset):
         repetitions: Of every gesture in each of the sessions ``train`` and ``test``.
         seconds: Length of each performance.
         transition: Seconds between performances.
-        variety: How much people and performances vary.
+        variability: How much people and performances vary.
         full_effort: RMS of an average muscle at full effort, at the reference distance, in µV;
             chosen, giving about a hundred µV in a strong gesture.
         noise: RMS of electrode and amplifier noise, in µV; chosen, as of dry electrodes.
@@ -151,7 +151,7 @@ class Synthetic(Dataset):
         repetitions: int = 4,
         seconds: float = 2.0,
         transition: float = 0.5,
-        variety: Variety | None = None,
+        variability: Variability | None = None,
         full_effort: float = 1000.0,
         noise: float = 10.0,
         hum: float = 8.0,
@@ -187,7 +187,7 @@ class Synthetic(Dataset):
         self._names = tuple(f"Person{i + 1}" for i in range(subjects))
         self._hold = round(seconds * sampling_rate)
         self._gap = round(transition * sampling_rate)
-        self._variety = variety or Variety()
+        self._variability = variability or Variability()
         self._full_effort = full_effort
         self._noise = noise
         self._hum = hum
@@ -211,8 +211,8 @@ class Synthetic(Dataset):
         return np.random.default_rng(np.random.SeedSequence([self._seed, *key]))
 
     def _person(self, name: str, rng: np.random.Generator) -> _Person:
-        vary, channels = self._variety, self.facts.electrodes.channels
-        forearm = grow(rng, variety=vary.people)
+        vary, channels = self._variability, self.facts.electrodes.channels
+        forearm = grow(rng, variability=vary.people)
         levels = np.array(list(SYNERGIES.values()))
         levels = levels * np.exp(vary.habit * rng.standard_normal(levels.shape))
         names = list(SYNERGIES)
@@ -227,7 +227,7 @@ class Synthetic(Dataset):
         )
 
     def _session(self, person: _Person, session: str, rng: np.random.Generator) -> Recording:
-        facts, vary, hold, gap = self.facts, self._variety, self._hold, self._gap
+        facts, vary, hold, gap = self.facts, self._variability, self._hold, self._gap
         order = [(r, g) for r in range(facts.repetitions) for g in range(len(facts.gestures))]
         length = gap + len(order) * (hold + gap)
         turned = person.turned + vary.session_turn * rng.standard_normal()
@@ -278,7 +278,7 @@ class Synthetic(Dataset):
 
         It rises and falls as a raised cosine in the transitions at both ends.
         """
-        vary, hold, gap = self._variety, self._hold, self._gap
+        vary, hold, gap = self._variability, self._hold, self._gap
         force = np.exp(vary.force * rng.standard_normal())
         shares = levels * np.exp(vary.recruitment * rng.standard_normal(len(levels)))
         shares = shares + vary.cocontraction * abs(rng.standard_normal()) * levels.max()

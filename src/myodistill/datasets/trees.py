@@ -38,7 +38,7 @@ class File:
 
 @contextmanager
 def on_disk(*files: File) -> Iterator[list[Path]]:
-    """Give files as neighbours on disk under their own names, for libraries that take paths."""
+    """Provide files side by side on disk under their own names, for libraries that take paths."""
     paths = [file.path for file in files if file.path is not None]
     if len(paths) == len(files) and len({path.parent for path in paths}) == 1:
         yield paths
@@ -76,7 +76,7 @@ def find_files(
     """Find the files of a dataset, in zips and folders whose name begins with ``prefix``.
 
     An unpacked folder takes the place of the zip with the same name; zips within a folder are
-    looked into.
+    searched, too.
 
     Args:
         prefix: Beginning of the zip's or folder's name, in any case; or several.
@@ -127,7 +127,7 @@ def list_files(path: Path) -> list[File]:
     """List the files of a folder or zip.
 
     Raises:
-        DataError: A zip is broken or not to be trusted.
+        DataError: A zip is broken or unsafe.
     """
     return _folder_files(path) if path.is_dir() else _zip_files(path)
 
@@ -144,7 +144,7 @@ def _candidates(folder: Path, prefixes: tuple[str, ...]) -> list[Path]:
 
 
 def _without_unpacked(paths: list[Path]) -> list[Path]:
-    """Leave out each zip beside which a folder of its name stands."""
+    """Leave out every zip that lies beside a folder of its name."""
     unpacked = {path for path in paths if path.is_dir()}
     return [
         path
@@ -180,7 +180,7 @@ _LEAVES = "{path}: expected files of this folder, it is a link that leaves it; p
 
 
 def _line(path: object) -> str:
-    """A path as a message can hold it: names on disk may have line breaks."""
+    """A path on one line for a message: names on disk may have line breaks."""
     return "".join(letter if letter.isprintable() else "?" for letter in str(path))
 
 

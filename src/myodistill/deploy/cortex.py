@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from myodistill.datasets.recording import Signal
-from myodistill.deploy.programs import Played, run, sources, warnings
+from myodistill.deploy.programs import DecodedRecording, run, sources, warnings
 from myodistill.errors import ToolError
 
 COMPILER, EMULATOR = "arm-none-eabi-gcc", "qemu-system-arm"
@@ -39,16 +39,16 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Emulated:
-    """A recording as an emulated Cortex-M4F decided it.
+    """What an emulated Cortex-M4F decided over a recording.
 
     Attributes:
-        played: The decisions.
+        decoded: The decisions.
         instructions: Median number of instructions from a window's last sample to its decision:
             a proxy, not cycles.
         stack: Most bytes of stack used.
     """
 
-    played: Played
+    decoded: DecodedRecording
     instructions: float
     stack: int
 
@@ -66,8 +66,8 @@ def build_cortex(folder: Path, *, golden: bool = False) -> Path:
     """Link the decoder for a bare Cortex-M4F.
 
     Args:
-        folder: With the files of :class:`~myodistill.deploy.plain_c.Source`.
-        golden: For :func:`emulate`; else as it would be flashed.
+        folder: With the files of :class:`~myodistill.deploy.plain_c.CCode`.
+        golden: Build for :func:`emulate`; otherwise as it would be flashed.
 
     Returns:
         The program; its linker map lies beside it.
@@ -124,7 +124,7 @@ def emulate(folder: Path, signal: Signal, *, timeout: float = 300) -> Emulated:
     rows = np.frombuffer(content[:-8], row)
     abstained, stack = np.frombuffer(content[-8:], "<u4")
     whole = rows["whole"].astype(np.int64)
-    played = Played(
+    decoded = DecodedRecording(
         samples=whole[:, 0],
         gestures=whole[:, 1],
         predictions=whole[:, 2],
@@ -133,7 +133,7 @@ def emulate(folder: Path, signal: Signal, *, timeout: float = 300) -> Emulated:
         abstained=int(abstained),
     )
     instructions = float(np.median(whole[:, 3]) * _PER_TICK) if len(whole) else 0.0
-    return Emulated(played, instructions, int(stack))
+    return Emulated(decoded, instructions, int(stack))
 
 
 def _classes(folder: Path) -> int:

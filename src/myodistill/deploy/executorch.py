@@ -1,7 +1,7 @@
 """A student as an ExecuTorch program, for phones: its network by XNNPACK, one window at a time.
 
 The program holds the network alone; what else a decoder must know (pre-processing, labels, rate)
-lies beside it as JSON, the same that an exported ONNX file carries in itself.
+lies beside it as JSON, the same metadata that an exported ONNX file carries.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _difference(bundle: Bundle, program: bytes, windows: Windows) -> float:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the advice that its parts give each other to itself."""
+    """Silence the warnings that are meant for ExecuTorch's own developers."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

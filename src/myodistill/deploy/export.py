@@ -23,7 +23,7 @@ def export(
     to: str,
     out: Path,
     *,
-    calibration: Windows | None = None,
+    windows: Windows | None = None,
     step: int | None = None,
     rule: DecisionRule | None = None,
 ) -> None:
@@ -33,7 +33,7 @@ def export(
         bundle: Of a student calibrated for a person.
         to: One of :func:`~myodistill.deploy.targets.targets`.
         out: File for ONNX, folder for C and ExecuTorch, either for a plug-in's.
-        calibration: Filtered windows of the person (not those that are scored): for the check
+        windows: Filtered windows of the person (not those that are scored): for the check
             against PyTorch and for the ranges of 8-bit forms; C in float does without. Ranges
             hold in operation only if rest is among the windows (:attr:`SubjectData.ranges`).
         step: Samples from one decision to the next; the bundle's own by default.
@@ -44,19 +44,19 @@ def export(
         DataError: Calibration windows are needed and missing.
         ModelError: The target cannot run the model, or the model has diverged.
         OutputError: It cannot be written.
-        SettingsError: The target is unknown, or ``step`` is no whole number from 1.
-        ToolError: What exports is not installed.
+        SettingsError: The target is unknown, or ``step`` is not a whole number of at least 1.
+        ToolError: The exporter is not installed.
     """
     require_target(to)
-    if to != "c" and (calibration is None or not len(calibration)):
+    if to != "c" and (windows is None or not len(windows)):
         raise DataError(
             f"{to}: expected calibration windows, got none; give the person's calibration "
             f"repetitions"
         )
     if to in EXPORTERS:
-        assert calibration is not None
+        assert windows is not None
         step, rule = require_step(bundle.step if step is None else step), rule or bundle.rule
-        _write_foreign(bundle, to, out, calibration, step, rule)
+        _write_foreign(bundle, to, out, windows, step, rule)
         return
     require(*EXPORT)
     bundle = replace(
@@ -66,21 +66,21 @@ def export(
     )
     from myodistill.deploy.onnx import require_finite_logits
 
-    if calibration is not None and len(calibration):
-        require_finite_logits(bundle, calibration)
+    if windows is not None and len(windows):
+        require_finite_logits(bundle, windows)
     if to == "executorch":
         from myodistill.deploy.executorch import write_executorch
 
-        assert calibration is not None
-        write_executorch(bundle, out, calibration)
+        assert windows is not None
+        write_executorch(bundle, out, windows)
         return
     from myodistill.deploy.onnx import write_onnx
     from myodistill.deploy.plain_c import to_c
     from myodistill.deploy.quantize import quantise
 
     if to == "onnx":
-        assert calibration is not None
-        write_onnx(bundle, out, calibration)
+        assert windows is not None
+        write_onnx(bundle, out, windows)
         return
     if to == "c":
         to_c(bundle).write(out)
@@ -90,8 +90,8 @@ def export(
             f"{bundle.model}: expected a log-power student for 8 bits, got a "
             f"{type(bundle.network).__name__}; export it in float, or distill into one of these"
         )
-    assert calibration is not None
-    quantised = quantise(bundle, calibration)
+    assert windows is not None
+    quantised = quantise(bundle, windows)
     if to == "int8":
         write_bytes(out, quantised.model.SerializeToString())
         return
@@ -99,21 +99,21 @@ def export(
 
 
 def _write_foreign(
-    bundle: Bundle, to: str, out: Path, calibration: Windows, step: int, rule: DecisionRule
+    bundle: Bundle, to: str, out: Path, windows: Windows, step: int, rule: DecisionRule
 ) -> None:
-    """Let a plug-in write beside ``out``, and put what it wrote in its place when it is whole."""
+    """Let a plug-in write beside ``out``, and move the result into place when it is complete."""
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")
     with scratch as folder:
         made = Path(folder) / out.name
         with foreign_code(f"target {to}", "its exporter to write the bundle", ModelError):
-            EXPORTERS[to](bundle, made, calibration=calibration, step=step, rule=rule)
+            EXPORTERS[to](bundle, made, windows=windows, step=step, rule=rule)
             if not made.exists():
                 raise FileNotFoundError("nothing was written to out")
         if made.is_dir():
-            with new_folder(out) as place:
-                shutil.copytree(made, place, dirs_exist_ok=True)
+            with new_folder(out) as folder_out:
+                shutil.copytree(made, folder_out, dirs_exist_ok=True)
         else:
             with writing(out):
                 made.replace(out)

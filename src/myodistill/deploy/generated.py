@@ -17,7 +17,7 @@ _TEMPORARY = re.compile(r"^    (?=\w+ tmp\d+_\w+\[)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class NetworkSource:
+class NetworkCode:
     """``md_network`` in C: windows ``[1][channel][time]`` to logits ``[1][gesture]``.
 
     Attributes:
@@ -29,10 +29,10 @@ class NetworkSource:
     weights: int
 
 
-def network_source(bundle: Bundle) -> NetworkSource:
+def network_code(bundle: Bundle) -> NetworkCode:
     """Generate a student's network in float.
 
-    What it computes on the way is static, so that the linker shows it and the stack stays small.
+    Intermediate results are static, so that the linker shows it and the stack stays small.
 
     Raises:
         ModelError: The generator does not know an operator, or ONNX does not.
@@ -63,4 +63,4 @@ def network_source(bundle: Bundle) -> NetworkSource:
             ) from error
         text = (folder / "network.c").read_text(encoding="utf-8")
     weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    return NetworkSource(_TEMPORARY.sub("    static ", text), weights)
+    return NetworkCode(_TEMPORARY.sub("    static ", text), weights)

@@ -1,4 +1,4 @@
-"""What is installed only where students are exported."""
+"""Checks for packages that only exports need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EXPORT = ("onnx", "onnxscript", "onnxruntime")
 
 
 def require(*modules: str, extra: str = "export") -> None:
-    """Refuse to go on without some modules of one of the package's extras.
+    """Refuse to continue without some modules of one of the package's extras.
 
     Raises:
         ToolError: One is not installed.

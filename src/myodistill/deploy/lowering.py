@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from myodistill.bundle import Bundle
 from myodistill.errors import BundleError, ModelError
-from myodistill.models.logpower import _FLOOR as FLOOR
-from myodistill.models.logpower import LogPower, LogPowers
+from myodistill.models.logpower import EPSILON, LogPowerNetwork, ProjectedLogPower
 from myodistill.models.registry import models
 
 FloatArray = NDArray[np.float32]
@@ -36,7 +35,7 @@ class Lowered:
             None where it is part of the projections.
         taps: Symmetric band filters, ``(band, tap)``.
         projections: ``(band, projection, input)``.
-        floor: Added to each power before its logarithm.
+        epsilon: Added to each power before its logarithm.
         weights: Of the two linear layers, ``(output, input)`` each.
         biases: Of the two linear layers.
     """
@@ -45,14 +44,14 @@ class Lowered:
     map: FloatArray | None
     taps: FloatArray
     projections: FloatArray
-    floor: float
+    epsilon: float
     weights: tuple[FloatArray, FloatArray]
     biases: tuple[FloatArray, FloatArray]
 
 
 def can_lower(network: nn.Module) -> bool:
     """Whether a network can be lowered to plain numbers."""
-    return isinstance(network, LogPower)
+    return isinstance(network, LogPowerNetwork)
 
 
 def lower(bundle: Bundle, network: nn.Module) -> Lowered:
@@ -67,7 +66,7 @@ def lower(bundle: Bundle, network: nn.Module) -> Lowered:
         BundleError: The bundle has no person's pre-processing.
         ModelError: It is another kind of network.
     """
-    if not isinstance(network, LogPower):
+    if not isinstance(network, LogPowerNetwork):
         known = ", ".join(models("log-power-*"))
         raise ModelError(
             f"{bundle.model}: expected a student that plain C knows ({known}), got a "
@@ -79,7 +78,7 @@ def lower(bundle: Bundle, network: nn.Module) -> Lowered:
             f"calibrate it for a person first"
         )
     front, powers = network.front, network.head[0]
-    assert isinstance(powers, LogPowers)
+    assert isinstance(powers, ProjectedLogPower)
     channels = bundle.preprocessing.matrix.astype(np.float64)
     projections = _numbers(powers.projections) @ _numbers(front.whitening)
     pooled = front.pooling is not None
@@ -93,7 +92,7 @@ def lower(bundle: Bundle, network: nn.Module) -> Lowered:
         map=_single(_numbers(front.pooling) @ channels) if pooled else None,
         taps=_single(_numbers(front.taps)[:, 0]),
         projections=_single(projections),
-        floor=FLOOR,
+        epsilon=EPSILON,
         weights=(_single(_numbers(first.weight)), _single(_numbers(last.weight))),
         biases=(_single(_numbers(first.bias)), _single(_numbers(last.bias))),
     )

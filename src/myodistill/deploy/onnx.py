@@ -1,4 +1,4 @@
-"""A bundle as one ONNX file: the network, and all that a decoder must know as metadata.
+"""A bundle as one ONNX file: the network, and everything else that a decoder needs as metadata.
 
 The pre-processing is not in the graph, for it carries state from chunk to chunk; it travels as
 metadata and :class:`~myodistill.realtime.runtime.OnnxModel` runs it.
@@ -98,7 +98,7 @@ def write_onnx(bundle: Bundle, path: Path, windows: Windows) -> float:
 def compare(bundle: Bundle, model: OnnxModel, windows: Windows) -> float:
     """Largest difference of a logit between a bundle and its exported form."""
     mapped = model.preprocessing.map(windows)
-    return float(np.abs(model.infer(mapped.gather()) - bundle.logits(windows)).max())
+    return float(np.abs(model._infer(mapped.gather()) - bundle.logits(windows)).max())
 
 
 @torch.no_grad()
@@ -160,10 +160,11 @@ def _folded(network: nn.Module) -> nn.Module:
 
 
 def metadata(bundle: Bundle) -> dict[str, str]:
-    """What an exported file says of itself.
+    """The metadata of an exported file.
 
     Raises:
-        BundleError: The bundle has no person's pre-processing, or a gesture no whole name.
+        BundleError: The bundle has no person's pre-processing, or a gesture's name cannot be
+            stored.
     """
     if bundle.preprocessing is None:
         raise BundleError(
@@ -195,7 +196,7 @@ def metadata(bundle: Bundle) -> dict[str, str]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the exporter's progress and its advice to itself off the user's screen."""
+    """Hide the exporter's progress and its internal warnings."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

@@ -15,7 +15,7 @@ from myodistill.signals.windows import Windows
 def deploy_report(
     bundle: Bundle,
     recordings: Sequence[Recording],
-    calibration: Windows,
+    windows: Windows,
     *,
     step: int | None = None,
     rule: DecisionRule | None = None,
@@ -27,7 +27,7 @@ def deploy_report(
     Args:
         bundle: Of a student calibrated for a person.
         recordings: Raw, to score; repetitions that the bundle never saw.
-        calibration: Filtered windows for the ranges of the 8-bit form; none of the scored ones.
+        windows: Filtered windows for the ranges of the 8-bit form; none of the scored ones.
         step: Samples from one decision to the next; the bundle's own by default.
         rule: How predictions become decisions; the bundle's own by default.
         emulated: Least number of decisions to emulate on the Cortex-M4F; whole recordings.
@@ -48,7 +48,7 @@ def deploy_report(
     return check_parity(
         bundle,
         recordings,
-        calibration,
+        windows,
         step=require_step(bundle.step if step is None else step),
         rule=rule or bundle.rule,
         emulated=emulated,

@@ -22,8 +22,8 @@ from myodistill.decision_rule import REJECTED, DecisionRule
 from myodistill.deploy.cortex import build_cortex, emulate, footprint
 from myodistill.deploy.onnx import require_finite_logits, to_onnx
 from myodistill.deploy.parity_table import MICROJOULES, DeployedForm, ParityTable
-from myodistill.deploy.plain_c import CSource, to_c
-from myodistill.deploy.programs import Played, build_host, play, workshop
+from myodistill.deploy.plain_c import CCode, to_c
+from myodistill.deploy.programs import DecodedRecording, build_host, decode_on_host, workshop
 from myodistill.deploy.quantize import Quantised, quantise
 from myodistill.errors import DataError, ModelError, ToolError
 from myodistill.evaluation.events import without_rest
@@ -36,7 +36,7 @@ from myodistill.splits import require_unseen
 def check_parity(
     bundle: Bundle,
     recordings: Sequence[Recording],
-    calibration: Windows,
+    windows: Windows,
     *,
     step: int,
     rule: DecisionRule,
@@ -48,8 +48,8 @@ def check_parity(
               for a in r.annotations}  # fmt: skip
     if unseen:
         require_unseen(scored, bundle.seen, what=bundle.model)
-        require_unseen(scored, calibration.seen(), what="8-bit ranges")
-    require_finite_logits(bundle, calibration)
+        require_unseen(scored, windows.seen(), what="8-bit ranges")
+    require_finite_logits(bundle, windows)
     signals = [recording.signal for recording in recordings]
     truth = [_labels(recording, bundle.spec, step) for recording in recordings]
     if not sum(int((labels >= 0).sum()) for labels in truth):
@@ -58,7 +58,7 @@ def check_parity(
             f"got none; give the person's test recordings"
         )
     check = _ParityCheck(signals, truth, step, rule)
-    quantised = check.attempt("ONNX int8", "ONNX", lambda: quantise(bundle, calibration))
+    quantised = check.attempt("ONNX int8", "ONNX", lambda: quantise(bundle, windows))
     bits = sum(p.nbytes for p in bundle.network.state_dict().values())
     check.python("PyTorch", None, bundle, bits)
     exported = check.attempt("ONNX", "PyTorch", lambda: to_onnx(bundle))
@@ -105,7 +105,7 @@ class _ParityCheck:
     ) -> None:
         self.signals, self.truth, self.step, self.rule = signals, truth, step, rule
         self.forms: dict[str, DeployedForm] = {}
-        self.played: dict[str, list[Played]] = {}
+        self.decoded: dict[str, list[DecodedRecording]] = {}
 
     def attempt(self, name: str, reference: str, make: Callable[[], Made]) -> Made | None:
         """Return what ``make`` makes; if it fails, the form records why."""
@@ -117,10 +117,11 @@ class _ParityCheck:
 
     def python(self, name: str, reference: str | None, model: Model, weights: int) -> None:
         """Measure a form that the Python decoder runs."""
-        played = [
-            play_model(model, signal, step=self.step, rule=self.rule) for signal in self.signals
+        decoded = [
+            decode_with_model(model, signal, step=self.step, rule=self.rule)
+            for signal in self.signals
         ]
-        self.forms[name] = replace(self._compare(name, reference, played), weights=weights)
+        self.forms[name] = replace(self._compare(name, reference, decoded), weights=weights)
 
     def c(
         self,
@@ -134,7 +135,7 @@ class _ParityCheck:
         """Measure one C program: on this computer, and on an emulated Cortex-M4F."""
         host, cortex = f"C {kind}", f"C {kind}, Cortex-M4F"
 
-        def source() -> CSource:
+        def source() -> CCode:
             return to_c(bundle, step=self.step, rule=self.rule, quantised=quantised)
 
         made = self.attempt(host, reference, source)
@@ -144,8 +145,8 @@ class _ParityCheck:
         made.write(folder)
 
         def on_host() -> DeployedForm:
-            played = play(build_host(folder), self.signals, folder)
-            return self._compare(host, reference, played)
+            decoded = decode_on_host(build_host(folder), self.signals, folder)
+            return self._compare(host, reference, decoded)
 
         form = self.attempt(host, reference, on_host)
         if form is not None:
@@ -163,11 +164,11 @@ class _ParityCheck:
         runs = []
         for signal in self.signals:
             runs.append(emulate(folder, signal))
-            if sum(len(run.played.samples) for run in runs) >= emulated:
+            if sum(len(run.decoded.samples) for run in runs) >= emulated:
                 break
         instructions = float(np.median([run.instructions for run in runs]))
         return replace(
-            self._compare(name, reference, [run.played for run in runs]),
+            self._compare(name, reference, [run.decoded for run in runs]),
             flash=memory.flash,
             ram=memory.ram,
             stack=max(run.stack for run in runs),
@@ -175,13 +176,15 @@ class _ParityCheck:
             microjoules=instructions * MICROJOULES,
         )
 
-    def _compare(self, name: str, reference: str | None, played: list[Played]) -> DeployedForm:
-        self.played[name] = played
-        predicted = np.concatenate([p.predictions for p in played])
-        labels = np.concatenate(self.truth[: len(played)])
+    def _compare(
+        self, name: str, reference: str | None, decoded: list[DecodedRecording]
+    ) -> DeployedForm:
+        self.decoded[name] = decoded
+        predicted = np.concatenate([p.predictions for p in decoded])
+        labels = np.concatenate(self.truth[: len(decoded)])
         known = labels >= 0
-        whole = len(played) == len(self.signals)  # else a share of the gestures would mislead
-        seconds = np.concatenate([p.seconds for p in played])
+        whole = len(decoded) == len(self.signals)  # else a share of the gestures would mislead
+        seconds = np.concatenate([p.seconds for p in decoded])
         form = DeployedForm(
             name,
             reference,
@@ -191,10 +194,10 @@ class _ParityCheck:
             median=float(np.median(seconds)) if len(seconds) else None,
             p99=float(np.quantile(seconds, 0.99)) if len(seconds) else None,
         )
-        reference_runs = self.played.get(reference or "")
+        reference_runs = self.decoded.get(reference or "")
         if reference_runs is None:
             return form
-        pairs = list(zip(played, reference_runs, strict=False))
+        pairs = list(zip(decoded, reference_runs, strict=False))
         equal = np.concatenate([ours.gestures == other.gestures for ours, other in pairs])
         apart = [
             np.abs(ours.logits - other.logits)[ours.predictions != REJECTED].max(initial=0)
@@ -212,15 +215,15 @@ class _Watched:
         self.step, self.rule = model.step, model.rule
         self.logits = np.zeros(model.spec.classes, np.float32)
 
-    def infer(self, windows: Signal) -> NDArray[np.float32]:
-        logits = self._model.infer(windows)
+    def _infer(self, windows: Signal) -> NDArray[np.float32]:
+        logits = self._model._infer(windows)
         self.logits = logits[0]
         return logits
 
 
-def play_model(
+def decode_with_model(
     model: Model, signal: Signal, *, step: int, rule: DecisionRule | None = None
-) -> Played:
+) -> DecodedRecording:
     """Decode a recording, ``(time, channel)``, in Python, in chunks that complete a window each."""
     watched = _Watched(model)
     decoder = Decoder(watched, step=step, rule=rule)
@@ -230,10 +233,10 @@ def play_model(
         start = time.perf_counter()
         (decision,) = decoder.push(signal[begin:end])
         seconds.append(time.perf_counter() - start)
-        rows.append((decision.sample, decision.gesture, decision.answer))
+        rows.append((decision.sample, decision.gesture, decision.prediction))
         logits.append(watched.logits)
     whole = np.array(rows, dtype=np.int64).reshape(-1, 3)
-    return Played(
+    return DecodedRecording(
         samples=whole[:, 0],
         gestures=whole[:, 1],
         predictions=whole[:, 2],

@@ -75,9 +75,8 @@ class ParityTable:
         origin: Of the bundle.
         forms: From PyTorch down to the microcontroller.
         operators: Name, kind and number type of every operator of the 8-bit form.
-        load: Average number of processes that ran on this machine meanwhile: delays are longer
-            beside others.
-        cautions: What its user has to know, a sentence each.
+        load: Load average of this machine meanwhile: other processes lengthen the delays.
+        cautions: What its user has to know, one sentence each.
     """
 
     model: str
@@ -127,18 +126,21 @@ class ParityTable:
         ]
 
     def table(self) -> Table:
-        """Lay it out for a terminal."""
-        shown = Table(title=f"{self.model}: the same student in every form")
-        shown.caption = "\n".join(self.notes())
-        shown.add_column("form", no_wrap=True)
-        for heading, *_ in COLUMNS:
-            shown.add_column(heading, justify="right")
-        for name, cells in self.rows():
-            shown.add_row(name, *cells)
+        """Lay it out for a terminal of 80 columns: a column for each form."""
+        shown = Table(title=f"{self.model}: the same student in every form", box=None)
+        shown.pad_edge, shown.padding = False, (0, 1, 0, 0)
+        shown.caption, shown.caption_justify = "\n".join(self.notes()), "left"
+        shown.add_column("", no_wrap=True)
+        rows = self.rows()
+        for name, _ in rows:
+            head, _, device = name.partition(", ")
+            shown.add_column("\n".join(filter(None, (*head.split(), device))), justify="right")
+        for index, (heading, *_) in enumerate(COLUMNS):
+            shown.add_row(heading, *(cells[index] for _, cells in rows))
         return shown
 
     def notes(self) -> list[str]:
-        """What one has to know beside the numbers, a sentence each."""
+        """What a reader has to know besides the numbers, one sentence each."""
         notes = [*self.cautions]
         notes += [f"{form.name}: none, {form.reason}" for form in self.forms if form.reason]
         single = sorted({kind for _, kind, number in self.operators if number == "float32"})

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from myodistill.bundle import Bundle
 from myodistill.decision_rule import DecisionRule, require_step
-from myodistill.deploy.generated import network_source
+from myodistill.deploy.generated import network_code
 from myodistill.deploy.lowering import LINEAR, Lowered, can_lower, lower
 from myodistill.deploy.onnx import deployed, metadata
 from myodistill.deploy.quantize import Quantised
@@ -32,7 +32,7 @@ _BLOCK = 32
 
 
 @dataclass(frozen=True)
-class CSource:
+class CCode:
     """The C program of one student.
 
     Attributes:
@@ -64,7 +64,7 @@ def to_c(
     step: int | None = None,
     rule: DecisionRule | None = None,
     quantised: Quantised | None = None,
-) -> CSource:
+) -> CCode:
     """Lower a bundle to C.
 
     Args:
@@ -76,7 +76,7 @@ def to_c(
     Raises:
         BundleError: The bundle has no person's pre-processing.
         ModelError: C cannot run the model.
-        SettingsError: ``step`` is no whole number from 1.
+        SettingsError: ``step`` is not a whole number of at least 1.
         ToolError: emx-onnx-cgen is needed and not installed.
     """
     step = require_step(bundle.step if step is None else step)
@@ -93,7 +93,7 @@ def to_c(
 
 def _log_power(
     bundle: Bundle, lowered: Lowered, step: int, rule: DecisionRule, quantised: Quantised | None
-) -> CSource:
+) -> CCode:
     """A log-power student, by the code of ``md.c``."""
     if not np.allclose(lowered.taps, lowered.taps[:, ::-1]):
         raise ModelError(f"{bundle.model}: expected symmetric band filters, got others")
@@ -116,16 +116,16 @@ def _log_power(
         "INT8": int(quantised is not None),
         "NETWORK": 0,
     }
-    scalars["FLOOR"] = _number(lowered.floor)
+    scalars["EPSILON"] = _number(lowered.epsilon)
     heavy = sum(tables[name].nbytes for name in ("projections", "weights_0", "weights_1"))
     return _source(bundle, sizes, scalars, tables, rule, weights=heavy)
 
 
 def _generated(
     bundle: Bundle, preprocessing: Preprocessing, step: int, rule: DecisionRule
-) -> CSource:
+) -> CCode:
     """Any other student: its network by emx-onnx-cgen, the rest by ``md.c``."""
-    network = network_source(bundle)
+    network = network_code(bundle)
     sections = preprocessing.sections()
     tables: dict[str, NDArray[np.generic]] = {
         "sections": np.delete(sections, 3, axis=1).astype(np.float32),
@@ -152,7 +152,7 @@ def _source(
     *,
     weights: int,
     elsewhere: int = 0,
-) -> CSource:
+) -> CCode:
     ram = _ram(sizes)
     table_bytes = elsewhere + sum(values.nbytes for values in tables.values())
     defines = {
@@ -170,7 +170,7 @@ def _source(
     header = re.sub("|".join(parts), lambda match: parts[match[0]], _static("md.h"))
     files = {"md.h": header, "md_model.h": _model(bundle, tables)}
     files |= {name: _static(name) for name in ("md.c", "md_host.c", "md_cortex.c", "md_cortex.ld")}
-    return CSource(files, ram, table_bytes, weights)
+    return CCode(files, ram, table_bytes, weights)
 
 
 def _require_no_constant(model: str, sections: NDArray[np.float64]) -> None:
@@ -276,7 +276,7 @@ def _quoted(text: str) -> str:
 
 
 def _about(bundle: Bundle) -> str:
-    """Lines of a comment, which no name in them can end or continue: which student this is."""
+    """Comment lines that say which student this is; no name can end or extend the comment."""
     facts = [f"Model: {bundle.model}", f"gestures: {', '.join(bundle.spec.gestures)}"]
     facts += [
         f"{key}: {bundle.origin[key]}"

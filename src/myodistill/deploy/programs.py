@@ -24,7 +24,7 @@ _STRICT = ("-pedantic", "-Wshadow", "-Wconversion")
 
 
 @dataclass(frozen=True)
-class Played:
+class DecodedRecording:
     """What a program decided over a whole recording.
 
     Attributes:
@@ -47,7 +47,7 @@ class Played:
 
 @contextmanager
 def workshop() -> Iterator[Path]:
-    """A folder to build in, gone at the end.
+    """A temporary folder to build in.
 
     Raises:
         OutputError: Temporary files cannot be written.
@@ -100,7 +100,7 @@ def build_host(
     """Compile the decoder for this computer.
 
     Args:
-        folder: With the files of :class:`~myodistill.deploy.plain_c.Source`.
+        folder: With the files of :class:`~myodistill.deploy.plain_c.CCode`.
         compiler: Any that takes GCC's options.
         optimise: As for GCC.
         sanitise: Stop at the first undefined behaviour or access outside of memory.
@@ -118,7 +118,9 @@ def build_host(
     return program
 
 
-def play(program: Path, signals: Sequence[Signal], folder: Path) -> list[Played]:
+def decode_on_host(
+    program: Path, signals: Sequence[Signal], folder: Path
+) -> list[DecodedRecording]:
     """Decode recordings, ``(time, channel)``, each from the beginning, by the host's program.
 
     Args:
@@ -135,24 +137,24 @@ def play(program: Path, signals: Sequence[Signal], folder: Path) -> list[Played]
         content = np.ascontiguousarray(signal, dtype="<f4").tobytes()
         (folder / names[-1]).write_bytes(content)
     lines = run([str(program), *names], folder=folder).splitlines()
-    played: list[Played] = []
+    decoded: list[DecodedRecording] = []
     rows: list[list[str]] = []
     for line in lines:
         words = line.split()
         if len(words) > 1:
             rows.append(words)
         else:
-            played.append(_played(rows, abstained=int(words[0])))
+            decoded.append(_decoded(rows, abstained=int(words[0])))
             rows = []
     for name in names:
         (folder / name).unlink()
-    return played
+    return decoded
 
 
-def _played(rows: list[list[str]], *, abstained: int) -> Played:
+def _decoded(rows: list[list[str]], *, abstained: int) -> DecodedRecording:
     table = np.array(rows, dtype=np.float64) if rows else np.zeros((0, 5))
     whole = table[:, :3].astype(np.int64)
-    return Played(
+    return DecodedRecording(
         samples=whole[:, 0],
         gestures=whole[:, 1],
         predictions=whole[:, 2],

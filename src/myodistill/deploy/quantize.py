@@ -16,14 +16,14 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from torch import nn
 
 from myodistill.bundle import Bundle
 from myodistill.deploy.onnx import to_onnx
 from myodistill.errors import DataError, ModelError
+from myodistill.models.base import GestureModel
+from myodistill.models.logpower import ProjectedLogPower
 from myodistill.signals.windows import Windows
-
-FLOAT_FRONT = ("front.", "head.0.")
-"""Weights that stay in float: the filters, whitening and projections of a log-power student."""
 
 _LAYERS = ("Gemm", "MatMul", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN")
 _WEIGHT_ZERO = 128
@@ -65,12 +65,12 @@ class Quantised:
     operators: tuple[tuple[str, str, str], ...]
 
 
-def quantise(bundle: Bundle, calibration: Windows) -> Quantised:
+def quantise(bundle: Bundle, windows: Windows) -> Quantised:
     """Export a bundle with its linear layers in 8 bits.
 
     Args:
         bundle: Of a student calibrated for a person.
-        calibration: Filtered windows of the person, as for :meth:`Bundle.logits`; not those that
+        windows: Filtered windows of the person, as for :meth:`Bundle.logits`; not those that
             are scored. Include rest and the transitions between gestures, as
             :attr:`SubjectData.ranges` does, or their activations leave the ranges.
 
@@ -78,13 +78,13 @@ def quantise(bundle: Bundle, calibration: Windows) -> Quantised:
         DataError: There is no calibration window.
         ModelError: It cannot be exported, has diverged, or a layer would stay in float.
     """
-    if len(calibration) == 0:
+    if len(windows) == 0:
         raise DataError(
             "int8: expected calibration windows, got none; give the person's calibration "
             "repetitions"
         )
     model = to_onnx(bundle)
-    ranges = _ranges(bundle, model, calibration)
+    ranges = _ranges(bundle, model, windows)
     tensors = {t.name: t for t in model.graph.initializer}
     layers, nodes = [], []
     for node in model.graph.node:
@@ -101,34 +101,42 @@ def quantise(bundle: Bundle, calibration: Windows) -> Quantised:
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     del model.graph.value_info[:]
-    require_int8(bundle.model, model)
+    require_int8(bundle, model)
     onnx.checker.check_model(model)
     return Quantised(model, tuple(layers), operators(model))
 
 
-def require_int8(name: str, model: onnx.ModelProto) -> None:
-    """Refuse a graph with a layer in float that should be in 8 bits.
+def require_int8(bundle: Bundle, model: onnx.ModelProto) -> None:
+    """Refuse a bundle's graph with a layer in float that should be in 8 bits.
+
+    Float may stay what the network declares as fixed, and the projections of log power.
 
     Raises:
         ModelError: There is one; it is named.
     """
     single = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
-    front = _front(model)
+    front = _front(bundle.network, model)
     for node in model.graph.node:
         if node.op_type not in _LAYERS or node.output[0] in front:
             continue
         weights = [weight for weight in node.input if weight in single]
         if weights:
             raise ModelError(
-                f"{name}: expected every layer in 8 bits, {node.op_type} with {weights[0]} stays "
-                f"in float; export it to ONNX in float, or distill into a log-power student"
+                f"{bundle.model}: expected every layer in 8 bits, {node.op_type} with {weights[0]} "
+                f"stays in float; export it to ONNX in float, or distill into a log-power student"
             )
 
 
-def _front(model: onnx.ModelProto) -> set[str]:
-    """Outputs of the operators that lead to one that reads a weight of the front, and of those."""
+def _front(network: nn.Module, model: onnx.ModelProto) -> set[str]:
+    """Outputs of the operators up to those that read a weight of what stays in float."""
+    fixed = network.fixed_front if isinstance(network, GestureModel) else None
+    single = tuple(
+        f"{name}."
+        for name, part in network.named_modules()
+        if part is fixed or isinstance(part, ProjectedLogPower)
+    )
     producers = {out: node for node in model.graph.node for out in node.output}
-    waiting = [n for n in model.graph.node if any(w.startswith(FLOAT_FRONT) for w in n.input)]
+    waiting = [n for n in model.graph.node if any(w.startswith(single) for w in n.input)]
     front: set[str] = set()
     while waiting:
         node = waiting.pop()
@@ -148,7 +156,7 @@ def operators(model: onnx.ModelProto) -> tuple[tuple[str, str, str], ...]:
 
 
 def _ranges(
-    bundle: Bundle, model: onnx.ModelProto, calibration: Windows
+    bundle: Bundle, model: onnx.ModelProto, windows: Windows
 ) -> dict[str, tuple[float, float]]:
     """Least and greatest input of each linear layer over the calibration windows."""
     assert bundle.preprocessing is not None
@@ -164,7 +172,7 @@ def _ranges(
     session = onnxruntime.InferenceSession(
         watched.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    mapped = bundle.preprocessing.map(calibration)
+    mapped = bundle.preprocessing.map(windows)
     ranges = dict.fromkeys(names, (0.0, 0.0))
     for begin in range(0, len(mapped), 1024):
         values = session.run(names, {"windows": mapped.gather(slice(begin, begin + 1024))})

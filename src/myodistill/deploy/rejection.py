@@ -20,7 +20,7 @@ def rejection_threshold(bundle: Bundle, windows: Windows, share: float) -> float
     Args:
         bundle: Of a student calibrated for a person.
         windows: Filtered, as for :meth:`Bundle.logits`; of gestures that are to be decided.
-        share: Of the windows, from 0 up to 1; at most so many are withheld.
+        share: Largest share of the windows to withhold, from 0 up to 1.
 
     Returns:
         The ``threshold`` of a :class:`~myodistill.decision_rule.DecisionRule`.

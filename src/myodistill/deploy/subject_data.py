@@ -1,4 +1,4 @@
-"""Whose student it is: the recordings that calibrated it, and those that may score it."""
+"""The person whom a student decodes: recordings that calibrated it, and those that may score it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ class SubjectData:
         if (facts.spec(spec.samples), facts.unit) != (spec, student.unit):
             raise BundleError(
                 f"{student.model}: expected recordings with the electrodes, rate, unit and gestures"
-                f" that it was trained on, {facts.name[:40]} has others; say by --dataset which"
+                f" that it was trained on, {facts.name[:40]} has others; name the "
+                f"right one with --dataset"
             )
         require_scorable(student, split, origin["subject"])
         return cls(student, opened_dataset, split, origin["subject"])
@@ -240,13 +241,13 @@ def _reopened(student: Bundle) -> Dataset:
     if opened not in DATASETS and not Path(opened).expanduser().exists():
         raise BundleError(
             f"{student.model}: expected the dataset '{opened[:80]}' that it was trained on, there "
-            f"is none here; say by --dataset where it is"
+            f"is none here; say where it is with --dataset"
         )
     reopened = open_dataset(opened)
     if reopened.identity() != student.origin["identity"]:
         raise BundleError(
             f"{student.model}: expected the recordings that it was trained on, '{opened[:80]}' has "
-            f"others or changed ones; say by --dataset which to take"
+            f"others or changed ones; name the right one with --dataset"
         )
     return reopened
 
@@ -254,7 +255,7 @@ def _reopened(student: Bundle) -> Dataset:
 def _between(
     recording: Recording, starts: Indices, known: Windows
 ) -> tuple[NDArray[np.bool_], Indices]:
-    """Say which windows of a recording belong to its calibration, and to which repetition.
+    """Return which windows of a recording belong to its calibration, and to which repetition.
 
     Args:
         recording: Of the calibration session.

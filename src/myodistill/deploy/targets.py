@@ -29,7 +29,7 @@ TARGETS = {
     "c-int8": "C99 sources with linear layers in 8 bits",
     "executorch": "an ExecuTorch program in float for phones, with its metadata beside it",
 }
-"""What this package exports to, and what it gives."""
+"""The package's own targets, and what each gives."""
 
 
 class Exporter(Protocol):
@@ -40,7 +40,7 @@ class Exporter(Protocol):
         bundle: Bundle,
         out: Path,
         *,
-        calibration: Windows,
+        windows: Windows,
         step: int,
         rule: DecisionRule,
     ) -> None:
@@ -71,7 +71,7 @@ def targets() -> dict[str, str]:
 ABSENT = {
     "litert": "LiteRT is not supported, as it needs an older PyTorch; take executorch or onnx",
 }
-"""What one may look for and will not find, and what to take instead."""
+"""Targets that users may look for in vain, and what to take instead."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Fit:
 
 
 def require_target(name: str) -> None:
-    """Refuse a target that there is not.
+    """Refuse an unknown target.
 
     Raises:
         SettingsError: It is unknown, or not supported; the message says what to take instead.
@@ -106,7 +106,9 @@ def require_target(name: str) -> None:
 
 
 def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
-    """Say for each target why it cannot run a model, or None where it can; nothing is trained.
+    """Return for each of :data:`TARGETS` why it cannot run a model, or None if it can.
+
+    Nothing is trained. What the exporters of plug-ins can run, they know alone.
 
     Args:
         model: Name in the catalogue.
@@ -117,9 +119,8 @@ def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
     """
     with torch.device("meta"):
         network = build(model, spec)
-    own = dict.fromkeys(EXPORTERS)
     if can_lower(network):
-        return dict.fromkeys(TARGETS) | own
+        return dict.fromkeys(TARGETS)
     eight, student = "only log-power students", entry(model).role == "student"
     logarithm = any(isinstance(module, LogCovariances) for module in network.modules())
     phone = "recurrent layers unroll" if isinstance(network, Recurrent) else None
@@ -129,23 +130,11 @@ def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
         "c": None if student else "only students",
         "c-int8": eight,
         "executorch": phone if student else "only students",
-        **own,
     }
 
 
-def require_deployable(model: str, spec: SignalSpec, target: str) -> None:
-    """Refuse a model that a target cannot run, before it is trained.
-
-    Raises:
-        ModelError: It cannot; the message says why.
-    """
-    reason = deployable(model, spec)[target]
-    if reason:
-        raise ModelError(f"{model}: expected a model that {target} can run, got: {reason}")
-
-
 def fits(geometry: str, pattern: str = "*") -> list[Fit]:
-    """Say of the catalogue's students where each runs.
+    """Return where each student of the catalogue runs.
 
     Args:
         geometry: Key of :data:`~myodistill.models.verification.GEOMETRIES`.
@@ -158,12 +147,13 @@ def fits(geometry: str, pattern: str = "*") -> list[Fit]:
     spec, names = geometry_spec(geometry), models(pattern, role="student")
     if not names:
         raise ModelError(unknown_name("student", pattern, models(role="student")))
-    found = []
+    rows = []
     for name in names:
         counted = complexity(name, spec)
         runs = {target: why or "yes" for target, why in deployable(name, spec).items()}
-        found.append(Fit(geometry, name, counted.parameters, counted.weight_bytes, runs))
-    return found
+        runs |= dict.fromkeys(EXPORTERS, "its exporter decides")
+        rows.append(Fit(geometry, name, counted.parameters, counted.weight_bytes, runs))
+    return rows
 
 
 def render(table: list[Fit], form: Format = "table") -> str:
@@ -173,21 +163,29 @@ def render(table: list[Fit], form: Format = "table") -> str:
         SettingsError: There is no such format.
     """
     geometry = table[0].geometry
+    shown, notes, unit = {"yes": "yes"}, list[str](), " "
+    reasons = dict.fromkeys(why for fit in table for why in fit.targets.values() if why != "yes")
+    for number, why in enumerate(reasons, 1):
+        shown[why] = why
+        if form == "table":  # of 80 columns
+            shown[why], unit = f"({number})", "\n"
+            notes.append(f"({number}) {why}")
     return lay_out(
         form,
         title=f"{geometry}: {geometry_spec(geometry).summary()}",
-        heads=["student", "parameters", "weights kB", *targets()],
+        heads=["student", "parameters", f"weights{unit}kB", *targets()],
         cells=[
             [
                 fit.model,
                 f"{fit.parameters:,}",
                 f"{fit.weight_bytes / 1e3:,.1f}",
-                *fit.targets.values(),
+                *(shown[why] for why in fit.targets.values()),
             ]
             for fit in table
         ],
         numbers=(1, 2),
         records=[_record(fit) for fit in table],
+        notes=notes,
     )
 
 

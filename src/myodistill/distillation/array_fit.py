@@ -21,7 +21,7 @@ from myodistill.distillation.teacher_outputs import predict_outputs
 from myodistill.models.base import split_network
 from myodistill.models.classical import CLASSICAL, FEATURES, FittedClassifier, as_cut
 from myodistill.models.classical import fit as fit_classical
-from myodistill.models.population import Population
+from myodistill.models.closed_form import ClosedFormNetwork
 from myodistill.models.registry import build
 from myodistill.signals.filters import design
 from myodistill.signals.preprocessing import Preprocessing, filtered_windows, recentring
@@ -35,10 +35,10 @@ Decide = Callable[[NDArray[np.float32]], NDArray[np.floating]]
 """Raw windows to probabilities ``(window, class)``."""
 
 
-def fit_classical_method(
+def fit_classical_baseline(
     name: str, facts: Facts, windows: NDArray[np.float32], labels: NDArray[np.intp], seed: int
 ) -> Decide:
-    """Fit a classical method to raw windows; return what decides others.
+    """Fit a classical method to raw windows; return a classifier of others.
 
     Args:
         name: One of :data:`~myodistill.models.classical.CLASSICAL`.
@@ -55,11 +55,11 @@ def fit_classical_method(
 
 @dataclass(frozen=True)
 class ClassicalDecision:
-    """A fitted classical method, asked about raw windows.
+    """A fitted classical method that reads raw windows.
 
     Attributes:
         facts: Of the windows.
-        fitted: Answers for their features.
+        fitted: Outputs for their features.
     """
 
     facts: Facts
@@ -82,9 +82,9 @@ def _features(name: str, facts: Facts, raw: NDArray[np.float32]) -> NDArray[Any]
             facts.electrodes,
             facts.gestures,
             notes,
-            source=f"window {place}",
+            source=f"window {index}",
         )
-        for place, window in enumerate(raw)
+        for index, window in enumerate(raw)
     ]
     return FEATURES[name](each, facts, as_cut)[1]
 
@@ -108,10 +108,10 @@ def fit_network(
         raw: Shape ``(window, channel, time)``.
         labels: Gesture of each.
         seed: Of weights and order.
-        late: Which windows are held out to stop early by.
+        late: Which windows are held out for early stopping.
         settings: Of the training.
         make_task: Makes the task of the trained part.
-        outputs: What a teacher says of every window, for a distillation task.
+        outputs: A teacher's outputs for every window, for a distillation task.
     """
     spec = facts.spec()
     sections = design(facts.sampling_rate, facts.passband)
@@ -130,7 +130,7 @@ def fit_network(
     network = build(name, spec, seed=seed)
     recentre(network, person)
     read, targets = make_inputs(network, [(person, None)]), torch.from_numpy(labels)
-    if isinstance(network, Population):
+    if isinstance(network, ClosedFormNetwork):
         network.head.learn(read, targets, torch.zeros_like(targets))
     else:
         _, trained = split_network(network)
@@ -141,8 +141,8 @@ def fit_network(
         held = torch.from_numpy(np.flatnonzero(late))
 
         def accuracy(network: nn.Module) -> float:
-            said = predict_outputs(network, read, held, features=False).logits.argmax(dim=1)
-            return float((said == targets[held]).float().mean())
+            predicted = predict_outputs(network, read, held, features=False).logits.argmax(dim=1)
+            return float((predicted == targets[held]).float().mean())
 
         validate = accuracy if len(held) else None
         train(make_task(trained), batches, settings, seed=seed, validate=validate)
@@ -153,11 +153,11 @@ def fit_network(
 
 
 class _Fixed:
-    """What a teacher said of every window, whatever the view."""
+    """What a teacher predicted of every window, whatever the view."""
 
     def __init__(self, outputs: TeacherOutput) -> None:
         self._outputs = outputs
 
-    def __call__(self, places: torch.Tensor, view: int) -> TeacherOutput:
-        """Return what it said of some windows."""
-        return TeacherOutput(self._outputs.logits[places])
+    def __call__(self, indices: torch.Tensor, view: int) -> TeacherOutput:
+        """Return what it predicted of some windows."""
+        return TeacherOutput(self._outputs.logits[indices])

@@ -33,7 +33,7 @@ from myodistill.distillation.teacher_outputs import (
 from myodistill.distillation.window_sets import Rehearsal, TrainingSet, WindowSet
 from myodistill.errors import ModelError
 from myodistill.models.base import split_network
-from myodistill.models.population import Population
+from myodistill.models.closed_form import ClosedFormNetwork
 from myodistill.models.registry import build
 from myodistill.signals.augmentation import Augmenter, described
 from myodistill.signals.windows import Windows
@@ -201,7 +201,7 @@ class FoldData:
 
     def is_closed_form(self, model: str) -> bool:
         """Return whether a model's weights are solved for, not trained."""
-        return isinstance(build(model, self.spec), Population)
+        return isinstance(build(model, self.spec), ClosedFormNetwork)
 
     def _cached_outputs(
         self, teacher: Bundle, head: nn.Module, window_set: WindowSet, features: bool

@@ -32,7 +32,7 @@ from myodistill.distillation.teacher_outputs import predict_outputs
 from myodistill.distillation.temperature import fit_temperature
 from myodistill.evaluation.results import Stage
 from myodistill.models.base import split_network
-from myodistill.models.population import Population
+from myodistill.models.closed_form import ClosedFormNetwork
 from myodistill.models.registry import MODELS, build
 from myodistill.plugins import plugin_of
 from myodistill.training.batch_norm import adapt_batch_norm
@@ -93,7 +93,7 @@ class DistillationPipeline:
         """Train a teacher on the training subjects."""
         network = self._build(model)
         training_set = self.data.training_set(model)
-        if isinstance(network, Population):
+        if isinstance(network, ClosedFormNetwork):
             network.head.learn(training_set.inputs, training_set.labels, training_set.subjects)
             require_finite(network.head, model, advice=_SILENT)
         else:
@@ -127,7 +127,7 @@ class DistillationPipeline:
     ) -> None:
         calibration_set = self.data.calibration_set(network, subject, k)
         repetitions = len(self.data.calibrating(subject.name, k))
-        if isinstance(network, Population):
+        if isinstance(network, ClosedFormNetwork):
             inputs = calibration_set.inputs[torch.arange(len(calibration_set.inputs))]
             network.head.calibrate(inputs, calibration_set.labels.to(inputs.device), repetitions)
             require_finite(network.head, model, advice=_SILENT)

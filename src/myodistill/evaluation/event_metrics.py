@@ -14,7 +14,7 @@ from myodistill.evaluation.events import REJECTED, DecisionStream, decide, event
 from myodistill.evaluation.results import METHOD, ordered
 
 RULES = ["votes", "threshold"]
-"""The columns that tell one way to decide from another."""
+"""The columns that identify a way to decide."""
 
 EVENT_COLUMNS = {
     "delay": "delay, ms",
@@ -39,7 +39,7 @@ def event_table(
 
     Args:
         streams: All recordings of one person that are scored; they are counted together.
-        votes: The most frequent of so many newest decisions wins.
+        votes: Numbers of newest decisions that vote.
         thresholds: Decisions with less confidence are withheld.
         rest: Label of rest, None where there is no rest.
 
@@ -99,7 +99,7 @@ _MEASURES = ("delay", "release_delay", "missed", "false_activations", "transitio
 
 
 def not_counted(table: pd.DataFrame) -> list[str]:
-    """Say in words what the recordings behind some event metrics did not let be counted, and why.
+    """State in words what could not be counted on the recordings of some event metrics, and why.
 
     Args:
         table: Rows of :func:`event_table`, of any number of people and methods.
@@ -158,6 +158,6 @@ def mean_events(counted: pd.DataFrame) -> pd.DataFrame:
 
 
 def rule_name(votes: int, threshold: float) -> str:
-    """Say how windows become decisions."""
+    """Describe how windows become decisions."""
     rule = f"majority of {votes}" if votes > 1 else "each window"
     return f"{rule}, {100 * threshold:.0f} % sure" if threshold else rule

@@ -22,13 +22,13 @@ from myodistill.errors import DataError
 from myodistill.evaluation.metrics import require_probabilities
 
 REJECTED = -1
-"""The decision not to decide."""
+"""No decision."""
 
 RESTS = (
     "rest", "resting", "at rest", "no gesture", "no motion", "no movement", "neutral", "idle",
     "relax", "relaxed",
 )  # fmt: skip
-"""What rest is called, in letters of any case; words may be parted by more than a space."""
+"""Names of rest, in any case; words may be separated by more than a space."""
 
 
 def rest_of(gestures: Sequence[str]) -> int | None:
@@ -38,7 +38,7 @@ def rest_of(gestures: Sequence[str]) -> int | None:
 
 
 def without_rest(gestures: Sequence[str]) -> str:
-    """Return what to know of a decoder of these gestures between gestures; empty if one is rest."""
+    """Return a caution on what a decoder does between gestures; empty if one of them is rest."""
     if rest_of(gestures) is not None:
         return ""
     return (
@@ -49,7 +49,7 @@ def without_rest(gestures: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class DecisionStream:
-    """What a decoder predicted all through one continuous recording.
+    """What a decoder predicted throughout one continuous recording.
 
     Attributes:
         probabilities: Shape ``(decision, gesture)``.
@@ -98,8 +98,8 @@ def decide(
     Args:
         probabilities: Shape ``(decision, gesture)``.
         seconds: When each is available, shape ``(decision,)``.
-        votes: The most frequent of so many newest decisions wins (Englehart and Hudgins, A
-            robust, real-time control scheme, 2003); of equally frequent ones the newest.
+        votes: Number of newest decisions that vote (Englehart and Hudgins, A robust, real-time
+            control scheme, 2003); ties go to the newest.
         threshold: Decisions with less confidence are withheld.
 
     Raises:
@@ -167,7 +167,7 @@ class Events:
 
     @property
     def false_activations_per_minute(self) -> float | None:
-        """False activations per minute of rest; None where nobody rested."""
+        """False activations per minute of rest; None where there was no rest."""
         return self.false_activations / self.rest_minutes if self.rest_minutes else None
 
     def __add__(self, other: Events) -> Events:
@@ -191,11 +191,11 @@ def events(
     rest: int | None = 0,
     transition: float = 0.5,
 ) -> Events:
-    """Compare decisions with what was really held.
+    """Compare decisions with the gestures that were performed.
 
     Args:
         decisions: Over the whole recording.
-        annotations: Of the recording; what lies outside of them is judged by nothing.
+        annotations: Of the recording; what lies outside of them is not judged.
         sampling_rate: In hertz.
         rest: Label of rest, None where there is no rest.
         transition: Seconds after a change in which transition errors are counted.

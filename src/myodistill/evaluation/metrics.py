@@ -22,7 +22,7 @@ class Scores:
     """How well some windows were decided.
 
     Attributes:
-        accuracy: Share of windows decided rightly.
+        accuracy: Share of windows decided correctly.
         macro_f1: Mean F1 over the gestures performed or decided; rest cannot hide the others.
         balanced_accuracy: Mean over the gestures present of the recall.
         calibration_error: Expected calibration error, see :func:`calibration_error`.
@@ -96,7 +96,7 @@ def calibration_error(
 def reliability(
     labels: NDArray[np.integer], probabilities: NDArray[np.floating], *, bins: int = 15
 ) -> pd.DataFrame:
-    """Say of decisions of like confidence how many were right.
+    """Return the accuracy of decisions by their confidence.
 
     Args:
         labels: Shape ``(window,)``.

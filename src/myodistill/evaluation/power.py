@@ -1,4 +1,4 @@
-"""What so few people can show: the smallest p-value and the smallest difference that is found."""
+"""The limits of few subjects: the smallest p-value and the smallest detectable difference."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def detectable(subjects: int, spread: float, *, alpha: float = ALPHA, power: flo
 
 
 def power_note(comparisons: pd.DataFrame) -> str:
-    """Say in words what so few subjects can show.
+    """State in words what so few subjects can show.
 
     Args:
         comparisons: What :func:`myodistill.evaluation.statistics.compare` returned.

@@ -29,8 +29,8 @@ def require_one_protocol(frame: pd.DataFrame, metric: str = "accuracy") -> None:
 
     Raises:
         DataError: The table is empty, mixes datasets or test windows, scores something twice,
-            misses a seed of some subject or what tells rows apart, or holds a score that is no
-            share from 0 to 1.
+            lacks a seed of some subject or a column that identifies rows, or holds a score that is
+            no share from 0 to 1.
     """
     if metric not in METRICS:
         raise DataError(unknown_name("metric", metric, METRICS))
@@ -153,7 +153,7 @@ def subject_scores(frame: pd.DataFrame, k: int, metric: str = "accuracy") -> pd.
 
 
 def require_same_people(frame: pd.DataFrame) -> None:
-    """Refuse to set means or tests over different people side by side.
+    """Refuse to compare means or tests over different people.
 
     Raises:
         DataError: A method was not scored on every subject of the table at some K.
@@ -186,9 +186,9 @@ def overview(frame: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
 def at_chance(frame: pd.DataFrame, gestures: int) -> pd.DataFrame:
     """Return the methods that tell gestures apart no better than guessing does.
 
-    These are whose balanced accuracy, mean over subjects, is above one in ``gestures`` by less than
-    a twentieth of what is left to one, or by less than three standard deviations of guessing as
-    many windows (which overlap, hence the twentieth).
+    Their balanced accuracy, averaged over subjects, exceeds the chance level of one in ``gestures``
+    by less than a twentieth of the distance to 1, or by less than three standard deviations of
+    guessing on as many windows (these overlap, hence the twentieth).
 
     Args:
         frame: A results table.
@@ -213,7 +213,7 @@ def at_chance(frame: pd.DataFrame, gestures: int) -> pd.DataFrame:
 
 
 def usual_k(frame: pd.DataFrame) -> int:
-    """Return the fewest calibration repetitions above nought in a table, where teachers matter."""
+    """Return the least K above 0 in a table, where teachers matter most."""
     if len(frame) == 0:
         raise DataError("results: expected at least one score, the table is empty")
     ks = sorted(int(k) for k in frame["k"].unique())

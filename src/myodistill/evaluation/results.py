@@ -37,7 +37,7 @@ STAGES: dict[str, str] = {
     "distilled": "student, distilled",
     "pretrained_distilled": "student, distilled, pre-trained",
 }
-"""What the score of each stage is of, in the order of tables.
+"""The meaning of each stage, in the order of tables.
 
 *pre-trained* students learned across the training subjects first (``pretrained`` from labels alone,
 ``pretrained_distilled`` from teachers); *distilled* ones learned from a teacher at every step.
@@ -45,10 +45,10 @@ STAGES: dict[str, str] = {
 
 
 METHOD = ["stage", "model", "loss"]
-"""The columns that tell one method from another."""
+"""The columns that identify a method."""
 
 WHOSE = {**dict.fromkeys((*METHOD, "subject"), "text"), "k": "integer", "seed": "integer"}
-"""The columns that say what a row of any table of a run is of, and what they hold."""
+"""The columns that identify a row of any table of a run, and what they hold."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class Result:
         subject: Held-out subject who was scored.
         stage: How the model came to be; one of :data:`STAGES`.
         model: Name of the model.
-        loss: Name of the distillation loss; empty for what had no teacher.
+        loss: Name of the distillation loss; empty for methods without a teacher.
         k: Calibration repetitions.
         seed: Of the training.
-        accuracy: Share of windows decided rightly.
+        accuracy: Share of windows decided correctly.
         macro_f1: Mean F1 over gestures.
         balanced_accuracy: Mean recall over gestures.
         calibration_error: Expected calibration error of the probabilities.
@@ -132,7 +132,7 @@ def read_rows(path: Path, wanted: Wanted, columns: Mapping[str, str]) -> pd.Data
         columns: As :func:`myodistill.readers.read_parquet`.
 
     Raises:
-        DataError: It cannot be read, lacks a column, or names a stage that there is not.
+        DataError: It cannot be read, lacks a column, or names an unknown stage.
     """
     frame = read_parquet(path, wanted, columns=columns)
     odd = sorted(set(frame["stage"]) - set(STAGES))
@@ -200,7 +200,7 @@ def folder(stage: str, model: str, loss: str) -> str:
 
 @dataclass(frozen=True)
 class Method:
-    """What tells one method from another: the columns :data:`METHOD` of a table."""
+    """What identifies a method: the columns :data:`METHOD` of a table."""
 
     stage: Stage
     model: str

@@ -72,9 +72,9 @@ def compare(scores: pd.DataFrame) -> pd.DataFrame:
 def wilcoxon_p(differences: Values) -> Values:
     """Two-sided Wilcoxon signed-rank test of each column, exact up to 50 subjects.
 
-    Differences of nought are left out (Wilcoxon, Individual comparisons by ranking methods,
-    1945). Columns with equal differences, for which SciPy would use a normal approximation, get
-    their exact distribution too.
+    Zero differences are left out (Wilcoxon, Individual comparisons by ranking methods, 1945).
+    Columns with equal differences, for which SciPy would use a normal approximation, get their
+    exact distribution too.
 
     Args:
         differences: Shape ``(subject, pair)``.
@@ -146,7 +146,7 @@ def rank_biserial(differences: Values) -> Values:
     """Matched-pairs rank-biserial correlation of each column, from -1 to 1.
 
     The share of the rank sum that speaks for the first method less the share that speaks for the
-    second (Kerby, The simple difference formula, 2014); 0 where all differences are nought.
+    second (Kerby, The simple difference formula, 2014); 0 where all differences are zero.
     """
     ranks = np.zeros_like(differences)
     for column in range(differences.shape[1]):

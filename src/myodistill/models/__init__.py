@@ -4,6 +4,7 @@ Importing the package registers every family; ``registry.register_model`` adds o
 """
 
 from myodistill.models import (
+    closed_form,
     cnn,
     cnnlstm,
     covariance,
@@ -11,13 +12,13 @@ from myodistill.models import (
     inception,
     logpower,
     p3d,
-    population,
     recurrent,
     tcn,
     vgg,
 )
 
 __all__ = [
+    "closed_form",
     "cnn",
     "cnnlstm",
     "covariance",
@@ -25,7 +26,6 @@ __all__ = [
     "inception",
     "logpower",
     "p3d",
-    "population",
     "recurrent",
     "tcn",
     "vgg",

@@ -116,7 +116,7 @@ themselves, ``(window, band, channel, channel)``.
 
 
 def as_cut(windows: Windows) -> Windows:
-    """Lay no other windows than those of the protocol."""
+    """Use the windows of the protocol."""
     return windows
 
 
@@ -196,12 +196,12 @@ class NearestMean(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class ClassicalMethod:
+class ClassicalBaseline:
     """A classical method.
 
     Attributes:
         features: Name of its feature set, one of :data:`FEATURES`.
-        estimator: Makes an estimator that is not fitted, from a seed.
+        estimator: Makes an unfitted estimator from a seed.
     """
 
     features: str
@@ -219,12 +219,12 @@ _ESTIMATORS: dict[str, Callable[[int], Any]] = {
     "forest": random_forest,
 }
 
-CLASSICAL: dict[str, ClassicalMethod] = {
-    f"{name}-{features}": ClassicalMethod(features, estimator)
+CLASSICAL: dict[str, ClassicalBaseline] = {
+    f"{name}-{features}": ClassicalBaseline(features, estimator)
     for name, estimator in _ESTIMATORS.items()
     for features in FEATURES
     if features != "covariance"
-} | {"mdm-covariance": ClassicalMethod("covariance", lambda _: NearestMean())}
+} | {"mdm-covariance": ClassicalBaseline("covariance", lambda _: NearestMean())}
 """The classical methods by name, ``<estimator>-<features>``."""
 
 DEFAULT_BASELINES = ("lda-time-domain", "lda-log-covariance")
@@ -239,7 +239,7 @@ class FittedClassifier:
         features: Name of its feature set.
         estimator: Fitted.
         present: The gestures that had a calibration window.
-        classes: Gestures that there are.
+        classes: Number of gestures.
     """
 
     features: str
@@ -255,13 +255,13 @@ class FittedClassifier:
         else:
             values = fitted.decision_function(others)
             known = softmax(values if values.ndim == 2 else np.stack([-values, values], 1), axis=1)
-        found = np.zeros((len(others), self.classes))
-        found[:, self.present] = known
-        return found
+        probabilities = np.zeros((len(others), self.classes))
+        probabilities[:, self.present] = known
+        return probabilities
 
 
 def fit(
-    method: ClassicalMethod,
+    method: ClassicalBaseline,
     features: Features,
     labels: NDArray[np.integer],
     *,
@@ -271,13 +271,13 @@ def fit(
     """Fit a method to calibration windows.
 
     A support vector machine has no probabilities: the softmax of its one-against-rest values
-    stands in their place, which keeps its decisions and is not calibrated.
+    takes their place; it keeps the decisions but is not calibrated.
 
     Args:
         method: What to fit.
         features: Of the calibration windows.
         labels: Gesture of each, shape ``(window,)``.
-        classes: Gestures that there are; those without a calibration window are never decided.
+        classes: Number of gestures; those without a calibration window are never decided.
         seed: Of what is drawn at random.
 
     Returns:

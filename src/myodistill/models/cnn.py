@@ -2,11 +2,11 @@
 
 The reference student reads a window as the teachers do, time samples as the channels of an image.
 The deployable ones (``cnn-100k`` to ``cnn-10k``) first take the log-power of every electrode in
-eight learned bands and four parts of the window, for that is what a surface EMG tells (Hudgins et
-al. 1993), and end in a weighted sum over the electrodes for every feature, since the mean that is
-usual forgets where on the arm something happened. The baseline convolves raw signals over time.
-Head: one linear layer; dropout 0.5 in the baseline only (Srivastava et al. 2014, appendix A.4), for
-a student is held back by its teacher already. Initial weights: He et al. 2015, section 2.2.
+eight learned bands and four parts of the window, which holds the information of surface EMG
+(Hudgins et al. 1993), and end in a weighted sum over the electrodes for every feature, since the
+usual mean would forget where on the arm something happened. The baseline convolves raw signals over
+time. Head: one linear layer; dropout 0.5 in the baseline only (Srivastava et al. 2014, appendix
+A.4), as its teacher already regularises a student. Initial weights: He et al. 2015, section 2.2.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from myodistill.datasets.recording import SignalSpec
 from myodistill.errors import ModelError
 from myodistill.models.layers import parameters
 from myodistill.models.registry import build, entry
+from myodistill.plugins import foreign_code
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Complexity:
     """The cost of one window.
 
     Attributes:
-        parameters: Trainable numbers.
+        parameters: Number of trainable parameters.
         macs: Multiply-accumulates.
         weight_bytes: Parameters and buffers as they are stored.
         activation_bytes: Most bytes of input and intermediate results alive at the same time when
@@ -138,23 +139,18 @@ def measure(model: nn.Module, spec: SignalSpec) -> Complexity:
 
 
 def complexity(name: str, spec: SignalSpec) -> Complexity:
-    """Count a model of the catalogue; nothing of its size is allocated for one of this package.
+    """Count a model of the catalogue; one of this package is not allocated for it.
 
     Raises:
-        ModelError: It is somebody else's and cannot be run without numbers.
+        ModelError: It is a plug-in's and cannot run on the meta device.
     """
     if entry(name).ours:
         with torch.device("meta"):
             return measure(build(name, spec), spec)
     model = build(name, spec).to("meta")
-    try:
+    expected = "operations that can be counted, all tensors being parameters or buffers"
+    with foreign_code(f"model {name}", expected, ModelError):
         return measure(model, spec)
-    except Exception as error:  # whatever their code raises
-        reason = " ".join(str(error).split())[:80]
-        raise ModelError(
-            f"model {name}: expected one whose operations can be counted, got "
-            f"{type(error).__name__}: {reason}; make its tensors parameters or buffers"
-        ) from error
 
 
 @dataclass(frozen=True)

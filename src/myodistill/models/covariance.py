@@ -32,8 +32,8 @@ _MOST_CHANNELS = 32
 def band_edges(sampling_rate: float) -> tuple[float, ...]:
     """Return the edges in hertz of the bands for a sampling rate.
 
-    Below 900 Hz the upper bands of :data:`EDGES_HZ` do not exist; three bands over what is left
-    then stand in their place, beginning at 5 Hz.
+    Below 900 Hz the upper bands of :data:`EDGES_HZ` do not exist; three bands over what is left,
+    beginning at 5 Hz, replace them.
     """
     top = 0.48 * sampling_rate
     if top >= EDGES_HZ[-1]:
@@ -129,7 +129,7 @@ class BandCovariances(nn.Module):
 
     @torch.no_grad()
     def centre(self, windows: Tensor | Iterable[Tensor]) -> Tensor:
-        """Return what makes the log-Euclidean mean of a person's windows the identity in each band.
+        """Return the whitening after which the log-Euclidean mean of windows is the identity.
 
         (Zanini et al., Transfer learning: a Riemannian geometry framework with applications to
         brain-computer interfaces, IEEE TBME 65(5), 2018, eq. 7; mean after Arsigny et al., 2006.)

@@ -139,12 +139,12 @@ def downsampled_size(size: int, times: int) -> int:
     return ((size - 1) >> times) + 1
 
 
-class LogPower(nn.Module):
+class LogPowerFrames(nn.Module):
     """Log-power of learned directions and bands, frame after frame, and causal.
 
-    A surface EMG is noise whose variance is the message, so a network should be given the log of
-    the variance, not be left to form it (Hudgins et al. 1993). Windows are
-    expected in the scale that the pre-processing gives, about 1.
+    The information in surface EMG is its variance, so a network is given the log of the variance
+    instead of being left to form it (Hudgins et al. 1993). Windows are expected in the scale that
+    the pre-processing gives, about 1.
 
     Args:
         spec: The signal.
@@ -180,12 +180,12 @@ class LogPower(nn.Module):
 
 
 def frame_samples(spec: SignalSpec) -> int:
-    """Length of a frame of :class:`LogPower`: 10 ms in samples."""
+    """Length of a frame of :class:`LogPowerFrames`: 10 ms in samples."""
     return max(1, round(0.010 * spec.sampling_rate))
 
 
 def parameters(model: nn.Module) -> int:
-    """Return the number of trainable numbers."""
+    """Return the number of trainable parameters."""
     return sum(p.numel() for p in model.parameters())
 
 

@@ -17,10 +17,10 @@ from myodistill.models.covariance import BandCovariances, BandNetwork
 from myodistill.models.layers import widest
 from myodistill.models.registry import register_model
 
-_FLOOR = 1e-3
+EPSILON = 1e-3
 
 
-class LogPowers(nn.Module):
+class ProjectedLogPower(nn.Module):
     """Log power of learned projections: ``(window, band, channel, channel)`` to a vector.
 
     Projections begin as single electrodes and differences of neighbours. In training the channel
@@ -52,7 +52,7 @@ class LogPowers(nn.Module):
             gains = torch.exp(self.jitter * torch.randn(shape, device=covariances.device))
             covariances = covariances * gains * gains.mT
         power = self._in_bulk(covariances) if self.training else self._one_by_one(covariances)
-        return torch.log(power + _FLOOR).flatten(1)
+        return torch.log(power + EPSILON).flatten(1)
 
     def _one_by_one(self, covariances: Tensor) -> Tensor:
         projected = self.projections @ covariances
@@ -69,7 +69,7 @@ class LogPowers(nn.Module):
         return torch.bmm(entries, outer.flatten(2).mT).transpose(0, 1)
 
 
-class LogPower(BandNetwork):
+class LogPowerNetwork(BandNetwork):
     """A teacher or student on log powers.
 
     Args:
@@ -86,7 +86,7 @@ class LogPower(BandNetwork):
         self.front = BandCovariances(spec)
         bands, self.num_features = self.front.bands, width
         self.head = nn.Sequential(
-            LogPowers(bands, self.front.channels, projections),
+            ProjectedLogPower(bands, self.front.channels, projections),
             nn.Linear(bands * projections, width),
             nn.BatchNorm1d(width),
             nn.ReLU(),
@@ -98,7 +98,7 @@ class LogPower(BandNetwork):
 @register_model("log-power", "teacher")
 def log_power(spec: SignalSpec) -> nn.Module:
     """Build the teacher: wider than any student, and more dropout."""
-    return LogPower(spec, projections=64, width=256, dropout=0.4)
+    return LogPowerNetwork(spec, projections=64, width=256, dropout=0.4)
 
 
 @register_model("log-power-30k", "student")
@@ -113,5 +113,5 @@ def log_power_10k(spec: SignalSpec) -> nn.Module:
     return widest(_of_width(spec), 10_000)
 
 
-def _of_width(spec: SignalSpec) -> Callable[[int], LogPower]:
-    return lambda width: LogPower(spec, projections=2 * width // 5, width=width)
+def _of_width(spec: SignalSpec) -> Callable[[int], LogPowerNetwork]:
+    return lambda width: LogPowerNetwork(spec, projections=2 * width // 5, width=width)

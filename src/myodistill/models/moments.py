@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-Block = tuple[Tensor, Tensor]
+GroupedRows = tuple[Tensor, Tensor]
 """Some rows, ``(row, feature)``, and the number of the group of each."""
 
 
-def group_means(blocks: Iterable[Block], count: int) -> Tensor:
+def group_means(blocks: Iterable[GroupedRows], count: int) -> Tensor:
     """Return the mean of each group.
 
     Args:
@@ -32,7 +32,7 @@ def group_means(blocks: Iterable[Block], count: int) -> Tensor:
     return sums / counts.clamp_min(1)[:, None]
 
 
-def scatter(blocks: Iterable[Block], means: Tensor) -> Tensor:
+def scatter(blocks: Iterable[GroupedRows], means: Tensor) -> Tensor:
     """Return the mean outer product of the rows' deviations from their groups' means.
 
     Args:

@@ -1,9 +1,9 @@
 """How a ring of electrodes was put on: turned, or the other way round.
 
-People wear a ring turned by some electrodes, on the left or the right arm. Among all rotations
-and mirrorings the one is taken under which a person's windows look most like those of others; for
-a new person this needs no labels. It is a permutation of channels and becomes a part of the
-person's pre-processing.
+People wear a ring turned by some electrodes, on the left or the right arm. Of all rotations and
+mirrorings, the one is chosen under which a person's windows look most like those of others; for a
+new person this needs no labels. It is a permutation of channels and becomes a part of the person's
+pre-processing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from myodistill.datasets.recording import Electrodes
-from myodistill.models.moments import Block, group_means, scatter
+from myodistill.models.moments import GroupedRows, group_means, scatter
 
 Permutation = NDArray[np.intp]
 
@@ -26,7 +26,7 @@ _ROUNDS = 10
 
 
 def orientations(electrodes: Electrodes) -> list[Permutation]:
-    """Return every way to turn a ring, as the channel at each place; a grid has only its own."""
+    """Return every way to turn a ring, as the channel at each position; a grid has only its own."""
     order = electrodes.positions()[0] if electrodes.is_ring else np.arange(electrodes.channels)
     if not electrodes.is_ring or electrodes.rows > 1:
         return [np.arange(electrodes.channels)]
@@ -42,7 +42,7 @@ def orientations(electrodes: Electrodes) -> list[Permutation]:
 
 @dataclass(frozen=True)
 class Template:
-    """What people who are turned alike look like.
+    """The statistics of people whose electrodes are aligned.
 
     Attributes:
         means: Mean log-covariance of each gesture, shape ``(gesture, feature)``.
@@ -112,8 +112,8 @@ def align(means: Sequence[Tensor]) -> list[int]:
     return best[1]
 
 
-def template(people: Iterable[Block], classes: int) -> Template:
-    """Fit what aligned people look like: gesture means and one shrunk scatter.
+def template(people: Iterable[GroupedRows], classes: int) -> Template:
+    """Fit the statistics of aligned people: gesture means and one shrunk scatter.
 
     Args:
         people: For each person the log-covariances ``(window, feature)`` and the gesture of each

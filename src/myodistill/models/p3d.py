@@ -32,7 +32,7 @@ def conv(inputs: int, outputs: int, kernel: tuple[int, int, int], *, ring: bool)
     )
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """A bottleneck with a spatial and a temporal convolution inside, and a shortcut around."""
 
     def __init__(self, kind: Kind, inputs: int, hidden: int, *, ring: bool) -> None:
@@ -83,7 +83,7 @@ class P3d(Network):
                 body.append(Downsample())
             for _ in range(count):
                 kind: Kind = "spatial" if last else kinds[placed % 3]
-                body.append(Block(kind, inputs, hidden, ring=ring))
+                body.append(ResidualBlock(kind, inputs, hidden, ring=ring))
                 inputs, placed = 4 * hidden, placed + 1
         self.body = nn.Sequential(*body, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Dropout(0.5))
         self.num_features = inputs

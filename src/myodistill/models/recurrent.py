@@ -2,11 +2,12 @@
 
 Hochreiter & Schmidhuber 1997 with forget gates (Gers et al. 2000); Cho et al. 2014, section 2.3.
 The reference student and the baselines read one sample a step; the deployable ones read log-power
-frames of 10 ms (``layers.LogPower``), ten to twenty times fewer steps. The last output goes to one
-linear layer. A whole window is one call of ``step`` from the start state, so a stream and a window
-agree by construction. Dropout 0.5 before the head of the baselines (Zaremba et al. 2014, section 3:
-never on the recurrent path). Initial weights: uniform within ±1/√width, recurrent ones orthogonal
-gate by gate (Saxe et al. 2014), the LSTM's forget bias 1 (Jozefowicz et al. 2015, abstract).
+frames of 10 ms (``layers.LogPowerFrames``), ten to twenty times fewer steps. The last output goes
+to one linear layer. A whole window is one call of ``step`` from the start state, so a stream and a
+window agree by construction. Dropout 0.5 before the head of the baselines (Zaremba et al. 2014,
+section 3: never on the recurrent path). Initial weights: uniform within ±1/√width, recurrent ones
+orthogonal gate by gate (Saxe et al. 2014), the LSTM's forget bias 1 (Jozefowicz et al. 2015,
+abstract).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
-from myodistill.models.layers import LogPower, Network, frame_samples, widest
+from myodistill.models.layers import LogPowerFrames, Network, frame_samples, widest
 from myodistill.models.registry import register_model
 
 Cell = Literal["lstm", "gru"]
@@ -33,7 +34,7 @@ class Samples(nn.Module):
         return samples[..., :0]
 
     def forward(self, samples: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """As :meth:`LogPower.forward <myodistill.models.layers.LogPower.forward>`."""
+        """As :meth:`LogPowerFrames.forward <myodistill.models.layers.LogPowerFrames.forward>`."""
         return samples, past
 
 
@@ -60,7 +61,7 @@ class Recurrent(Network):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(spec, least_samples=frame_samples(spec) if frames else 1)
-        self.stem: LogPower | Samples = LogPower(spec, width) if frames else Samples()
+        self.stem: LogPowerFrames | Samples = LogPowerFrames(spec, width) if frames else Samples()
         kind = nn.LSTM if cell == "lstm" else nn.GRU
         self.cell = kind(width if frames else spec.channels, width, layers, batch_first=True)
         self.dropout = nn.Dropout(dropout)

@@ -14,7 +14,7 @@ from torch import nn
 from myodistill.datasets.recording import SignalSpec
 from myodistill.errors import ModelError
 from myodistill.models.base import GestureModel
-from myodistill.plugins import Registry
+from myodistill.plugins import Registry, foreign_code
 
 Role = Literal["teacher", "student", "baseline"]
 Build = Callable[[SignalSpec], nn.Module]
@@ -58,7 +58,7 @@ def register_model(
     :class:`~myodistill.models.base.GestureModel`.
 
     Raises:
-        ModelError: A name is taken, or would not do as the name of a folder.
+        ModelError: A name is taken, or cannot name a folder.
     """
 
     def add(build: Build) -> Build:
@@ -98,8 +98,8 @@ def build(name: str, spec: SignalSpec, *, seed: int | None = None) -> nn.Module:
         ModelError: The name is unknown, the signal is too small for the model, or a module that was
             registered from outside does not give logits for this signal.
     """
-    found = entry(name)
-    make = found.build if found.ours else partial(_checked, found)
+    model = entry(name)
+    make = model.build if model.ours else partial(_checked, model)
     if seed is None:
         return make(spec)
     with torch.random.fork_rng(devices=[]):
@@ -108,14 +108,15 @@ def build(name: str, spec: SignalSpec, *, seed: int | None = None) -> nn.Module:
 
 
 @torch.no_grad()
-def _checked(found: Entry, spec: SignalSpec) -> nn.Module:
-    """Build a model of somebody else's, and run it once."""
+def _checked(entry: Entry, spec: SignalSpec) -> nn.Module:
+    """Build a plug-in's model, and run it once."""
     shapes = {"logits": (2, spec.classes)}
-    try:
+    expected = f"a module for windows of {spec.channels} channels and {spec.samples} samples"
+    with foreign_code(f"model {entry.name}", expected, ModelError):
         with torch.enable_grad():
-            model = found.build(spec)
+            model = entry.build(spec)
         if not isinstance(model, nn.Module):
-            raise TypeError(f"a {type(model).__name__} in the place of a module")
+            raise TypeError(f"a {type(model).__name__} instead of a module")
         training, windows = model.training, torch.zeros(2, spec.channels, spec.samples)
         model.eval()
         outputs = {"logits": model(windows)}
@@ -123,17 +124,11 @@ def _checked(found: Entry, spec: SignalSpec) -> nn.Module:
             shapes["features"] = (2, model.num_features)
             outputs["features"] = model.forward_features(windows)
         model.train(training)
-    except Exception as error:  # whatever their code raises
-        reason = " ".join(str(error).split())[:80]
-        raise ModelError(
-            f"model {found.name}: expected a module that reads windows of {spec.channels} channels "
-            f"and {spec.samples} samples, got {type(error).__name__}: {reason}; mend it"
-        ) from error
     for what, output in outputs.items():
         shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         if shape != shapes[what]:
             raise ModelError(
-                f"model {found.name}: expected {what} of shape {shapes[what]} for 2 windows, got "
+                f"model {entry.name}: expected {what} of shape {shapes[what]} for 2 windows, got "
                 f"{shape}; the number of gestures is spec.classes"
             )
     return model

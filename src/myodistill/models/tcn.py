@@ -2,11 +2,11 @@
 
 Bai, Kolter & Koltun 2018, "An Empirical Evaluation of Generic Convolutional and Recurrent Networks
 for Sequence Modeling", section 3: dilated causal convolutions with shortcuts, as many as it takes
-to see the whole window. They read log-power frames of 10 ms (``layers.LogPower``), the last frame
-goes to one linear layer, and batch normalisation stands for the paper's weight normalisation, for
-it folds into the weights on a device. No dropout: the budgets leave little to overfit with. A whole
-window is one call of ``step`` from the start state, so a stream and a window agree by construction.
-Initial weights: He et al. 2015, section 2.2.
+to see the whole window. They read log-power frames of 10 ms (``layers.LogPowerFrames``), the last
+frame goes to one linear layer, and batch normalisation stands for the paper's weight normalisation,
+for it folds into the weights on a device. No dropout: the budgets leave little to overfit with. A
+whole window is one call of ``step`` from the start state, so a stream and a window agree by
+construction. Initial weights: He et al. 2015, section 2.2.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from myodistill.datasets.recording import SignalSpec
-from myodistill.models.layers import LogPower, Network, frame_samples, initialise, widest
+from myodistill.models.layers import LogPowerFrames, Network, frame_samples, initialise, widest
 from myodistill.models.registry import register_model
 
 State = tuple[Tensor, ...]
 KERNEL = 3
 
 
-class Block(nn.Module):
+class TemporalBlock(nn.Module):
     """A dilated causal convolution around which the input is added."""
 
     def __init__(self, width: int, dilation: int) -> None:
@@ -42,11 +42,11 @@ class Tcn(Network):
 
     def __init__(self, spec: SignalSpec, width: int) -> None:
         super().__init__(spec, least_samples=frame_samples(spec))
-        self.stem = LogPower(spec, width)
+        self.stem = LogPowerFrames(spec, width)
         self.width = width
-        seen, dilation, blocks = 1, 1, list[Block]()
+        seen, dilation, blocks = 1, 1, list[TemporalBlock]()
         while seen < spec.samples // frame_samples(spec) or not blocks:
-            blocks.append(Block(width, dilation))
+            blocks.append(TemporalBlock(width, dilation))
             seen, dilation = seen + blocks[-1].context, 2 * dilation
         self.body = nn.ModuleList(blocks)
         self.num_features = width
@@ -59,7 +59,7 @@ class Tcn(Network):
         Args:
             samples: Any samples ``(window, channel, time)``; their number, type and device count.
         """
-        lengths = [block.context for block in self.body if isinstance(block, Block)]
+        lengths = [block.context for block in self.body if isinstance(block, TemporalBlock)]
         pasts = (samples.new_zeros(samples.shape[0], self.width, n) for n in (*lengths, 1))
         return self.stem.start(samples), *pasts
 

@@ -124,7 +124,7 @@ def _row(geometry: str, name: str, spec: SignalSpec, *, timed: bool) -> Row:
 
 
 def off(table: Sequence[Row]) -> list[Row]:
-    """Return the rows that are more than 1 % from what was printed."""
+    """Return the rows that are more than 1 % off the printed count."""
     return [row for row in table if row.deviation is not None and abs(row.deviation) > TOLERANCE]
 
 
@@ -137,14 +137,27 @@ def render(table: Sequence[Row], form: Format = "table") -> str:
     if form == "markdown":
         return _page(table)
     heads, cells = _cells(table)
+    words = 2
+    if form == "table":
+        timed = "median ms" in heads
+        kept = [n for n, head in enumerate(heads) if head not in (_WIDE_TIMED if timed else _WIDE)]
+        words -= timed
+        heads = [_SHORT.get(heads[n], heads[n].replace(" ", "\n")) for n in kept]
+        cells = [[line[n] for n in kept] for line in cells]
     return lay_out(
         form,
         title=f"{table[0].geometry}: {geometry_spec(table[0].geometry).summary()}",
         heads=heads,
         cells=cells,
-        numbers=range(2, len(heads)),
+        numbers=range(words, len(heads)),
         records=[asdict(row) for row in table],
     )
+
+
+_WIDE = ("printed", "MMAC")
+"""What a terminal of 80 columns has no room for."""
+_WIDE_TIMED = (*_WIDE, "role", "deviation")
+_SHORT = {"activations kB": "activ.\nkB", "deviation": "off by"}
 
 
 def lay_out(
@@ -155,6 +168,7 @@ def lay_out(
     cells: Sequence[Sequence[str]],
     numbers: Collection[int],
     records: Sequence[dict[str, object]],
+    notes: Sequence[str] = (),
 ) -> str:
     """Write a table as text.
 
@@ -165,12 +179,13 @@ def lay_out(
         cells: Lines for people.
         numbers: The columns that hold numbers.
         records: Lines for programs.
+        notes: Lines below a ``table``.
 
     Raises:
         SettingsError: There is no such format.
     """
     if form == "table":
-        return _rich(title, heads, cells, numbers)
+        return "\n".join((_rich(title, heads, cells, numbers), *notes, *("",) * bool(notes)))
     if form == "csv":
         return _csv(records)
     if form == "json":
@@ -201,7 +216,7 @@ def _cells(table: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 def _rich(
     title: str, heads: Sequence[str], cells: Sequence[Sequence[str]], numbers: Collection[int]
 ) -> str:
-    shown = Table(title=title)
+    shown = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for column, head in enumerate(heads):
         shown.add_column(head, justify="right" if column in numbers else "left", no_wrap=True)
     for line in cells:

@@ -40,12 +40,12 @@ class Model(Protocol):
 
     @property
     def rule(self) -> DecisionRule:
-        """How answers become decisions."""
+        """How predictions become decisions."""
 
-    def infer(self, windows: Signal) -> NDArray[np.float32]:
+    def _infer(self, windows: Signal) -> NDArray[np.float32]:
         """Pre-processed windows ``(window, channel, time)`` to logits ``(window, gesture)``.
 
-        Divided by the person's temperature, so that confidence means what it says.
+        They are divided by the person's temperature, which calibrates the confidence.
         """
 
 
@@ -58,20 +58,20 @@ class Decision:
         gesture: Label, or :data:`~myodistill.decision_rule.REJECTED`.
         confidence: Probability of the most probable gesture, smoothed as the rule says; 0 where
             the decoder abstained.
-        answer: The network's own answer for this window before the rule; ``REJECTED`` where the
-            decoder abstained.
+        prediction: What the network alone predicts for this window, before the rule;
+            ``REJECTED`` where the decoder abstained.
     """
 
     sample: int
     gesture: int
     confidence: float
-    answer: int
+    prediction: int
 
 
 class Decoder:
     """One person's decoder in operation on one stream.
 
-    Windows begin at samples 0, ``step``, 2 ``step`` and so on of the stream. They are answered one
+    Windows begin at samples 0, ``step``, 2 ``step`` and so on of the stream. They are decided one
     at a time, so that the size of the chunks changes nothing. A value that is not finite (or
     beyond :data:`LIMIT`) is replaced by the channel's newest sound one, so that the filters stay
     sound; the decoder abstains in every window that touches it, and the rule begins anew.
@@ -79,14 +79,14 @@ class Decoder:
     Args:
         model: A bundle with a person's pre-processing, or its exported form.
         step: Samples from one decision to the next; the model's own by default.
-        rule: How answers become decisions; the model's own by default.
+        rule: How predictions become decisions; the model's own by default.
 
     Attributes:
-        abstained: Windows without a decision because of samples or answers that are not finite.
+        abstained: Windows without a decision because of samples or logits that are not finite.
 
     Raises:
         BundleError: The model has no person's pre-processing.
-        SettingsError: ``step`` is no whole number from 1.
+        SettingsError: ``step`` is not a whole number of at least 1.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class Decoder:
         self._stream = PreprocessingStream(model.preprocessing)
         self._signal = np.zeros((0, model.spec.channels), np.float32)
         self._bad = np.zeros(0, bool)
-        self._begin = 0  # place of the first kept sample in the stream
-        self._start = 0  # place of the next window in the stream
+        self._begin = 0  # index of the first kept sample in the stream
+        self._start = 0  # index of the next window in the stream
         self._newest = np.full(model.spec.channels, np.nan, np.float32)  # finite value of each
 
     @classmethod
@@ -124,8 +124,8 @@ class Decoder:
             rule: As for the class.
 
         Raises:
-            BundleError: The folder holds no bundle, or one of no person.
-            SettingsError: ``step`` is no whole number from 1.
+            BundleError: The folder holds no bundle, or one that is not calibrated for a person.
+            SettingsError: ``step`` is not a whole number of at least 1.
 
         Example:
             >>> decoder = Decoder.from_bundle("bundles/anna")
@@ -173,12 +173,12 @@ class Decoder:
         return decisions
 
     def _repair(self, chunk: Signal) -> NDArray[np.bool_]:
-        """Fill what is not sound from the newest sound values; say which samples those are."""
+        """Replace unsound values by the newest sound ones; return which samples held any."""
         sound = np.abs(chunk) <= LIMIT
         bad = ~np.asarray(sound.all(axis=1))
-        for place in np.flatnonzero(bad):
-            before = chunk[place - 1] if place else self._newest
-            chunk[place] = np.where(sound[place], chunk[place], before)
+        for index in np.flatnonzero(bad):
+            before = chunk[index - 1] if index else self._newest
+            chunk[index] = np.where(sound[index], chunk[index], before)
         if len(chunk):
             self._newest = chunk[-1].copy()
         return bad
@@ -192,10 +192,10 @@ class Decoder:
 
     def _decide(self) -> Decision:
         begin = self._start - self._begin
-        place = slice(begin, begin + self.model.spec.samples)
+        window = slice(begin, begin + self.model.spec.samples)
         sample = self._start + self.model.spec.samples
-        if not self._bad[place].any():
-            logits = self.model.infer(np.ascontiguousarray(self._signal[place].T)[None])[0]
+        if not self._bad[window].any():
+            logits = self.model._infer(np.ascontiguousarray(self._signal[window].T)[None])[0]
             if np.isfinite(logits).all():
                 gesture, confidence = self._rule.decide(logits)
                 return Decision(sample, gesture, confidence, int(np.argmax(logits)))

@@ -96,7 +96,7 @@ class OnnxModel:
                 f"{where}: expected complete metadata, got: {reason}; export the bundle again"
             ) from error
 
-    def infer(self, windows: ArrayLike) -> NDArray[np.float32]:
+    def _infer(self, windows: ArrayLike) -> NDArray[np.float32]:
         """Return the calibrated logits of pre-processed windows ``(window, channel, time)``.
 
         Raises:

@@ -63,13 +63,13 @@ def replay(address: str, spec: SignalSpec) -> Iterator[Signal]:
     path = Path(address)
     if not os.path.isfile(address):  # noqa: PTH113  (pathlib's raises for odd paths)
         raise DataError(f"replay: expected a recording, there is no file {shown(address)}")
-    found = File(path.name, str(path), path.read_bytes, path)
-    arrays = [array for array in read_arrays(found).values() if array.ndim == 2]
+    file = File(path.name, str(path), path.read_bytes, path)
+    arrays = [array for array in read_arrays(file).values() if array.ndim == 2]
     if len(arrays) != 1:
         raise DataError(
             f"replay: expected one (time, channel) table in {shown(address)}, got {len(arrays)}"
         )
-    signal = as_signal(found, arrays[0])
+    signal = as_signal(file, arrays[0])
     length = max(round(spec.sampling_rate / _CHUNKS_A_SECOND), 1)
     for begin in range(0, len(signal), length):
         yield signal[begin : begin + length]

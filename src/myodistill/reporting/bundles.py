@@ -19,20 +19,20 @@ class Bundles(Mapping[tuple[str, int, str], Bundle]):
     """
 
     def __init__(self, folder: Path) -> None:
-        self._places: dict[tuple[str, int, str], Path] = {}
+        self._folders: dict[tuple[str, int, str], Path] = {}
         cards = sorted(folder.glob(f"fold-*/seed-*/*/k-*/*/{CARD}"), key=lambda p: natural(str(p)))
-        for place in (card.parent for card in cards):
-            key = (place.parts[-3], int(place.parts[-2].removeprefix("k-")), place.name)
-            self._places.setdefault(key, place)
+        for folder in (card.parent for card in cards):
+            key = (folder.parts[-3], int(folder.parts[-2].removeprefix("k-")), folder.name)
+            self._folders.setdefault(key, folder)
 
     def __getitem__(self, key: tuple[str, int, str]) -> Bundle:
-        if key not in self._places:
-            names = (f"{subject}, K={k}, {method}" for subject, k, method in self._places)
+        if key not in self._folders:
+            names = (f"{subject}, K={k}, {method}" for subject, k, method in self._folders)
             raise BundleError(unknown_name("bundle", shown(key), names))
-        return Bundle.load(self._places[key])
+        return Bundle.load(self._folders[key])
 
     def __iter__(self) -> Iterator[tuple[str, int, str]]:
-        return iter(self._places)
+        return iter(self._folders)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._folders)

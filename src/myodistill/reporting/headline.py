@@ -52,7 +52,7 @@ def title(run: Run) -> str:
 
 
 def lead(run: Run, people: int, ks: list[int]) -> str:
-    """Say what a run asked and of whom."""
+    """State what a run asked and of whom."""
     frame = run.results
     gestures = f"{len(run.facts.gestures)} gestures" if run.facts else "gestures"
     count = f"{people} {'people' if people > 1 else 'person'}"
@@ -72,7 +72,7 @@ def lead(run: Run, people: int, ks: list[int]) -> str:
 
 
 @dataclass(frozen=True)
-class Versus:
+class Comparison:
     """The best student against one other method.
 
     Attributes:
@@ -99,7 +99,7 @@ class Versus:
 
     @property
     def verdict(self) -> str:
-        """Say in words how the student stands."""
+        """State in words how the student compares."""
         size = f"{abs(self.difference):.1f} points"
         if self.p is None:
             side = "above" if self.difference > 0 else "below"
@@ -135,11 +135,11 @@ class Headline:
     high: float | None
     parameters: int
     candidates: int
-    versus: tuple[Versus, ...]
+    versus: tuple[Comparison, ...]
 
     @property
     def method(self) -> str:
-        """Say what the student is."""
+        """Describe the student."""
         return f"{STAGES[self.stage]}, {named(self.model, self.loss)}"
 
 
@@ -230,19 +230,19 @@ def method_of(row: pd.Series) -> MethodKey:
 
 def _versus(
     what: str, best: pd.Series, other: pd.Series, comparisons: pd.DataFrame | None
-) -> Versus:
+) -> Comparison:
     student, name = (method_name(*one[METHOD]) for one in (best, other))
     model = str(other["model"])
     difference = float(best["mean"] - other["mean"])
     if comparisons is None:
-        return Versus(what, name, model, float(other["mean"]), difference)
+        return Comparison(what, name, model, float(other["mean"]), difference)
     forward = (comparisons["first"] == student) & (comparisons["second"] == name)
     backward = (comparisons["first"] == name) & (comparisons["second"] == student)
     row = comparisons[forward | backward].iloc[0]
     low, high = float(row["low"]), float(row["high"])
     if backward.any():
         low, high = -high, -low
-    return Versus(
+    return Comparison(
         what,
         name,
         model,

@@ -44,7 +44,7 @@ def warnings(run: Run) -> list[str]:
 
 
 def chance_notes(run: Run) -> list[str]:
-    """Say which methods did no better than guessing; nothing where gestures are not known."""
+    """Name the methods that did no better than guessing; none if the gestures are not known."""
     gestures = run.gestures or (run.facts.gestures if run.facts else ())
     if len(gestures) < 2:
         return []

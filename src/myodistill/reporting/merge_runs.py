@@ -23,14 +23,14 @@ from myodistill.reporting.run import EVENTS, SESSIONS
 from myodistill.reporting.tables import score_table
 
 _SCORES = ["accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "windows"]
-_OF_RUN = Wanted("what a finished run leaves", advice="remove the run's folder and do it again")
+_OF_RUN = Wanted("what a finished run leaves", advice="remove the run's folder and run it again")
 _PLACE = ["dataset", "fold", "subject", "k", "seed"]
 
 
 def merged(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Put the results of several runs on one dataset into one table.
 
-    A method that came out the same in every run that has it stands there once. One that did not
+    A method with equal results in every run that has it appears once. One with different results
     (the same student under other teachers, for example) gets the name of its run in brackets.
 
     Args:
@@ -45,7 +45,7 @@ def merged(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _clashing(frames: Mapping[str, pd.DataFrame]) -> pd.MultiIndex:
-    """Return the methods that did not come out the same in all runs that have them."""
+    """Return the methods whose results differ between the runs that have them."""
     if not frames:
         raise DataError("study: expected the results of at least one run, got none")
     stacked = pd.concat(list(frames.values()))
@@ -57,7 +57,7 @@ def _clashing(frames: Mapping[str, pd.DataFrame]) -> pd.MultiIndex:
 def _joined(
     frames: Mapping[str, pd.DataFrame], clashing: pd.MultiIndex, keys: list[str]
 ) -> pd.DataFrame:
-    """Put tables under each other; ``place`` tells rows of one method apart."""
+    """Put tables under each other; ``keys`` tell rows of one method apart."""
     parts = []
     for name, frame in frames.items():
         clashes = pd.MultiIndex.from_frame(frame[METHOD]).isin(clashing)
@@ -70,8 +70,8 @@ def _joined(
 def write_merged(folder: Path, runs: Mapping[str, Path]) -> Path:
     """Write a run folder that holds the methods of several runs, for figures and a report.
 
-    Operations are those of the models, whatever their run; splits are those of the first run, as
-    rows with other splits do not share a protocol.
+    Operations are those of the models, whatever their run; splits and facts are those of the first
+    run, as rows with others do not share a protocol.
 
     Args:
         folder: Where to.
@@ -106,6 +106,8 @@ def write_merged(folder: Path, runs: Mapping[str, Path]) -> Path:
     with writing(folder):
         shutil.copytree(first / "splits", folder / "splits", dirs_exist_ok=True)
         shutil.copy(first / "environment.json", folder / "environment.json")
+        if (first / "facts.json").is_file():  # an older run has none
+            shutil.copy(first / "facts.json", folder / "facts.json")
     return folder
 
 

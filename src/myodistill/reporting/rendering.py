@@ -29,12 +29,12 @@ def environment() -> Environment:
 
 
 def number(value: float, digits: int = 1) -> str:
-    """Write a number with a true minus; what rounds to nought has no sign."""
+    """Write a number with a true minus; what rounds to zero has no sign."""
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """Write a number with its sign; what rounds to nought has none."""
+    """Write a number with its sign; what rounds to zero has none."""
     if math.isinf(value):
         return "+∞" if value > 0 else "−∞"
     text = f"{value:+.{digits}f}".replace("-", "−")

@@ -144,7 +144,7 @@ def _context(run: Run) -> dict[str, Any]:
 
 
 def _sessions(run: Run, ks: list[int]) -> dict[str, Any]:
-    """Return the names of the test sessions in order and a table a K; nothing of a single one."""
+    """Return the test sessions in order and one table per K; nothing for a single session."""
     if run.sessions is None or run.sessions["session"].nunique() < 2:
         return {"sessions": []}
     return {

@@ -29,7 +29,6 @@ from myodistill.validation import checked
 
 Names = tuple[str, ...]
 Methods = dict[str, dict[int, str]]
-Confusions = dict[str, dict[int, NDArray[np.int64]]]
 MethodKey = tuple[str, str, str]
 """Stage, model and loss, as in a results table."""
 Probabilities = tuple[NDArray[np.integer], NDArray[np.floating]]
@@ -87,7 +86,7 @@ class Run:
         events: Event metrics of every score, see :mod:`myodistill.evaluation.event_metrics`.
         sessions: Accuracy in each test session, for every score.
         parity_tables: Of the students whose deployed forms were measured, by folder.
-        absent: What is not there, and what it would have been good for.
+        absent: What is missing, and what it would have been used for.
     """
 
     folder: Path
@@ -105,7 +104,7 @@ class Run:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The results table: a row a subject, method, K and seed; accuracies are shares of 1."""
+        """The results table: one row per subject, method, K and seed; accuracies from 0 to 1."""
         return self.results
 
     def report(self) -> Path:
@@ -263,7 +262,7 @@ def _damaged(purpose: str) -> Wanted:
 
 
 def _stated(path: Path, purpose: str, absent: list[str]) -> dict[str, Any]:
-    """Read a JSON file that need not be there."""
+    """Read an optional JSON file."""
     if not path.exists():
         absent.append(f"{path.name} ({purpose})")
         return {}
@@ -306,9 +305,9 @@ def _predictions(path: Path) -> Probabilities:
         wanted.refuse(path, f"shapes {labels.shape} and {probabilities.shape}")
     totals = probabilities.sum(axis=1, keepdims=True)
     if not (np.isfinite(probabilities).all() and (probabilities >= 0).all() and (totals > 0).all()):
-        wanted.refuse(path, "numbers that are no probabilities")
+        wanted.refuse(path, "numbers that are not probabilities")
     if labels.dtype.kind not in "iu" or not ((labels >= 0) & (labels < len(probabilities.T))).all():
-        wanted.refuse(path, "labels that are no gesture's number")
+        wanted.refuse(path, "labels that are not gestures")
     return labels.astype(np.intp), probabilities / totals  # kept in 16 bits
 
 

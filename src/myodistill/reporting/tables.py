@@ -15,7 +15,7 @@ from myodistill.reporting.headline import ALONE, headline
 
 
 def compared(frame: pd.DataFrame, ks: list[int]) -> tuple[dict[int, pd.DataFrame], list[str]]:
-    """Compare all methods at each K; say in words at which K that cannot be done, and why."""
+    """Compare all methods at each K; state in words at which K that is impossible, and why."""
     comparisons: dict[int, pd.DataFrame] = {}
     reasons: dict[str, list[str]] = {}
     for k in ks:

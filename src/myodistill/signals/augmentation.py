@@ -44,7 +44,7 @@ def register_augmentation(name: str) -> Callable[[Augment], Augment]:
 
 
 def require_augmentations(names: Iterable[str]) -> None:
-    """Refuse augmentations that no plug-in has.
+    """Refuse augmentations that no plug-in provides.
 
     Raises:
         SettingsError: One is unknown.
@@ -54,7 +54,7 @@ def require_augmentations(names: Iterable[str]) -> None:
 
 
 def described(settings: Augmentation) -> tuple[object, ...]:
-    """Return what decides what an augmentation does: its settings and the plug-ins' sources."""
+    """Return everything that an augmentation depends on: its settings and the plug-ins' sources."""
     return settings.model_dump(), [AUGMENTATIONS.source(name) for name, _ in settings.extra]
 
 
@@ -119,8 +119,8 @@ class Augmenter:
             x = x + _noise(_stream(keys, _NOISE), x) * _rms(x) * (10 ** (-decibel / 20))[:, :, None]
         if s.jitter:
             x = x + s.jitter * _noise(_stream(keys, _JITTER), x)
-        for place, (name, strength) in enumerate(s.extra):
-            x = _foreign(name, strength, x, _stream(keys, _EXTRA + place))
+        for index, (name, strength) in enumerate(s.extra):
+            x = _foreign(name, strength, x, _stream(keys, _EXTRA + index))
         return x.to(windows.dtype)
 
     def partners(self, indices: Tensor, count: int, view: int = 0) -> tuple[Tensor, Tensor]:
@@ -208,9 +208,9 @@ class Augmenter:
         most = min(self.settings.time_shift, length - 1)
         draw = _uniform(_stream(keys, _SHIFT), 1).double()
         shift = ((draw * (2 * most + 1)).floor() - most).long()
-        place = (torch.arange(length, device=x.device) - shift).abs()
-        place = (length - 1) - ((length - 1) - place).abs()
-        return x.gather(2, place[:, None, :].expand_as(x))
+        source = (torch.arange(length, device=x.device) - shift).abs()
+        source = (length - 1) - ((length - 1) - source).abs()
+        return x.gather(2, source[:, None, :].expand_as(x))
 
     def _add_mains(self, x: Tensor, keys: Tensor) -> Tensor:
         """Add hum of one phase to all channels of a window, up to ``mains_db`` of each."""
@@ -235,7 +235,7 @@ def blend(mine: Tensor, other: Tensor, weight: Tensor) -> Tensor:
 
 
 def _foreign(name: str, strength: float, x: Tensor, stream: Tensor) -> Tensor:
-    """Augment each window by itself: drawn for the batch, a view would depend on its company."""
+    """Augment each window by itself: drawn for a batch, a view would depend on the batch."""
     augment, draw, out = AUGMENTATIONS.look_up(name), torch.Generator(x.device), []
     with foreign_code(f"augmentation {name}", "windows of the shape they had", SettingsError):
         for window, seed in zip(x.unbind(), stream.tolist(), strict=True):

@@ -52,10 +52,10 @@ _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
 
 
 class DiskRows:
-    """Rows of float32 in a file that is gone with the process, however that ends.
+    """Rows of float32 in a file that disappears with the process, however that ends.
 
-    They are read when they are asked for, each with one call to the system. A memory map would do
-    without the calls, but every page that was ever touched would be resident.
+    They are read on demand, each with one call to the system. A memory map would do without the
+    calls, but every page that was ever touched would be resident.
 
     Args:
         folder: Where there is room on the disk; made if it is not there.
@@ -119,7 +119,7 @@ class DiskRows:
         return self._read(starts.tolist(), samples).view(-1, samples, self.shape[1]).transpose(1, 2)
 
     def _read(self, begins: Sequence[int], rows: int) -> Tensor:
-        """Read ``rows`` rows from each of some places on, ``(place, number)``."""
+        """Read ``rows`` rows from each of some starts on, ``(start, number)``."""
         size = int(np.prod(self.shape[1:]))
         batch = torch.empty(len(begins), rows * size)
         content, length = _bytes(batch), 4 * rows * size
@@ -140,7 +140,7 @@ def _bytes(rows: Tensor) -> memoryview:
 
 
 def kept(path: Path, make: Callable[[], Windows]) -> Windows:
-    """Return windows from a file, whose signal is then memory-mapped; if need be, make it first.
+    """Return windows from a file, with a memory-mapped signal; write the file first if necessary.
 
     The file appears whole or not at all, so that several processes may come here at once.
 

@@ -1,4 +1,4 @@
-"""The same signal under two names: who copies a recording tests on what was trained on.
+"""The same signal under two names: a copied recording would be both trained and tested on.
 
 A signal is known by fingerprints (Schleimer, Wilkerson and Aiken, Winnowing: local algorithms for
 document fingerprinting, SIGMOD 2003): of the hashes of all pieces of half a window the least of
@@ -23,7 +23,7 @@ from myodistill.errors import LeakageError
 Hashes = NDArray[np.uint64]
 
 _SHARE = 0.5
-"""Of the shorter stretch's fingerprints so many must be in the other, too."""
+"""Share of the shorter stretch's fingerprints that the other must hold, too."""
 
 _SHIFT = np.uint64(11)
 """What is left of a hash is exact as a floating-point number."""
@@ -50,7 +50,7 @@ class DuplicateFinder:
         self._stretches: list[_Stretch] = []
 
     def add(self, recordings: Sequence[Recording]) -> None:
-        """Take note of the recordings of one subject."""
+        """Add the recordings of one subject."""
         for recording in recordings:
             rows = _rows(recording.signal)
             for note in recording.annotations:
@@ -93,13 +93,13 @@ class DuplicateFinder:
         return other
 
     def require_none(self) -> None:
-        """Refuse a signal that stands under two repetitions.
+        """Refuse a signal that appears in two repetitions.
 
         A stretch within another shares all its fingerprints with it; half of them are asked for,
         as ends may have been cut.
 
         Raises:
-            LeakageError: There is one; the line names both places.
+            LeakageError: There is one; the line names both repetitions.
         """
         sizes = [len(stretch.prints) for stretch in self._stretches]
         if not sum(sizes):
@@ -143,7 +143,7 @@ def _mixed(values: Hashes) -> Hashes:
 
 
 def _fingerprints(rows: Hashes, piece: int) -> Hashes:
-    """Return the fingerprints of a stretch; none where the signal stands still."""
+    """Return the fingerprints of a stretch; none where the signal is constant."""
     moved = np.r_[0, np.cumsum(rows[1:] != rows[:-1])]
     if len(rows) < 2 * piece or moved[-1] < piece // 2:
         return rows[:0]

@@ -72,7 +72,7 @@ def filter_mark(sections: Sections) -> str:
 
 @lru_cache(maxsize=64)
 def _steady(sections: bytes) -> NDArray[np.float64]:
-    """State after a constant input of one, which takes longer to find than a second to filter."""
+    """State after a constant input of 1, cached: finding it takes longer than filtering 1 s."""
     zi: NDArray[np.float64] = sosfilt_zi(np.frombuffer(sections).reshape(-1, 6))
     return zi
 

@@ -129,7 +129,7 @@ def prepare(
         subjects: Whose recordings; all where none is named.
         processes: How many people are prepared at once.
         dataset: The dataset if it is open already.
-        tell: Is told where the store lies and what was repaired.
+        tell: Called with where the store lies and what was repaired.
 
     Raises:
         DataError: A recording is damaged; the people before it are kept for the next run.
@@ -197,13 +197,13 @@ def open_prepared(folder: Path) -> PreparedStore:
     """Open a prepared store.
 
     Raises:
-        DataError: The folder is no store, or a file of it is damaged.
+        DataError: The folder is not a store, or a file of it is damaged.
     """
     return PreparedStore(folder, *read_store(folder))
 
 
 def _mark(about: dict[str, Any]) -> str:
-    """Say of a store's signals what was done to them, as windows do."""
+    """Return the mark of a store's filter, as :attr:`Windows.filtered` holds it."""
     how = about["preparation"]
     if how["passband"] is None:
         return ""

@@ -121,7 +121,7 @@ def filtered_windows(windows: Signal, sections: Sections, *, samples: int) -> Wi
     """Filter raw windows one by one, for windows of a stream that is not at hand.
 
     Each filter begins as if the window's first sample had lasted forever. What it rings then is
-    in the answer: with windows longer than ``samples`` it has died away where the answer begins.
+    in the result: with windows longer than ``samples`` it has died away where the result begins.
 
     Args:
         windows: Raw, shape ``(window, channel, time)``, at least ``samples`` long.

@@ -17,7 +17,7 @@ def real_numbers(values: ArrayLike, *, what: str) -> NDArray[np.float32]:
         what: Who asks, for the message.
 
     Raises:
-        DataError: They are no real numbers: text, truth values, complex, masked or anything else.
+        DataError: They are not real numbers: text, truth values, complex, masked or anything else.
     """
     try:
         array = np.asarray(values)

@@ -1,4 +1,4 @@
-"""Windows as views: each recording is stored once, a window is a place in it."""
+"""Windows as views: each recording is stored once, a window is a position in it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Windows:
             yield self.gather(slice(begin, begin + size))
 
     def seen(self) -> frozenset[Repetition]:
-        """Return the repetitions that really own a window here."""
+        """Return the repetitions that have a window here."""
         return frozenset(self.repetitions[index] for index in np.unique(self.repetition_index))
 
     def select(self, repetitions: Collection[Repetition]) -> Windows:
@@ -91,7 +91,7 @@ class Windows:
         return self.take(np.flatnonzero(mine[self.repetition_index]))
 
     def over(self, signal: Signal) -> Windows:
-        """Return the same places in another signal of the same length."""
+        """Return the same positions in another signal of the same length."""
         return replace(self, signal=signal)
 
     def trimmed(self) -> Windows:
@@ -127,7 +127,7 @@ def cut(
     step: int,
     filtered: str = "",
 ) -> Windows:
-    """Lay windows over recordings, none of which straddles two annotations.
+    """Cut recordings into windows, none of which straddles two annotations.
 
     Args:
         recordings: Where the annotations come from.

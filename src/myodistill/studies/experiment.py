@@ -69,7 +69,7 @@ def run_experiment(
 
 
 def _warn_of_chance(table: pd.DataFrame, gestures: int) -> None:
-    """Say in one line which networks are no better than chance."""
+    """Warn in one line of networks that are no better than chance."""
     networks = table[~table["stage"].isin(CLASSICAL_STAGES)]
     for row in at_chance(networks, gestures).to_dict("records") if len(networks) else ():
         _log.warning(
@@ -105,10 +105,10 @@ def _items(settings: Settings, splits: Sequence[Split]) -> list[Item]:
 
 
 def _splits(settings: Settings, dataset: Dataset) -> list[Split]:
-    """Refuse what no stage could use before any work is done; return the folds.
+    """Refuse unusable settings before any work is done; return the folds.
 
     Raises:
-        SettingsError: A fold, subject, K or device is not there.
+        SettingsError: A fold, subject, K or device does not exist.
         ModelError: A model is unknown.
     """
     for model in (*settings.teacher_model, *settings.student_model):
@@ -136,10 +136,12 @@ def _splits(settings: Settings, dataset: Dataset) -> list[Split]:
     except RuntimeError:
         available = False
     if not available:
-        raise SettingsError(f"device: expected one that is here, got '{settings.device}'; use cpu")
+        raise SettingsError(
+            f"device: expected one of this machine, got '{settings.device}'; use cpu"
+        )
     kind = settings.cross_validation
-    every = range(1, make_split(dataset, 1, kind).folds + 1)
-    splits = [make_split(dataset, fold, kind) for fold in settings.fold or every]
+    all_folds = range(1, make_split(dataset, 1, kind).folds + 1)
+    splits = [make_split(dataset, fold, kind) for fold in settings.fold or all_folds]
     heldout = [who for split in splits for who in split.heldout]
     for subject in settings.subjects:
         if subject not in heldout:
@@ -148,7 +150,7 @@ def _splits(settings: Settings, dataset: Dataset) -> list[Split]:
 
 
 def _require_models(settings: Settings, dataset: Dataset) -> None:
-    """Build what somebody else registered once, before hours go into its teachers.
+    """Build plug-ins' models once, before hours are spent on training.
 
     Raises:
         ModelError: It does not fit the signal, or has no features and a loss compares them.

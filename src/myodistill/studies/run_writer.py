@@ -191,7 +191,7 @@ class RunWriter:
 
 
 def _parts(rows: Iterable[Row], what: str) -> pd.DataFrame:
-    """Return what every score has of a kind, with the columns that say whose it is."""
+    """Return one part of every score, with the columns that identify it."""
     return pd.DataFrame(
         [
             {**{name: row["result"][name] for name in _ROW}, **part}
@@ -202,6 +202,6 @@ def _parts(rows: Iterable[Row], what: str) -> pd.DataFrame:
 
 
 def _over(earlier: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
-    """Put rows over earlier ones of the same method, subject, K and seed."""
+    """Replace earlier rows of the same method, subject, K and seed."""
     again = pd.MultiIndex.from_frame(earlier[_ROW]).isin(pd.MultiIndex.from_frame(later[_ROW]))
     return pd.concat([earlier[~again], later], ignore_index=True)

@@ -331,7 +331,7 @@ class ExperimentRunner:
             # A classical method depends on the subject's own repetitions alone.
             [bundle.origin["key"] for bundle in bundles] or of_subject.calibration[k],
             of_subject.test,
-            "events, sessions, hash of the answers",
+            "events, sessions, hash of the predictions",
         )
         return self._store.value(
             name, key, compute, fits=lambda row: row.get("scores_sha256") == sha256_of(path)

@@ -36,7 +36,7 @@ class Predictions:
         repetition_index: Number of the repetition of each window, in the order of the recordings.
         starts: First sample of each window in the subject's concatenated recordings.
         sessions: Name of the session of each window.
-        streams: Decisions all through each test recording, also between the gestures.
+        streams: Decisions throughout each test recording, also between the gestures.
         confident: Whether the method gives probabilities, so that unsure decisions can be
             rejected.
     """

@@ -96,7 +96,7 @@ def read_study(path: Path, *, out: Path | None = None) -> Study:
         if name in runs:
             raise SettingsError(f"{path}: expected each run once, {shown(name)} comes twice")
         if "out" in chosen:
-            raise SettingsError(f"{path}, {name}: expected no 'out' in a run; the study has one")
+            raise SettingsError(f"{path}, {name}: expected no 'out' in a run, as the study has one")
         try:
             runs[name] = Settings.load({**chosen, "out": folder / name})
         except SettingsError as error:
@@ -105,9 +105,9 @@ def read_study(path: Path, *, out: Path | None = None) -> Study:
 
 
 def carry_out(study: Study, *, console: Console) -> Path:
-    """Do what is missing of a study and write its reports.
+    """Complete a study and write its reports.
 
-    Every setting is checked before any work is done. A killed study goes on from where it was.
+    Every setting is checked before any work is done. A killed study resumes where it was.
 
     Args:
         study: What to do.

@@ -27,7 +27,7 @@ from myodistill.distillation.data import FoldData
 from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.errors import OutputError, SettingsError, ToolError, Wanted, one_line
 from myodistill.files import write_text, writing
-from myodistill.plugins import loaded_plugins
+from myodistill.plugins import load_plugins, loaded_plugins
 from myodistill.splits import make_split, nested
 from myodistill.studies.lock import locked_folder
 from myodistill.studies.preflight import ScoredFold, check_recordings
@@ -44,23 +44,23 @@ class Tuned:
     """The result of a search.
 
     Attributes:
-        taught: Whether the student had teachers.
+        distilled: Whether the student had teachers.
         accuracy: Of the best settings, mean over the subjects of the search.
-        usual: Accuracy of the initial settings.
+        initial_accuracy: Accuracy of the initial settings.
         trials: Number of settings tried.
         settings: The best settings, complete.
         path: File of the best settings, for ``--config``.
     """
 
-    taught: bool
+    distilled: bool
     accuracy: float
-    usual: float
+    initial_accuracy: float
     trials: int
     settings: Settings
     path: Path
 
 
-def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) -> list[Tuned]:
+def tune(settings: Settings, *, log: Callable[[str], None] = lambda line: None) -> list[Tuned]:
     """Search settings of the distilled student, then of its control without a teacher.
 
     Their stages are ``pretrained_distilled`` and ``pretrained``.
@@ -70,11 +70,12 @@ def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) 
 
     Args:
         settings: One fold, one student model and the losses to choose from; ``k`` are averaged.
-        say: Told each trial's outcome.
+        log: Called with a line on each trial.
 
     Raises:
         SettingsError: There is not exactly one fold, one student and one seed, K is 0, or the
             folder holds the trials of other settings.
+        PluginError: A plug-in is missing or fails.
         OutputError: Trials cannot be kept, or another process is at work in the folder.
         ToolError: Optuna is not installed.
     """
@@ -84,6 +85,7 @@ def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) 
         raise ToolError(
             "optuna: expected it to be installed, it is not; pip install 'myodistill[tune]'"
         ) from None
+    load_plugins(settings.plugin)
     for name in ("fold", "student_model", "seed"):
         if len(getattr(settings, name)) != 1:
             raise SettingsError(
@@ -100,9 +102,9 @@ def tune(settings: Settings, *, say: Callable[[str], None] = lambda line: None) 
         bench = _Bench(FoldData(dataset, split, settings, known=known), settings)
         fixed = settings.model_dump(mode="json", exclude={"trials", "out", "processes", "threads"})
         key = digest(fixed, bench.depends_on, sorted(loaded_plugins().values()))
-        names = {taught: f"{_STUDENT[taught]}-{key}" for taught in (True, False)}
+        names = {distilled: f"{_STUDENT[distilled]}-{key}" for distilled in (True, False)}
         studies = _open(settings.out / "tune.db", names)
-        return [_search(studies[taught], bench, settings, taught, say) for taught in names]
+        return [_search(studies[distilled], bench, settings, distilled, log) for distilled in names]
 
 
 _STUDENT = {True: "distilled", False: "undistilled"}
@@ -129,10 +131,10 @@ def _open(path: Path, names: dict[bool, str]) -> dict[bool, optuna.Study]:
         if set(optuna.study.get_all_study_names(storage)) - set(names.values()):
             raise ValueError("those of other settings or data")
         return {
-            taught: optuna.create_study(
+            distilled: optuna.create_study(
                 storage=storage, study_name=name, direction="maximize", load_if_exists=True
             )
-            for taught, name in names.items()
+            for distilled, name in names.items()
         }
 
 
@@ -176,17 +178,17 @@ class _Bench:
         subjects = [asdict(digests.of(subject)) for subject in data.split.heldout]
         self.depends_on = (__version__, digests.training(), data.split.hash, subjects)
 
-    def accuracy(self, settings: Settings, taught: bool) -> float:
+    def accuracy(self, settings: Settings, distilled: bool) -> float:
         """Return the accuracy, averaged over held-out subjects and K."""
         pipeline = DistillationPipeline(self._pipeline.data, settings, settings.seed[0])
         scorer = Scorer(pipeline)
         (model,), (loss, *_) = settings.student_model, settings.loss
-        teachers = self._teachers() if taught else []
+        teachers = self._teachers() if distilled else []
         pretrained = pipeline.pretrain_student(model, teachers, NO_PATHS, loss=loss)
         scores = []
         for subject in pipeline.split.heldout:
             for k in settings.k:
-                teachers = self._finetuned_teachers(subject, k) if taught else []
+                teachers = self._finetuned_teachers(subject, k) if distilled else []
                 spec = StudentSpec(model, pretrained, teachers, subject, k, loss)
                 predictions = scorer.evaluate([pipeline.distill(spec, NO_PATHS)], subject)
                 scores.append(float(np.mean(predictions.predicted == predictions.labels)))
@@ -204,18 +206,18 @@ def _search(
     study: optuna.Study,
     bench: _Bench,
     settings: Settings,
-    taught: bool,
-    say: Callable[[str], None],
+    distilled: bool,
+    log: Callable[[str], None],
 ) -> Tuned:
     import optuna
 
-    student, initial = _STUDENT[taught], _initial(settings, taught)
+    student, initial = _STUDENT[distilled], _initial(settings, distilled)
     if not _tried(study, initial):
         study.enqueue_trial(initial)
 
     def objective(trial: optuna.Trial) -> float:
-        accuracy = bench.accuracy(_suggested(settings, trial, taught), taught)
-        say(f"{student}, trial {_complete(study) + 1} of {settings.trials}: {accuracy:.2%}")
+        accuracy = bench.accuracy(_suggested(settings, trial, distilled), distilled)
+        log(f"{student}, trial {_complete(study) + 1} of {settings.trials}: {accuracy:.2%}")
         return accuracy
 
     for number in range(_complete(study), settings.trials):
@@ -223,12 +225,12 @@ def _search(
         seed = mix_seed(settings.seed[0], number) % 2**32
         study.sampler = optuna.samplers.TPESampler(seed=seed)
         study.optimize(objective, n_trials=1)
-    best = _suggested(settings, optuna.trial.FixedTrial(study.best_params), taught)
+    best = _suggested(settings, optuna.trial.FixedTrial(study.best_params), distilled)
     path = settings.out / f"{student}.yaml"
     values = best.model_dump(mode="json", exclude_unset=True, exclude={"out", "trials"})
     write_text(path, yaml.safe_dump(values, sort_keys=False))
     first = next(t for t in study.trials if t.params == initial and t.value is not None)
-    return Tuned(taught, study.best_value, float(first.values[0]), _complete(study), best, path)
+    return Tuned(distilled, study.best_value, float(first.values[0]), _complete(study), best, path)
 
 
 def _tried(study: optuna.Study, params: dict[str, Any]) -> bool:
@@ -244,11 +246,11 @@ def _complete(study: optuna.Study) -> int:
     return sum(trial.state.name == "COMPLETE" for trial in study.trials)
 
 
-def _initial(settings: Settings, taught: bool) -> dict[str, Any]:
+def _initial(settings: Settings, distilled: bool) -> dict[str, Any]:
     """Return the parameters of the first trial, those of the settings."""
     distill = settings.distill
     rate = {"learning_rate": distill.learning_rate, "label_smoothing": distill.label_smoothing}
-    if not taught:
+    if not distilled:
         return rate
     return rate | {
         "alpha": settings.alpha,
@@ -257,7 +259,7 @@ def _initial(settings: Settings, taught: bool) -> dict[str, Any]:
     }
 
 
-def _suggested(settings: Settings, trial: Any, taught: bool) -> Settings:
+def _suggested(settings: Settings, trial: Any, distilled: bool) -> Settings:
     """Return settings with the choices of a trial; every range includes the initial value."""
     initial = settings.distill
     values = settings.model_dump(exclude_unset=True)
@@ -272,7 +274,7 @@ def _suggested(settings: Settings, trial: Any, taught: bool) -> Settings:
             "label_smoothing", 0.0, max(0.2, initial.label_smoothing)
         ),
     }
-    if taught:
+    if distilled:
         values["alpha"] = trial.suggest_float("alpha", 0.0, max(0.9, settings.alpha))
         temperature = settings.temperature
         values["temperature"] = trial.suggest_float(
@@ -282,10 +284,10 @@ def _suggested(settings: Settings, trial: Any, taught: bool) -> Settings:
     return Settings.load(values)
 
 
-def table(found: Sequence[Tuned]) -> str:
+def table(results: Sequence[Tuned]) -> str:
     """Return the results as text, one line each."""
     return "".join(
-        f"{'distilled' if one.taught else 'undistilled'}: {one.accuracy:.2%} after {one.trials} "
-        f"trials, {one.usual:.2%} with the settings it began with; {one.path}\n"
-        for one in found
+        f"{'distilled' if one.distilled else 'undistilled'}: {one.accuracy:.2%} after {one.trials} "
+        f"trials, {one.initial_accuracy:.2%} with the settings it began with; {one.path}\n"
+        for one in results
     )

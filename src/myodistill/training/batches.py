@@ -36,7 +36,7 @@ class Batch:
 
 
 class Inputs(Protocol):
-    """What a network reads for each training window, indexed by a tensor of indices."""
+    """What a network reads for each training window, indexed by a tensor."""
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -120,7 +120,7 @@ class Batches:
         labels: Gesture of each window.
         classes: Number of gestures.
         sampler: Draws the windows of each batch.
-        teacher_outputs: What a teacher says of the windows; None without a teacher.
+        teacher_outputs: A teacher's outputs for the windows; None without a teacher.
         augmenter: Mixes windows if its settings ask for mixup; None never mixes.
         views: Which views of the windows are trained on; None for the windows as recorded.
     """

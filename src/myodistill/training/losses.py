@@ -145,7 +145,7 @@ def register_loss(name: str) -> Callable[[Loss], Loss]:
     """Add a loss; decorates a function of student's logits, teacher's, labels and temperature.
 
     It is the soft part alone and returns the mean over windows; ``--alpha`` adds the labels' part.
-    It should look at no value (no ``if`` over one), as students may be trained as one batch.
+    It must not branch on values, as students may be trained as one batch.
 
     Raises:
         SettingsError: The name is taken or is not one plain word.
@@ -154,7 +154,7 @@ def register_loss(name: str) -> Callable[[Loss], Loss]:
 
 
 def require_loss(name: str, classes: int) -> None:
-    """Refuse a loss that there is not, or one of a plug-in that gives no scalar with a gradient.
+    """Refuse an unknown loss, or a plug-in's that gives no scalar with a gradient.
 
     Raises:
         SettingsError: It is unknown, or does not work for logits ``(4, classes)``.

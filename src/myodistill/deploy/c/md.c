@@ -173,7 +173,7 @@ static void covariances(md_decoder *d, const float *h)
     }
 }
 
-/* Log power of each projection w in each band: log(w' C w + floor). The covariance first and then
+/* Log power of each projection w in each band: log(w' C w + epsilon). The covariance first and then
  * a quadratic form is cheaper than to filter each projection, for there are more projections than
  * channels. */
 static void log_powers(md_decoder *d)
@@ -191,7 +191,7 @@ static void log_powers(md_decoder *d)
                 }
                 power += w[i] * sum;
             }
-            d->features[b * MD_PROJECTIONS + p] = logf((power > 0.0f ? power : 0.0f) + MD_FLOOR);
+            d->features[b * MD_PROJECTIONS + p] = logf((power > 0.0f ? power : 0.0f) + MD_EPSILON);
         }
     }
 }
@@ -270,27 +270,27 @@ static void network(md_decoder *d)
 static void abstain(md_decoder *d, md_decision *out)
 {
     d->abstained++;
-    d->answers = d->smoothed = 0;
+    d->predictions = d->smoothed = 0;
     d->current = MD_REJECTED;
     d->held = 0;
-    out->gesture = out->answer = MD_REJECTED;
+    out->gesture = out->prediction = MD_REJECTED;
     out->confidence = 0.0f;
 }
 
-/* Most frequent of the newest answers, of equally frequent ones the newest. */
+/* Most frequent of the newest predictions, of equally frequent ones the newest. */
 static int32_t majority(const md_decoder *d)
 {
     int i, j, most = 0;
     int32_t winner = MD_REJECTED;
-    for (i = 0; i < d->answers; i++) {
-        const int32_t answer = d->votes[(d->newest_answer + MD_VOTES - i) % MD_VOTES];
+    for (i = 0; i < d->predictions; i++) {
+        const int32_t prediction = d->votes[(d->newest_prediction + MD_VOTES - i) % MD_VOTES];
         int count = 0;
-        for (j = 0; j < d->answers; j++) {
-            count += d->votes[(d->newest_answer + MD_VOTES - j) % MD_VOTES] == answer;
+        for (j = 0; j < d->predictions; j++) {
+            count += d->votes[(d->newest_prediction + MD_VOTES - j) % MD_VOTES] == prediction;
         }
         if (count > most) {
             most = count;
-            winner = answer;
+            winner = prediction;
         }
     }
     return winner;
@@ -309,7 +309,7 @@ static void decide(md_decoder *d, md_decision *out)
     for (g = 1; g < MD_CLASSES; g++) {
         gesture = d->logits[g] > d->logits[gesture] ? g : gesture;
     }
-    out->answer = gesture;
+    out->prediction = gesture;
     for (g = 0; g < MD_CLASSES; g++) {
         p[g] = expf(d->logits[g] - d->logits[gesture]);
         total += p[g];
@@ -329,9 +329,9 @@ static void decide(md_decoder *d, md_decision *out)
     }
     out->confidence = best / (float)d->smoothed;
 
-    d->newest_answer = (d->newest_answer + 1) % MD_VOTES;
-    d->answers += d->answers < MD_VOTES;
-    d->votes[d->newest_answer] = out->confidence >= MD_THRESHOLD ? gesture : MD_REJECTED;
+    d->newest_prediction = (d->newest_prediction + 1) % MD_VOTES;
+    d->predictions += d->predictions < MD_VOTES;
+    d->votes[d->newest_prediction] = out->confidence >= MD_THRESHOLD ? gesture : MD_REJECTED;
     winner = majority(d);
     if (winner != d->current && (d->current == MD_REJECTED || d->held >= MD_HOLD)) {
         d->current = winner;

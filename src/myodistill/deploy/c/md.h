@@ -33,7 +33,7 @@ extern "C" {
 typedef struct {
     uint32_t sample;  /* samples that had come; the window is the newest MD_SAMPLES of them */
     int32_t gesture;  /* label, or MD_REJECTED */
-    int32_t answer;   /* the network's own answer before the decision rule, or MD_REJECTED */
+    int32_t prediction;   /* the network's own prediction before the decision rule, or MD_REJECTED */
     float confidence; /* probability of the most probable gesture, smoothed as the rule says */
 } md_decision;
 
@@ -46,7 +46,7 @@ typedef struct {
     int32_t fill;       /* samples in the window; below 0 while some are passed over */
     int32_t started;    /* whether every channel has given a finite value */
     int32_t current, held;
-    int32_t answers, newest_answer;
+    int32_t predictions, newest_prediction;
     int32_t smoothed, newest_probability;
     int32_t votes[MD_VOTES];
     float probabilities[MD_SMOOTHING][MD_CLASSES];

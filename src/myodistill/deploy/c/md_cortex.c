@@ -1,6 +1,6 @@
 /* The decoder on a bare Cortex-M4F. As it is, it decodes what an ADC would leave in `md_input`: a
  * program to measure flash and RAM with. With MD_GOLDEN it reads samples.f32 and writes
- * decisions.bin through semihosting (QEMU): for each decision sample, gesture, answer, timer ticks
+ * decisions.bin through semihosting (QEMU): for each decision sample, gesture, prediction, timer ticks
  * and logits, then the number of windows abstained from and the bytes of stack used. */
 #include <stddef.h>
 
@@ -56,7 +56,7 @@ static void run(void)
         const uint32_t before = TIMER[2];
         if (md_push(&decoder, sample, &decision)) {
             const uint32_t ticks = (before - TIMER[2]) & 0xFFFFFF;
-            const int32_t row[4] = {(int32_t)decision.sample, decision.gesture, decision.answer,
+            const int32_t row[4] = {(int32_t)decision.sample, decision.gesture, decision.prediction,
                                     (int32_t)ticks};
             transfer(0x05, out, row, sizeof row);
             transfer(0x05, out, decoder.logits, sizeof decoder.logits);

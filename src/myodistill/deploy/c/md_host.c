@@ -1,5 +1,5 @@
 /* Decode files of float samples (time, channel) on a computer, each from the beginning; one line for
- * each decision: sample gesture answer confidence nanoseconds logits... The nanoseconds are those of
+ * each decision: sample gesture prediction confidence nanoseconds logits... The nanoseconds are those of
  * all samples since the decision before, their reading included. After each file one line: windows
  * abstained from. */
 #define _POSIX_C_SOURCE 199309L
@@ -24,7 +24,7 @@ static void decode(FILE *file)
         }
         clock_gettime(CLOCK_MONOTONIC, &b);
         printf("%lu %ld %ld %.9g %.0f", (unsigned long)decision.sample, (long)decision.gesture,
-               (long)decision.answer, (double)decision.confidence,
+               (long)decision.prediction, (double)decision.confidence,
                1e9 * (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec));
         for (g = 0; g < MD_CLASSES; g++) {
             printf(" %.9g", (double)decoder.logits[g]);

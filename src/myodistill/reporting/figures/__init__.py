@@ -9,11 +9,11 @@ from myodistill.errors import DataError, unknown_name
 from myodistill.evaluation.protocol import overview, require_one_protocol
 from myodistill.evaluation.results import STAGES, named
 from myodistill.reporting.figures.canvas import Picture
-from myodistill.reporting.figures.confidence import abstention_curve, calibration_diagram
+from myodistill.reporting.figures.confidence import abstention_curve, reliability_diagram
 from myodistill.reporting.figures.confusion import confusion_matrices
 from myodistill.reporting.figures.cost import accuracy_cost
 from myodistill.reporting.figures.electrodes import rms_map
-from myodistill.reporting.figures.people import calibration_curve, paired_slopes
+from myodistill.reporting.figures.people import accuracy_by_k, paired_slopes
 from myodistill.reporting.figures.significance import critical_difference, hypothesis_heatmap
 from myodistill.reporting.figures.training import training_curves
 from myodistill.reporting.headline import cast, leading, method_of
@@ -27,8 +27,8 @@ def _curve(run: Run) -> list[Picture]:
     try:
         seconds = run.calibration_seconds()
     except DataError:  # the recordings are not at hand: the curve does without its second scale
-        return [calibration_curve(run.results)]
-    return [calibration_curve(run.results, seconds)]
+        return [accuracy_by_k(run.results)]
+    return [accuracy_by_k(run.results, seconds)]
 
 
 def _confusion(run: Run) -> list[Picture]:
@@ -72,7 +72,7 @@ FIGURES: dict[str, Callable[[Run], list[Picture]]] = {
     "hypothesis-heatmap": lambda run: [hypothesis_heatmap(run.results, k=k) for k in _ks(run)],
     "critical-difference": lambda run: [critical_difference(run.results, k=k) for k in _ks(run)],
     "confusion": _confusion,
-    "confidence": lambda run: [calibration_diagram(_predictions(run, k), k=k) for k in _ks(run)],
+    "confidence": lambda run: [reliability_diagram(_predictions(run, k), k=k) for k in _ks(run)],
     "abstention": lambda run: [abstention_curve(_predictions(run, k), k=k) for k in _ks(run)],
     "rms-map": lambda run: [rms_map(run.recordings, run.facts.passband if run.facts else None)],
     "training-curves": lambda run: [training_curves(run.histories())],

@@ -95,7 +95,7 @@ class Picture:
         title: What it shows, in a few words.
         figure: The drawing.
         data: The numbers behind it.
-        alt: What is to be seen, for those who do not see it.
+        alt: What it shows, for readers who cannot see it.
         note: How to read it.
     """
 

@@ -1,4 +1,4 @@
-"""How far a decoder's confidence can be trusted, and what it buys to withhold what is unsure."""
+"""How far a decoder's confidence can be trusted, and what withholding unsure decisions gains."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _SHARES = np.linspace(0.02, 1, 50)
 
 
 @drawn
-def calibration_diagram(
+def reliability_diagram(
     predictions: Mapping[MethodKey, Sequence[Probabilities]], *, k: int
 ) -> Picture:
     """Share of decisions that are right against the confidence that they came with.
 
     Args:
-        predictions: By method those of each person; a few methods fit.
+        predictions: For each method those of each person; only a few methods fit.
         k: Calibration repetitions.
 
     Raises:
@@ -70,7 +70,7 @@ def abstention_curve(
     """Accuracy against the share of windows decided, when the least sure are withheld.
 
     Args:
-        predictions: By method those of each person; a few methods fit.
+        predictions: For each method those of each person; only a few methods fit.
         k: Calibration repetitions.
 
     Raises:

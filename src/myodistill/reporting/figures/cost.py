@@ -48,7 +48,7 @@ def accuracy_cost(
     Args:
         frame: A results table.
         flops: Operations for one window by model; used if it knows every network of the table.
-        k: Calibration repetitions; the fewest above nought if not given.
+        k: Calibration repetitions; the least above 0 if not given.
         metric: One of the scores of the table.
 
     Raises:

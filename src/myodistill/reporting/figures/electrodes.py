@@ -27,7 +27,7 @@ def gesture_rms(
     Args:
         recordings: Of one subject.
         band: Edges in hertz of a causal band-pass that takes drift and offsets away first; what
-            it answers in the first tenth of a second of a recording is left out.
+            it puts out in the first tenth of a second of a recording is left out.
 
     Raises:
         DataError: There are no recordings, or they differ in electrodes or gestures.

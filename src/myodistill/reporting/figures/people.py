@@ -26,7 +26,7 @@ _STEPS, _COLUMNS = ("teacher", "control", "student"), ("teacher", "no_teacher", 
 
 
 @drawn
-def calibration_curve(
+def accuracy_by_k(
     frame: pd.DataFrame, seconds: float | None = None, *, metric: str = "accuracy"
 ) -> Picture:
     """Accuracy against calibration repetitions, with 95 % intervals.

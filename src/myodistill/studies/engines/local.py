@@ -47,7 +47,7 @@ def run_items(
         with scratch(settings.out / _SCRATCH):
             return _in_processes(settings, until, items, known, tick)
     finally:
-        for kept in (_work, _material):  # the next run may find other recordings
+        for kept in (_work, _fold_data):  # the next run may find other recordings
             kept.cache_clear()
 
 
@@ -92,7 +92,7 @@ def _in_processes(
 
 
 @lru_cache(maxsize=1)
-def _material(text: str, known: KnownDigests, fold: int) -> FoldData:
+def _fold_data(text: str, known: KnownDigests, fold: int) -> FoldData:
     settings = Settings.model_validate_json(text)
     torch.set_num_threads(settings.threads)
     give_back_memory()
@@ -104,7 +104,7 @@ def _material(text: str, known: KnownDigests, fold: int) -> FoldData:
 
 @lru_cache(maxsize=1)
 def _work(text: str, known: KnownDigests, fold: int, seed: int) -> ExperimentRunner:
-    return ExperimentRunner(Settings.model_validate_json(text), _material(text, known, fold), seed)
+    return ExperimentRunner(Settings.model_validate_json(text), _fold_data(text, known, fold), seed)
 
 
 def _prepare(settings: str, known: KnownDigests, until: Until, item: tuple[int, int]) -> None:

@@ -3,9 +3,9 @@
 Linear discriminant analysis on log-covariances whose means and scatter are shared across people:
 a person's mean of a gesture counts as much as the K repetitions behind it, the population's as
 one more; the scatter within gestures is the person's and the population's in equal parts.
-``population-quadratic`` adds to the shared scatter what each of the person's gestures has of its
-own, in the eight directions where that is the most, with the weight K / (K + 80) (Friedman 1989,
-"Regularized discriminant analysis").
+``population-quadratic`` adds to the shared scatter that of each of the person's gestures, in the
+eight directions where it is largest, with the weight K / (K + 80) (Friedman 1989, "Regularized
+discriminant analysis").
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from myodistill.datasets.recording import SignalSpec
 from myodistill.models.covariance import LogCovariances
 from myodistill.models.layers import Network
-from myodistill.models.moments import Block, group_means, scatter
+from myodistill.models.moments import GroupedRows, group_means, scatter
 from myodistill.models.registry import register_model
 
 _SHRINKAGE = 0.3
@@ -27,11 +27,11 @@ _TEMPERATURE = 4.0
 _LIGHT_SHRINKAGE = 0.1
 _DIRECTIONS = 8
 _SHARED = 80
-"""Repetitions that the shared scatter counts as, beside a gesture's own."""
+"""Repetitions that the shared scatter counts for against a gesture's own."""
 
 
-class TensorInputs(Protocol):
-    """Feature vectors that are read when they are asked for, indexed by a tensor of places."""
+class FeatureRows(Protocol):
+    """Feature vectors that are read on demand, indexed by a tensor."""
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -42,7 +42,7 @@ class TensorInputs(Protocol):
         ...
 
 
-class PopulationHead(nn.Module):
+class LinearHead(nn.Module):
     """The linear decision, and the population behind it.
 
     Args:
@@ -65,12 +65,12 @@ class PopulationHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(window, feature)`` to logits ``(window, gesture)``.
 
-        Divided by a temperature, as features that go together are no independent evidence.
+        They are divided by a temperature, as correlated features are not independent evidence.
         """
         return (features @ self.weight + self.bias) / _TEMPERATURE
 
     @torch.no_grad()
-    def learn(self, features: TensorInputs, labels: Tensor, people: Tensor) -> None:
+    def learn(self, features: FeatureRows, labels: Tensor, people: Tensor) -> None:
         """Estimate the population.
 
         Args:
@@ -107,7 +107,7 @@ class PopulationHead(nn.Module):
         self._decide(means, (_scatter(deviations) + self.scatter) / 2)
 
     def _decide(self, means: Tensor, scatter: Tensor, shrinkage: float = _SHRINKAGE) -> Tensor:
-        """Set the linear decision; return the scatter that it is by."""
+        """Set the linear decision; return the shrunk scatter behind it."""
         diagonal = torch.diag(scatter.diagonal())
         shrunk = ((1 - shrinkage) * scatter + shrinkage * diagonal).double()
         weight = torch.linalg.solve(shrunk, means.mT.double())
@@ -116,7 +116,7 @@ class PopulationHead(nn.Module):
         return shrunk
 
 
-class QuadraticHead(PopulationHead):
+class QuadraticHead(LinearHead):
     """The population's decision, and the directions in which each of a person's gestures varies.
 
     To the scatter that gestures share, a gesture's own is added with the weight K / (K + 80), in
@@ -168,13 +168,13 @@ class QuadraticHead(PopulationHead):
 
 
 class _Blocks:
-    """Rows and their groups, some at a time, as often as they are asked for."""
+    """Rows and their groups in blocks, which can be iterated again."""
 
-    def __init__(self, rows: TensorInputs, groups: Tensor) -> None:
+    def __init__(self, rows: FeatureRows, groups: Tensor) -> None:
         self._rows = rows
         self._groups = groups
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[GroupedRows]:
         for indices in torch.split(torch.arange(len(self._rows)), 4096):
             rows = self._rows[indices]
             yield rows, self._groups[indices].to(rows.device)
@@ -184,7 +184,7 @@ def _scatter(deviations: Tensor) -> Tensor:
     return deviations.mT @ deviations / len(deviations)
 
 
-class Population(Network):
+class ClosedFormNetwork(Network):
     """Log-covariances and the population's decision.
 
     Args:
@@ -192,9 +192,9 @@ class Population(Network):
         head: What decides.
     """
 
-    head: PopulationHead
+    head: LinearHead
 
-    def __init__(self, spec: SignalSpec, head: type[PopulationHead] = PopulationHead) -> None:
+    def __init__(self, spec: SignalSpec, head: type[LinearHead] = LinearHead) -> None:
         super().__init__(spec)
         self.front = front = LogCovariances(spec)
         self.head = head(front.features, spec.classes)
@@ -212,10 +212,10 @@ class Population(Network):
 @register_model("population", "teacher")
 def population(spec: SignalSpec) -> nn.Module:
     """Build the closed-form teacher."""
-    return Population(spec)
+    return ClosedFormNetwork(spec)
 
 
 @register_model("population-quadratic", "teacher")
 def population_quadratic(spec: SignalSpec) -> nn.Module:
     """Build the closed-form teacher that knows how each gesture varies."""
-    return Population(spec, QuadraticHead)
+    return ClosedFormNetwork(spec, QuadraticHead)

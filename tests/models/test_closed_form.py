@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from myodistill.models.population import PopulationHead, QuadraticHead
+from myodistill.models.closed_form import LinearHead, QuadraticHead
 
 CLASSES, FEATURES, K = 3, 5, 2
 
@@ -22,7 +22,7 @@ def windows(count: int, seed: int, spread: float = 1.0) -> tuple[Tensor, Tensor]
     return torch.eye(CLASSES, FEATURES)[labels] * 3 + spread * own, labels
 
 
-def taught(head: PopulationHead, k: int = K) -> tuple[PopulationHead, Tensor, Tensor]:
+def taught(head: LinearHead, k: int = K) -> tuple[LinearHead, Tensor, Tensor]:
     """A head that has learned from four people and met a fifth, and the fifth's windows."""
     features, labels = windows(600, seed=1)
     head.learn(features, labels, torch.arange(600) % 4)
@@ -32,7 +32,7 @@ def taught(head: PopulationHead, k: int = K) -> tuple[PopulationHead, Tensor, Te
     return head, features, labels
 
 
-def parts(head: PopulationHead, features: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
+def parts(head: LinearHead, features: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
     """A person's means mixed with the population's, and the scatter of each of their gestures."""
     own = torch.stack([features[labels == g].mean(0) for g in range(CLASSES)])
     spreads = [(d := features[labels == g] - own[g]).mT @ d / len(d) for g in range(CLASSES)]
@@ -53,7 +53,7 @@ def expected(means: Tensor, scatters: list[Tensor], features: Tensor) -> Tensor:
 
 
 def test_the_linear_head_decides_by_one_scatter() -> None:
-    head, features, labels = taught(PopulationHead(FEATURES, CLASSES))
+    head, features, labels = taught(LinearHead(FEATURES, CLASSES))
     means, spreads = parts(head, features, labels)
     scatter = shrunk((torch.stack(spreads).mean(0) + head.scatter) / 2, 0.3)
     wanted = expected(means, [scatter] * CLASSES, features)
@@ -80,20 +80,20 @@ def test_no_more_directions_are_kept_than_windows_or_eight_span() -> None:
     assert (head.gains > 1e-4).sum(dim=1).tolist() == [2, 8]  # three windows vary in two directions
 
 
-@pytest.mark.parametrize("kind", [PopulationHead, QuadraticHead])
-def test_without_calibration_both_decide_by_the_population(kind: type[PopulationHead]) -> None:
+@pytest.mark.parametrize("kind", [LinearHead, QuadraticHead])
+def test_without_calibration_both_decide_by_the_population(kind: type[LinearHead]) -> None:
     head, features, _ = taught(kind(FEATURES, CLASSES), k=0)
     wanted = expected(head.means, [shrunk(head.scatter, 0.3)] * CLASSES, features)
     torch.testing.assert_close(head(features).softmax(1), wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [PopulationHead, QuadraticHead])
+@pytest.mark.parametrize("kind", [LinearHead, QuadraticHead])
 def test_a_gesture_that_was_not_calibrated_stays_the_populations(
-    kind: type[PopulationHead],
+    kind: type[LinearHead],
 ) -> None:
     head, features, labels = taught(kind(FEATURES, CLASSES), k=0)
     shown = labels > 0
     head.calibrate(features[shown], labels[shown], K)
-    answers = head(head.means).argmax(dim=1)
-    assert answers[0] == 0
+    predictions = head(head.means).argmax(dim=1)
+    assert predictions[0] == 0
     assert torch.isfinite(head(features)).all()
