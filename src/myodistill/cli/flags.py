@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -67,7 +68,9 @@ def settings_command(
     section: str = "",
     rename: Mapping[str, str] | None = None,
     argument: str = "",
-) -> Callable[[Callable[[Settings], None]], Callable[[Settings], None]]:
+    defaults: Mapping[str, Any] | None = None,
+    options: Sequence[click.Option] = (),
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function of the settings as a command that takes them as flags.
 
     Args:
@@ -78,14 +81,20 @@ def settings_command(
         rename: Other flag names for some options, as the published method calls them.
         argument: An option that is asked for without a flag. Such a command adds to a run: what
             is not said is taken from the settings of the run in ``--out``.
+        defaults: What some options are here where nothing is said of them.
+        options: Flags that are no settings, which the function takes beside them.
     """
     fields = dict(_fields(section))
+    for key, value in (defaults or {}).items():
+        fields[key] = copy(fields[key])
+        fields[key].default = value
     variables = {key: key.replace(".", "__") for key in fields}
 
-    def register(function: Callable[[Settings], None]) -> Callable[[Settings], None]:
+    def register(function: Callable[..., None]) -> Callable[..., None]:
         def call(config: Path | None, **given: Any) -> None:
             said = {key: _joined(given[variables[key]]) for key in fields}
-            values = read_settings(config) if config is not None else {}
+            values = dict(defaults or {})
+            values |= read_settings(config) if config is not None else {}
             if argument and config is None and said["out"] is not None:
                 values = _of_run(Path(str(said["out"])), said["plugin"])
             for key, value in said.items():
@@ -93,7 +102,7 @@ def settings_command(
                     put(values, key, value)
             settings = Settings.load(values)
             load_plugins(settings.plugin)
-            function(settings)
+            function(settings, **{str(one.name): given[str(one.name)] for one in options})
 
         parameters: list[click.Parameter] = [
             click.Option(
@@ -106,6 +115,7 @@ def settings_command(
                 parameters.append(click.Argument([variables[key]], metavar=flag.upper()))
             else:
                 parameters.append(_option(variables[key], flag, key, field))
+        parameters += options
         help_text = inspect.getdoc(function)
         group.add_command(Command(name, params=parameters, callback=call, help=help_text))
         return function

@@ -69,6 +69,12 @@ class LongTerm(FilePerGesture):
         days: dict[str, set[str]] = {}
         for subject, session, _, _ in files:
             days.setdefault(subject, set()).add(session)
+        for subject, there in days.items():
+            if gap := {f"day{number}" for number in range(1, len(there) + 1)} - there:
+                raise DataError(
+                    f"{self.facts.title}: expected the days of {subject:.40} in a row from day1, "
+                    f"{min(gap, key=natural)} is missing; fetch the dataset again"
+                )
         self._days = {name: tuple(sorted(days[name], key=natural)) for name in days}
 
     def sessions(self, subject: str) -> tuple[str, ...]:

@@ -23,7 +23,13 @@ from myodistill.models.covariance import BandCovariances, LogCovariances
 from myodistill.models.orientation import Template, align, centred_means, orientations, template
 from myodistill.signals.augmentation import Augmenter
 from myodistill.signals.disk_cache import DiskRows, kept
-from myodistill.signals.preprocessing import Preprocessing, recentring, scaling
+from myodistill.signals.preprocessing import (
+    Preprocessing,
+    mean_covariance,
+    recentring,
+    scaling,
+    scaling_by,
+)
 from myodistill.signals.windows import Windows, at_once
 from myodistill.splits import Split
 from myodistill.training.batches import Inputs
@@ -80,14 +86,23 @@ class SubjectPool:
         recentre: Whiten subjects and align their electrode rings; else scale their channels.
         scratch: Folder for these files, which other processes may share; None for a temporary
             folder that is removed with this object.
+        common: Scale everybody alike, by the training subjects alone: nothing of a held-out subject
+            is used before it is decided. Excludes ``recentre``.
     """
 
     def __init__(
-        self, dataset: Dataset, split: Split, *, recentre: bool, scratch: Path | None = None
+        self,
+        dataset: Dataset,
+        split: Split,
+        *,
+        recentre: bool,
+        scratch: Path | None = None,
+        common: bool = False,
     ) -> None:
         self.dataset = dataset
         self.split = split
         self.recentre = recentre
+        self.common = common and not recentre
         if scratch is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="myodistill-")
         self.scratch = scratch or Path(self._temporary.name)
@@ -97,7 +112,7 @@ class SubjectPool:
         self._turns = orientations(dataset.facts.electrodes) if recentre else []
         self._training_turns: dict[str, int] = {}
         self._template: Template | None = None
-        if len(self._turns) > 1:
+        if len(self._turns) > 1 and split.pretraining:
             self._align()
 
     def _training(self) -> list[Subject]:
@@ -107,8 +122,11 @@ class SubjectPool:
     def heldout(self, name: str, k: int) -> Subject:
         """Return a held-out subject who calibrates with ``k`` repetitions.
 
-        At K = 0 the frame is fitted on the first repetition without its labels.
+        At K = 0 the frame is fitted on the first repetition without its labels; a common one never
+        on the subject.
         """
+        if self.common:
+            return self._subject(name, self._common_frame, frozenset())
         fitted_on = self.split.unlabelled(name, k)
         matrix = self._frame(name, fitted_on)
         if self._template is not None:
@@ -120,6 +138,8 @@ class SubjectPool:
 
     def _training_subject(self, name: str) -> Subject:
         fitted_on = self.split.calibration(name, self.split.repetitions)
+        if self.common:
+            return self._subject(name, self._common_frame, fitted_on)
         matrix = self._frame(name, fitted_on)
         if self._turns:
             matrix = matrix[self._turns[self._training_turns.get(name, 0)]]
@@ -127,7 +147,9 @@ class SubjectPool:
 
     def _subject(self, name: str, matrix: np.ndarray, fitted_on: frozenset[Repetition]) -> Subject:
         facts = self.dataset.facts
-        seen = fitted_on if self._template is None else fitted_on | self._training_repetitions
+        seen = fitted_on
+        if self.common or self._template is not None:
+            seen = seen | self._training_repetitions
         preprocessing = Preprocessing(facts.sampling_rate, facts.passband, 0.0, matrix, seen)
         filtered = partial(self.filtered, name)
         return Subject(name, facts.spec(), preprocessing, fitted_on, self.recentre, filtered)
@@ -163,6 +185,11 @@ class SubjectPool:
         front.whitening.copy_(front.centre(map(torch.from_numpy, some.batches())))
         parts = [front.logarithms(torch.from_numpy(batch)) for batch in some.batches()]
         return torch.cat(parts), torch.from_numpy(some.labels)
+
+    @cached_property
+    def _common_frame(self) -> np.ndarray:
+        powers = [mean_covariance(self.filtered(name)) for name in self.split.pretraining]
+        return scaling_by(np.mean(powers, axis=0))
 
     def _fit_frame(self, name: str, repetitions: frozenset[Repetition]) -> np.ndarray:
         windows = self.filtered(name).select(repetitions)
