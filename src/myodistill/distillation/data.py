@@ -78,7 +78,6 @@ class FoldData:
         known: Digests of recordings that are computed already.
         scratch: Folder for signals and inputs, which take about three times the recordings there
             (more with augmented views); None for a temporary one.
-        common: Scale everybody alike, as :class:`~myodistill.distillation.subjects.SubjectPool`.
     """
 
     def __init__(
@@ -89,16 +88,12 @@ class FoldData:
         outputs: Path | None = None,
         known: KnownDigests = (),
         scratch: Path | None = None,
-        *,
-        common: bool = False,
     ) -> None:
         self.dataset = dataset
         self.spec = dataset.facts.spec()
         self.split = split
         self.digests = FoldDigests(dataset, split, known)
-        self.subjects = SubjectPool(
-            dataset, split, recentre=settings.recentre, scratch=scratch, common=common
-        )
+        self.subjects = SubjectPool(dataset, split, recentre=settings.recentre, scratch=scratch)
         self.subject = cache(self.subjects.heldout)
         self.training_set = cache(self._training_set)
         self.augmenter: Augmenter | None = None
@@ -275,8 +270,7 @@ class FoldData:
         )
 
     def _training_digest(self) -> str:
-        frame = (self._settings.recentre, *(["common"] if self.subjects.common else []))
-        return digest(self.digests.training(), *frame)
+        return digest(self.digests.training(), self._settings.recentre)
 
 
 def placed(network: nn.Module, settings: Settings) -> nn.Module:

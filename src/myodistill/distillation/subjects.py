@@ -83,11 +83,10 @@ class SubjectPool:
     Args:
         dataset: Source of the recordings.
         split: Which subjects train and which are held out.
-        recentre: Whiten subjects and align their electrode rings; else scale their channels.
+        recentre: Whiten subjects and align their electrode rings; else scale their channels. Under
+            a blind split all are scaled alike, as the training subjects say.
         scratch: Folder for these files, which other processes may share; None for a temporary
             folder that is removed with this object.
-        common: Scale everybody alike, by the training subjects alone: nothing of a held-out subject
-            is used before it is decided. Excludes ``recentre``.
     """
 
     def __init__(
@@ -97,19 +96,18 @@ class SubjectPool:
         *,
         recentre: bool,
         scratch: Path | None = None,
-        common: bool = False,
     ) -> None:
         self.dataset = dataset
         self.split = split
-        self.recentre = recentre
-        self.common = common and not recentre
+        self.common = not split.uses_unlabelled
+        self.recentre = recentre and not self.common
         if scratch is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="myodistill-")
         self.scratch = scratch or Path(self._temporary.name)
         self.filtered = lru_cache(maxsize=1)(self._filtered)
         self.training = cache(self._training)
         self._frame = cache(self._fit_frame)
-        self._turns = orientations(dataset.facts.electrodes) if recentre else []
+        self._turns = orientations(dataset.facts.electrodes) if self.recentre else []
         self._training_turns: dict[str, int] = {}
         self._template: Template | None = None
         if len(self._turns) > 1 and split.pretraining:
@@ -122,8 +120,8 @@ class SubjectPool:
     def heldout(self, name: str, k: int) -> Subject:
         """Return a held-out subject who calibrates with ``k`` repetitions.
 
-        At K = 0 the frame is fitted on the first repetition without its labels; a common one never
-        on the subject.
+        At K = 0 the frame is fitted on the first repetition without its labels, or under a blind
+        split on the training subjects alone.
         """
         if self.common:
             return self._subject(name, self._common_frame, frozenset())
