@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +50,7 @@ class FewDays(Dataset):
         people: int = 2,
         *,
         whole: bool = False,
-        changes: dict[tuple[int, int], Change] | None = None,
+        changes: Mapping[tuple[int, int], Change] | None = None,
         **facts: Any,
     ) -> None:
         self._count, self._people, self._whole = days, people, whole
@@ -81,14 +81,13 @@ class FewDays(Dataset):
         return tuple(f"P{number + 1}" for number in range(self._people))
 
     def recordings(self, subject: str) -> list[Recording]:
-        takes = []
+        takes: list[Recording] = []
         for day in range(1, self._count + 1):
             parts = [
-                self._changes.get((day, trial), lambda one: one)(
-                    self._trial(subject, day, trial, gesture)
-                )
+                change(part) if (change := self._changes.get((day, trial))) else part
                 for trial in range(1, TRIALS + 1)
                 for gesture in range(len(self.facts.gestures))
+                for part in (self._trial(subject, day, trial, gesture),)
             ]
             takes += [joined(parts)] if self._whole else parts
         return takes
@@ -106,7 +105,8 @@ def joined(parts: list[Recording]) -> Recording:
     begin, notes = 0, []
     for part in parts:
         (note,) = part.annotations
-        notes.append(replace(note, start=begin, stop=begin + len(part.signal)))
-        begin += len(part.signal)
+        end = begin + len(part.signal)
+        notes.append(replace(note, start=begin, stop=end))
+        begin = end
     signal = np.concatenate([part.signal for part in parts])
     return replace(parts[0], signal=signal, annotations=tuple(notes))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from few_days import QUICK, FewDays, relabelled
@@ -139,9 +141,8 @@ def test_labels_of_the_history_concern_every_method(evaluate: Evaluate) -> None:
 
 
 def louder(trial: int) -> FewDays:
-    from dataclasses import replace
-
-    return FewDays(changes={(3, trial): lambda one: replace(one, signal=one.signal * [9, 1, 1, 5])})
+    gains = np.array([9, 1, 1, 5], dtype=np.float32)
+    return FewDays(changes={(3, trial): lambda one: replace(one, signal=one.signal * gains)})
 
 
 @pytest.mark.parametrize("kind", [Split, BlindSplit])

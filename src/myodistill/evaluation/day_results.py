@@ -141,7 +141,7 @@ def render(frame: pd.DataFrame) -> list[Table]:
             padding=(0, 1, 0, 0),
             pad_edge=False,
         )
-        shown.add_column("method", ratio=1)
+        shown.add_column("method", ratio=1, overflow="fold")
         shown.add_column("weights", justify="right", no_wrap=True)
         for count in days:
             shown.add_column(str(count), justify="right", min_width=5)

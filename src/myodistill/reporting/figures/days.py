@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from myodistill.evaluation.day_results import CONDITIONS, FIRST_DAY, PROTOCOLS, per_person
 from myodistill.evaluation.results import METHOD, STAGES, named
@@ -21,8 +24,9 @@ _STUDENT = ("pretrained_distilled", "pretrained", "supervised")
 def accuracy_over_days(frame: pd.DataFrame) -> Picture:
     """The student's accuracy on each day: a column of panels for each person.
 
-    The rows are what is known of the day; a line is a length of history, and the dashed grey line
-    the classical baseline with the longest one. The last row learns from day 1 alone.
+    The rows are what is known of the day; a line is a length of history. The last row learns from
+    day 1 alone. The dashed grey line is the classical baseline, with the longest history that half
+    of the days have.
 
     Args:
         frame: Results over days, see :mod:`myodistill.evaluation.day_results`.
@@ -35,19 +39,20 @@ def accuracy_over_days(frame: pd.DataFrame) -> Picture:
     people = list(dict.fromkeys(frame["subject"]))
     rows = _rows(frame)
     figure = Figure(figsize=(PAGE, 0.7 + _HEIGHT * len(rows)), layout="constrained")
-    panels = figure.subplots(len(rows), len(people), sharex=True, sharey=True, squeeze=False)
-    longest = max(frame["history"])
+    panels = figure.subplots(len(rows), len(people), sharex=True, sharey="row", squeeze=False)
+    lengths = sorted({int(length) for length in frame["history"]})
     for (protocol, condition), line in zip(rows, panels, strict=True):
         here = frame[(frame["protocol"] == protocol) & (frame["condition"] == condition)]
         for axes, person in zip(line, people, strict=True):
             axes.grid(axis="y")
-            _draw(axes, here[here["subject"] == person], student, protocol, longest)
+            _draw(axes, here[here["subject"] == person], student, protocol, lengths)
         which = "day 1 alone,\n" if protocol == FIRST_DAY else ""
         line[0].set_ylabel(f"{which}{_ROWS[condition]}\naccuracy (%)")
     for axes, person in zip(panels[0], people, strict=True):
         axes.set_title(fitting(person))
     for axes in panels[-1]:
         axes.set_xlabel("day")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     _legend(figure, panels.ravel().tolist())
     name = named(*student[1:])
     kept = frame[(frame[METHOD] == list(student)).all(axis=1) | (frame["stage"] == "baseline")]
@@ -63,7 +68,8 @@ def accuracy_over_days(frame: pd.DataFrame) -> Picture:
         + "; ".join(
             f"{_ROWS[c]}: {text}" for c, text in CONDITIONS.items() if c in dict(rows).values()
         )
-        + ". History of 0 days is the day's first trial alone.",
+        + ". History of 0 days is the day's first trial alone; the classical baseline has the "
+        "longest history that half of the days have.",
     )
 
 
@@ -86,21 +92,26 @@ def _rows(frame: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _draw(
-    axes: Axes, here: pd.DataFrame, student: tuple[str, str, str], protocol: str, longest: int
+    axes: Axes,
+    here: pd.DataFrame,
+    student: tuple[str, str, str],
+    protocol: str,
+    lengths: Sequence[int],
 ) -> None:
     """Draw one person's lines under one condition."""
     baseline = here[here["stage"] == "baseline"]
     if len(baseline):
-        top = baseline["history"].max()
-        mark = MARKS["baseline"]
-        label = "classical baseline, longest history"
-        _line(axes, baseline[baseline["history"] == top], mark.colour, "--", label=label)
+        days = baseline.groupby("history")["day"].nunique()
+        top = days[days >= baseline["day"].nunique() / 2].index.max()
+        rows = baseline[baseline["history"] == top]
+        _line(axes, rows, MARKS["baseline"].colour, "--", label="classical baseline")
     for history in sorted(here["history"].unique()):
         of_history = here[here["history"] == history]
         mine = of_history[(of_history[METHOD] == list(student)).all(axis=1)]
         if history == 0:
             mine = of_history[of_history["stage"] == "supervised"]
-        shade = mpl.colormaps["viridis"](0.92 - 0.85 * (history / max(longest, 1)) ** 0.5)
+        rank = lengths.index(history) / max(len(lengths) - 1, 1)
+        shade = mpl.colormaps["viridis"](0.92 - 0.87 * rank)
         colour = MARKS["pretrained_distilled"].colour if protocol == FIRST_DAY else shade
         label = "" if protocol == FIRST_DAY else f"{history} days of history"
         label = label.replace("1 days", "1 day") if history == 1 else label
