@@ -181,6 +181,10 @@ def test_a_blind_split_is_another_split() -> None:
         (["--days", "30"], "days: expected 2 to 4 for Few days, P1, got 30"),
         (["--days", "3,3"], "days: expected one or more numbers, each named once"),
         (["--history", "7", "--days", "3", "--no-first-day"], "history: expected fewer days"),
+        (
+            ["--k", "0", "--history", "0", "--no-first-day", "--days", "3"],
+            "history: expected a day",
+        ),
         (["--k", "2"], "k: expected 0, 1 or both"),
         (["--subjects", "P9"], "unknown subject 'P9'"),
         (["--fold", "1"], "fold: expected nothing of it"),

@@ -7,6 +7,7 @@ calibration, scores and the guard against leakage are those of a run.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -185,8 +186,8 @@ def run_long_term(settings: Settings, protocol: DayProtocol) -> pd.DataFrame:
             for row in _person_rows(settings, Days(dataset, person), person, known, protocol)
         ]
         frame = ordered(pd.DataFrame(rows))
+        write_text(settings.out / "table.md", markdown(frame))  # marks the folder as ours
         results.write(frame, settings.out / "results.parquet")
-        write_text(settings.out / "table.md", markdown(frame))
         described = json.loads(settings.model_dump_json())
         described["long_term"] = {name: getattr(protocol, name) for name in _OF_PROTOCOL}
         write_text(settings.out / "settings.json", json.dumps(described, indent=1))
@@ -220,7 +221,11 @@ def _people(settings: Settings, dataset: Dataset) -> tuple[str, ...]:
 
 def _check(days: Days, protocol: DayProtocol, settings: Settings) -> KnownDigests:
     """Check one person's recordings, and that the protocol fits them."""
-    day_tasks(days, protocol)
+    if not any(_ks(settings, task) for task in day_tasks(days, protocol)):
+        raise SettingsError(
+            "history: expected a day or more where the first trial has no labels (--k 0), got 0; "
+            "add --k 1 or a longer history"
+        )
     names = days.subjects()
     fold = ScoredFold(day_split(days, names[:1], names[1:]), names[1:], settings.k)
     return check_recordings(days, [fold])
@@ -266,11 +271,11 @@ def _person_rows(
 
 def _frames(settings: Settings, task: DayTask, person: str) -> Iterator[tuple[Split, Settings]]:
     """Yield a blind split and an open one, each with its settings, as far as a task has them."""
-    ks = [k for k in settings.k if (k and task.protocol == LATEST_DAYS) or (not k and task.history)]
+    ks = _ks(settings, task)
     changes: dict[str, object] = {}
     for name in ("pretrain", "pretrain_student") if task.history else ():
         stage = getattr(settings, name)
-        epochs = round(stage.num_epochs * _FULL / task.history)
+        epochs = math.ceil(stage.num_epochs * _FULL / task.history)
         changes[name] = stage.model_copy(update={"num_epochs": epochs})
     out = settings.out / person / task.folder
     if 0 in ks:
@@ -280,6 +285,11 @@ def _frames(settings: Settings, task: DayTask, person: str) -> Iterator[tuple[Sp
     if ks:
         centred = {"out": out / "re-centred", "k": tuple(ks)}
         yield task.split, settings.model_copy(update=changes | centred)
+
+
+def _ks(settings: Settings, task: DayTask) -> list[int]:
+    """Return the calibration repetitions of a task: no history takes one, day 1 alone none."""
+    return [k for k in settings.k if (task.protocol == LATEST_DAYS if k else task.history > 0)]
 
 
 def _print(
@@ -293,7 +303,8 @@ def _print(
         if row["stage"] in STUDENTS
     )
     which = "day 1" if task.protocol == FIRST_DAY else f"{task.history} days before"
-    print(f"{person}, {day} from {which} {condition}: {text}", file=sys.stderr, flush=True)
+    used = f", {condition}" if condition else ""
+    print(f"{person}, {day} from {which}{used}: {text}", file=sys.stderr, flush=True)
 
 
 _OF_PROTOCOL = ("days", "history", "first_day")
