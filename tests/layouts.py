@@ -176,3 +176,22 @@ def write_bids(folder: Path, subjects: int = 1, sessions: int = 2) -> Path:
             rows += [f"{k}\t0.9\t{name}" for k, name in enumerate(("fist", "open", "fist", "open"))]
             (where / f"{stem}_task-hold_events.tsv").write_text("\n".join(rows))
     return root
+
+
+def write_long_term(
+    folder: Path, subjects: int = 1, days: int = 3, motions: int = 22, samples: int = 120
+) -> Path:
+    """Write noise whose loud channels depend on the motion, turned a little every day."""
+    root = folder / "Wearable_Sensor_Long-term_sEMG_Dataset-test"
+    for subject in range(1, subjects + 1):
+        for day in range(1, days + 1):
+            where = root / "data" / f"sub{subject}" / f"day{day}"
+            where.mkdir(parents=True)
+            for motion in range(1, motions + 1):
+                loud = 0.02 + 0.1 * np.random.default_rng(motion).random(8)
+                for trial in range(1, 5):
+                    seed = ((subject * 40 + day) * 40 + motion) * 40 + trial
+                    signal = noise(samples, 8, seed) * loud
+                    path = where / f"D{day}M{motion}T{trial}.csv"
+                    np.savetxt(path, signal, fmt="%.6g", delimiter=",")
+    return root

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -46,6 +46,8 @@ class Split:
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # of a split that is read
+    uses_unlabelled: ClassVar[bool] = True
+    """Whether a held-out subject is re-centred at K = 0, by unlabelled windows of their own."""
 
     dataset: str
     fold: Count
@@ -125,6 +127,23 @@ class Split:
             for session in self.test_sessions
             for i in range(self.repetitions)
         )
+
+
+@dataclass(frozen=True)
+class BlindSplit(Split):
+    """A fold in which nothing of a held-out subject is used at K = 0, not even unlabelled."""
+
+    uses_unlabelled: ClassVar[bool] = False
+
+    def to_json(self) -> str:
+        """Return the canonical JSON, in which the split owns to its kind."""
+        return json.dumps(
+            {**asdict(self), "blind": True}, sort_keys=True, ensure_ascii=False, indent=1
+        )
+
+    def unlabelled(self, subject: str, k: int) -> frozenset[Repetition]:
+        """Return the calibration repetitions; at K = 0 none."""
+        return self.calibration(subject, k) if k else frozenset()
 
 
 def make_split(dataset: Dataset, fold: int, cross_validation: CrossValidation = "5-fold") -> Split:

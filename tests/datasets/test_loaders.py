@@ -65,6 +65,55 @@ def broken(path: Path, content: bytes, name: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+# Long-term
+
+
+def test_long_term(data: Path) -> None:
+    root = layouts.write_long_term(data, days=11, samples=60)
+    dataset = open_dataset("long-term")
+    recordings = dataset.recordings("sub1")
+    assert list(dict.fromkeys(r.session for r in recordings)) == [f"day{d}" for d in range(1, 12)]
+    one = next(
+        r
+        for r in recordings
+        if r.session == "day10"
+        and (r.annotations[0].gesture, r.annotations[0].repetition) == (4, 2)
+    )
+    written = np.loadtxt(root / "data/sub1/day10/D10M5T3.csv", delimiter=",", dtype=np.float32)
+    assert np.array_equal(one.signal, written)
+    assert dataset.facts.gestures[:3] == ("rest", "wrist flexion", "motion 3")
+    assert len(dataset.facts.gestures) == 22
+    fits_the_protocol(dataset, recordings)
+
+
+def test_long_term_file_in_the_wrong_place(data: Path) -> None:
+    folder = layouts.write_long_term(data, days=2, samples=60) / "data/sub1/day2"
+    broken(folder / "D2M1T1.csv", b"1,2\n1\n", "long-term", "expected rows of 8")
+    (folder / "D2M1T1.csv").rename(folder / "D1M1T1.csv")
+    with pytest.raises(DataError, match=r"D1M1T1\.csv: expected D2M1T1 to D2M22T4 in folder day2"):
+        open_dataset("long-term")
+    (folder / "D1M1T1.csv").unlink()
+    with pytest.raises(DataError, match=r"repetition 0 of gesture 0 \(rest\) in sub1/day2"):
+        first_recordings("long-term")
+    (folder / "D2M23T1.csv").write_text("1,2,3,4,5,6,7,8\n")
+    with pytest.raises(DataError, match="expected gesture 0 to 21"):
+        open_dataset("long-term")
+
+
+@pytest.mark.real
+def test_real_long_term(real_data: Path) -> None:
+    dataset = open_dataset("long-term")
+    recordings = dataset.recordings(dataset.subjects()[0])
+    assert len(recordings) == 30 * 22 * 4
+    assert {len(one.signal) for one in recordings} == {300}
+    power = np.zeros((22, 2))
+    for one in recordings:
+        power[one.annotations[0].gesture] += one.signal.var(), 1
+    mean = power[:, 0] / power[:, 1]
+    assert mean[0] * 10 < mean[1:].min()  # motion 1 is rest
+    fits_the_protocol(dataset, recordings)
+
+
 # flexemg
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import click
+
 from myodistill.cli.experiment import experiment, show
 from myodistill.cli.flags import Group, settings_command
 from myodistill.config import Settings
+from myodistill.errors import SettingsError, shown
 
 evaluate = Group("evaluate", help="Score what was trained.", no_args_is_help=True)
 
@@ -31,3 +36,54 @@ def student(settings: Settings) -> None:
 
     table = experiment(settings)
     show(table[table["stage"].isin(("baseline", *STUDENTS))], settings)
+
+
+@settings_command(
+    evaluate,
+    "long-term",
+    defaults={"dataset": "long-term", "out": Path("runs/long-term"), "k": (0, 1)},
+    options=(
+        click.Option(
+            ["--days"], metavar="LIST", help="days to decode [default: 3,6,11,16,21,26,30]"
+        ),
+        click.Option(
+            ["--history"],
+            metavar="LIST",
+            help="labelled days just before, to learn from [default: 0,1,2,5,10,20]",
+        ),
+        click.Option(
+            ["--first-day/--no-first-day"],
+            default=True,
+            help="decode all later days from day 1 alone as well [default: first-day]",
+        ),
+    ),
+)
+def long_term(settings: Settings, days: str | None, history: str | None, first_day: bool) -> None:
+    """Score students over days, on which the electrodes were put on again.
+
+    Each day is decoded from labelled days before it: with nothing of the day, re-centred by its
+    first trial without labels (--k 0), or calibrated on that trial (--k 1). Its other trials are
+    scored. Epochs of pre-training count for 20 days; fewer get as many steps.
+    """
+    from rich.console import Console
+
+    from myodistill.evaluation.day_results import render
+    from myodistill.studies.long_term import DayProtocol, run_long_term
+
+    given = {"days": days, "history": history}
+    lists = {name: _numbers(name, text) for name, text in given.items() if text is not None}
+    frame = run_long_term(settings, DayProtocol(**lists, first_day=first_day))
+    console = Console()
+    for table in render(frame):
+        console.print(table)
+    for name in ("results.parquet", "table.md", "figures/accuracy-over-days.png"):
+        click.echo(f"{settings.out / name}")
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    """Read whole numbers that are separated by commas."""
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if not (part.isascii() and part.isdigit() and len(part) < 6):
+            raise SettingsError(f"{name}: expected whole numbers like 1,2,5, got {shown(part)}")
+    return tuple(map(int, parts))

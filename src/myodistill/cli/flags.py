@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -68,6 +69,7 @@ def settings_command(
     with_stages: bool = False,
     rename: Mapping[str, str] | None = None,
     argument: str = "",
+    defaults: Mapping[str, Any] | None = None,
     options: Sequence[click.Option] = (),
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function of the settings as a command that takes them as flags.
@@ -81,17 +83,22 @@ def settings_command(
         rename: Other flag names for some options, as the published method calls them.
         argument: An option that becomes a positional argument. Such a command adds to a run:
             options that are not given are taken from the settings of the run in ``--out``.
+        defaults: What some options are here where nothing is said of them.
         options: Others than the settings', or in their place; the function takes them by name.
     """
     fields = dict(_fields("" if with_stages else section))
     others = {option.name for option in options if option.name}
     fields = {key: field for key, field in fields.items() if key not in others}
+    for key, value in (defaults or {}).items():
+        fields[key] = copy(fields[key])
+        fields[key].default = value
     variables = {key: key.replace(".", "__") for key in fields}
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         def call(config: Path | None, **given: Any) -> None:
             flags = {key: _joined(given[variables[key]]) for key in fields}
-            values = read_settings(config) if config is not None else {}
+            values = dict(defaults or {})
+            values |= read_settings(config) if config is not None else {}
             if argument and config is None and flags["out"] is not None:
                 values = _of_run(Path(str(flags["out"])), flags["plugin"])
             for key, value in flags.items():
@@ -113,6 +120,7 @@ def settings_command(
                 parameters.append(click.Argument([variables[key]], metavar=flag.upper()))
             else:
                 parameters.append(_option(variables[key], flag, key, field))
+        parameters += options
         help_text = inspect.getdoc(function)
         group.add_command(Command(name, params=parameters, callback=call, help=help_text))
         return function

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
 
 from myodistill.datasets.foreign import Array, guarded, read_hdf5, read_mat
 from myodistill.datasets.limits import check_packing, require_sane
+from myodistill.datasets.recording import Signal
 from myodistill.datasets.trees import File
 from myodistill.errors import DataError, shown
 
@@ -54,6 +57,37 @@ def read_array(file: File, name: str) -> Array:
         return next(iter(arrays.values()))
     held = ", ".join(sorted(arrays)) or "nothing"
     raise DataError(f"{file.location}: expected an array {shown(name)}, it holds {_cut(held)}")
+
+
+def comma_separated(file: File, channels: int) -> Signal:
+    """Read a file of bare comma-separated numbers, one row a sample, as ``(time, channel)``.
+
+    Args:
+        file: Without a heading.
+        channels: How many it should have, for the message.
+
+    Raises:
+        DataError: It is empty, or a row is damaged.
+    """
+    content = file.read()
+    if not content.strip():
+        raise DataError(f"{file.location}: expected samples, got an empty file; fetch it again")
+    try:
+        table = csv.read_csv(
+            pa.BufferReader(content),
+            read_options=csv.ReadOptions(autogenerate_column_names=True, use_threads=False),
+        )
+        signal = np.empty((table.num_rows, table.num_columns), dtype=np.float32)
+        for channel, column in enumerate(table.columns):
+            signal[:, channel] = column.to_numpy()
+    except (pa.ArrowInvalid, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise DataError(
+            f"{file.location}: expected rows of {channels} "
+            f"comma-separated numbers, got: {reason}; the file is truncated or damaged, "
+            f"fetch it again"
+        ) from error
+    return signal
 
 
 def _cut(text: str) -> str:

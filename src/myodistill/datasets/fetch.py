@@ -73,6 +73,11 @@ SOURCES: dict[str, RemoteFile] = {
     "flexemg": RemoteFile(
         f"{_HUB}/a-moin/flexemg/archive/8ce40c53.zip", 250, "flexemg-8ce40c53.zip"
     ),
+    "long-term": RemoteFile(
+        f"{_HUB}/Suguru55/Wearable_Sensor_Long-term_sEMG_Dataset/archive/005b70c.zip",
+        70,
+        "Wearable_Sensor_Long-term_sEMG_Dataset-005b70c.zip",
+    ),
     "hyser": RemoteFile(
         "https://physionet.org/files/hd-semg/2.0.0/",
         15000,

@@ -17,6 +17,7 @@ from myodistill.datasets.described import Described
 from myodistill.datasets.flexemg import FlexEmg
 from myodistill.datasets.grabmyo import GrabMyo
 from myodistill.datasets.hyser import Hyser, HyserBids
+from myodistill.datasets.longterm import LongTerm
 from myodistill.datasets.myo import Myo
 from myodistill.datasets.ninapro import Ninapro
 from myodistill.datasets.prepared import PreparedDataset
@@ -41,6 +42,7 @@ _OWN: dict[str, Callable[[], Dataset]] = {
     "grabmyo-wrist": partial(GrabMyo, "wrist"),
     "hyser": Hyser,
     "hyser-bids": HyserBids,
+    "long-term": LongTerm,
     "myo": Myo,
     "ninapro-db1": partial(Ninapro, 1),
     "ninapro-db2": partial(Ninapro, 2),
@@ -73,6 +75,7 @@ FACTS: dict[str, Facts] = {
         *map(grabmyo.facts_of, ("forearm", "wrist")),
         Hyser.facts,
         HyserBids.facts,
+        LongTerm.facts,
         Myo.facts,
         *map(ninapro.facts_of, (1, 2, 5, 6)),
     )

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
-import pyarrow as pa
-from pyarrow import csv
-
+from myodistill.datasets.arrays import comma_separated
 from myodistill.datasets.dataset import Facts, FilePerGesture
 from myodistill.datasets.recording import Signal, ring
 from myodistill.datasets.trees import File, find_files
-from myodistill.errors import DataError
 
 _PATTERN = re.compile(r"(Participant\d+)/(train|test)/EMG/3dc_EMG_gesture_(\d+)_(\d+)\.txt$")
 
@@ -68,22 +64,4 @@ class ThreeDC(FilePerGesture):
 
     def parse(self, file: File) -> Signal:
         """Read one comma-separated file."""
-        content = file.read()
-        if not content.strip():
-            raise DataError(f"{file.location}: expected samples, got an empty file; fetch it again")
-        try:
-            table = csv.read_csv(
-                pa.BufferReader(content),
-                read_options=csv.ReadOptions(autogenerate_column_names=True, use_threads=False),
-            )
-            signal = np.empty((table.num_rows, table.num_columns), dtype=np.float32)
-            for channel, column in enumerate(table.columns):
-                signal[:, channel] = column.to_numpy()
-        except (pa.ArrowInvalid, ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0][:120]
-            raise DataError(
-                f"{file.location}: expected rows of {self.facts.electrodes.channels} "
-                f"comma-separated numbers, got: {reason}; the file is truncated or damaged, "
-                f"fetch it again"
-            ) from error
-        return signal
+        return comma_separated(file, self.facts.electrodes.channels)

@@ -24,7 +24,13 @@ from myodistill.models.covariance import BandCovariances, LogCovariances
 from myodistill.models.orientation import Template, align, centred_means, orientations, template
 from myodistill.signals.augmentation import Augmenter
 from myodistill.signals.disk_cache import DiskRows, kept
-from myodistill.signals.preprocessing import Preprocessing, recentring, scaling
+from myodistill.signals.preprocessing import (
+    Preprocessing,
+    mean_covariance,
+    recentring,
+    scaling,
+    scaling_by,
+)
 from myodistill.signals.windows import Windows, at_once
 from myodistill.splits import Split
 from myodistill.training.batches import Inputs
@@ -78,7 +84,8 @@ class SubjectPool:
     Args:
         dataset: Source of the recordings.
         split: Which subjects train and which are held out.
-        recentre: Whiten subjects and align their electrode rings; else scale their channels.
+        recentre: Whiten subjects and align their electrode rings; else scale their channels. Under
+            a blind split all are scaled alike, as the training subjects say.
         scratch: Folder for these files, which other processes may share; None for a temporary
             folder that is removed with this object.
         alignment: Of the training subjects, if their recordings are not in ``dataset``.
@@ -95,7 +102,8 @@ class SubjectPool:
     ) -> None:
         self.dataset = dataset
         self.split = split
-        self.recentre = recentre
+        self.common = not split.uses_unlabelled
+        self.recentre = recentre and not self.common
         if scratch is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="myodistill-")
         self.scratch = scratch or Path(self._temporary.name)
@@ -103,10 +111,10 @@ class SubjectPool:
         self.training = cache(self._training)
         self.history = cache(self._history)
         self._frame = cache(self._fit_frame)
-        self._turns = orientations(dataset.facts.electrodes) if recentre else []
+        self._turns = orientations(dataset.facts.electrodes) if self.recentre else []
         self._training_turns: dict[str, int] = {}
         self.alignment = alignment
-        if alignment is None and len(self._turns) > 1:
+        if alignment is None and len(self._turns) > 1 and split.pretraining:
             self.alignment = Alignment(self._align(), self._training_repetitions)
 
     def _training(self) -> list[Subject]:
@@ -116,8 +124,11 @@ class SubjectPool:
     def heldout(self, name: str, k: int) -> Subject:
         """Return a held-out subject who calibrates with ``k`` repetitions.
 
-        At K = 0 the frame is fitted on the first repetition without its labels.
+        At K = 0 the frame is fitted on the first repetition without its labels, or under a blind
+        split on the training subjects alone.
         """
+        if self.common:
+            return self._subject(name, self._common_frame, frozenset())
         return self._turned(name, self.split.unlabelled(name, k), labelled=k > 0)
 
     def _history(self, name: str) -> list[Subject]:
@@ -142,6 +153,8 @@ class SubjectPool:
 
     def _training_subject(self, name: str) -> Subject:
         fitted_on = self.split.calibration(name, self.split.repetitions)
+        if self.common:
+            return self._subject(name, self._common_frame, fitted_on)
         matrix = self._frame(name, fitted_on)
         if self._turns:
             matrix = matrix[self._turns[self._training_turns.get(name, 0)]]
@@ -150,6 +163,8 @@ class SubjectPool:
     def _subject(self, name: str, matrix: np.ndarray, fitted_on: frozenset[Repetition]) -> Subject:
         facts = self.dataset.facts
         seen = fitted_on | (self.alignment.seen if self.alignment else frozenset())
+        if self.common:
+            seen |= self._training_repetitions
         preprocessing = Preprocessing(facts.sampling_rate, facts.passband, 0.0, matrix, seen)
         filtered = partial(self.filtered, name)
         return Subject(name, facts.spec(), preprocessing, fitted_on, self.recentre, filtered)
@@ -185,6 +200,11 @@ class SubjectPool:
         front.whitening.copy_(front.centre(map(torch.from_numpy, some.batches())))
         parts = [front.logarithms(torch.from_numpy(batch)) for batch in some.batches()]
         return torch.cat(parts), torch.from_numpy(some.labels)
+
+    @cached_property
+    def _common_frame(self) -> np.ndarray:
+        powers = [mean_covariance(self.filtered(name)) for name in self.split.pretraining]
+        return scaling_by(np.mean(powers, axis=0))
 
     def _fit_frame(self, name: str, repetitions: frozenset[Repetition]) -> np.ndarray:
         windows = self.filtered(name).select(repetitions)

@@ -182,8 +182,12 @@ def scaling(windows: Windows) -> Matrix:
     Args:
         windows: Filtered windows of one person.
     """
-    power = np.diagonal(mean_covariance(windows))
-    return np.diag(1 / np.sqrt(power)).astype(np.float32)
+    return scaling_by(mean_covariance(windows))
+
+
+def scaling_by(covariance: NDArray[np.float64]) -> Matrix:
+    """Return the diagonal map that gives each channel of this covariance unit power."""
+    return np.diag(1 / np.sqrt(np.diagonal(covariance))).astype(np.float32)
 
 
 def recentring(windows: Windows) -> Matrix:

@@ -269,8 +269,9 @@ class ExperimentRunner:
         k: int,
         bundles: Sequence[Bundle],
         predict: Callable[[], Predictions] | None = None,
+        fitted: object = None,
     ) -> Row:
-        """Score a subject once; store the row, and beside it the probabilities of every window."""
+        """Store a row and its probabilities, once; ``fitted`` is what else decides ``predict``."""
         name = f"{subject}/k-{k}/scores/{method.folder}"
         path = self._store.root / f"{name}.npz"
 
@@ -329,7 +330,7 @@ class ExperimentRunner:
             (digests.facts, split.dataset, split.fold, subject, split.test_sessions),
             (k, self._pipeline.seed, asdict(method)),
             # A classical method depends on the subject's own repetitions alone.
-            [bundle.origin["key"] for bundle in bundles] or of_subject.calibration[k],
+            [bundle.origin["key"] for bundle in bundles] or fitted or of_subject.calibration[k],
             of_subject.test,
             "events, sessions, hash of the predictions",
         )

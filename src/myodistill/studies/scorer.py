@@ -130,6 +130,34 @@ class Scorer:
 
         return replace(self._predictions(subject, test_set, predict), confident=method.is_confident)
 
+    def decide(
+        self,
+        what: str,
+        seen: Collection[Repetition],
+        subject: str,
+        predict: Callable[[Windows], NDArray[np.floating]],
+    ) -> Predictions:
+        """Predict a subject's test sessions by any function of filtered windows.
+
+        Args:
+            what: What was fitted, for the message.
+            seen: All repetitions that it was fitted on.
+            subject: Who is scored.
+            predict: Returns probabilities, ``(window, gesture)``.
+
+        Raises:
+            LeakageError: A test repetition is among ``seen``.
+        """
+        windows = self._pipeline.data.subjects.filtered(subject)
+        test_set = self._test_set(windows, subject, [(what, seen)])
+        return self._predictions(
+            subject,
+            test_set,
+            lambda running: predict(test_set.running if running else test_set.windows).astype(
+                np.float32
+            ),
+        )
+
     def _test_set(self, windows: Windows, subject: str, fitted: Sequence[_Fitted]) -> _TestSet:
         """Return the windows to score; refuse what was fitted on one of their repetitions."""
         scored, indices = unseen_windows(self._split, windows, subject, fitted)
