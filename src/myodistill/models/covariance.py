@@ -178,13 +178,17 @@ class LogCovariances(BandCovariances):
 
 def matrix_log(matrices: Tensor) -> Tensor:
     """Logarithm of symmetric matrices ``(..., n, n)``, with a thousandth of their power added."""
-    n = matrices.shape[-1]
-    power = matrices.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[..., None, None]
-    identity = torch.eye(n, device=matrices.device)
     least = torch.finfo(matrices.dtype).tiny
-    values, vectors = torch.linalg.eigh(matrices + (_SHRINKAGE * power + least) * identity)
+    values, vectors = torch.linalg.eigh(regularised(matrices))
     logarithm: Tensor = (vectors * values.clamp_min(least).log()[..., None, :]) @ vectors.mT
     return logarithm
+
+
+def regularised(matrices: Tensor) -> Tensor:
+    """Symmetric matrices ``(..., n, n)`` with a thousandth of their power added."""
+    power = matrices.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[..., None, None]
+    identity = torch.eye(matrices.shape[-1], device=matrices.device)
+    return matrices + (_SHRINKAGE * power + torch.finfo(matrices.dtype).tiny) * identity
 
 
 class Standardise(nn.Module):
