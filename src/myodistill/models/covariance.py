@@ -153,6 +153,11 @@ class BandCovariances(nn.Module):
 class LogCovariances(BandCovariances):
     """Matrix logarithms of re-centred band covariances, as vectors."""
 
+    @property
+    def exportable(self) -> bool:
+        """Whether ONNX can compute the logarithm."""
+        return False
+
     def forward(self, windows: Tensor) -> Tensor:
         """Map ``(window, channel, time)`` to ``(window, band * channel * (channel + 1) / 2)``."""
         return self._vector(self.logarithms(windows))
