@@ -124,6 +124,8 @@ def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
     fronts = [module for module in network.modules() if isinstance(module, LogCovariances)]
     logarithm = None if all(front.exportable for front in fronts) else "no matrix logarithm"
     phone = "recurrent layers unroll" if isinstance(network, Recurrent) else None
+    if fronts:
+        phone = "matrix logarithm untested"
     return {
         "onnx": logarithm,
         "int8": eight,
