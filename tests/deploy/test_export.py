@@ -112,6 +112,11 @@ def test_says_before_training_what_runs_where(student: Bundle) -> None:
     assert set(deployable("log-power-10k", spec).values()) == {None}
     assert deployable("tcn-10k", spec)["onnx"] is None
     assert deployable("covariance", spec)["onnx"] == "no matrix logarithm"
+    runs = deployable("log-covariance-30k", spec)
+    assert runs["onnx"] is None
+    assert runs["c"] is None
+    assert runs["c-int8"] == runs["int8"] == "only log-power students"
+    assert runs["executorch"] == "matrix logarithm untested"
     assert deployable("gru-10k", spec)["int8"] == "only log-power students"
     assert deployable("gru-10k", spec)["c"] is None
 

@@ -60,7 +60,9 @@ def test_metadata(student: Bundle, exported: bytes) -> None:
     assert export.metadata(catalogued)["unit"] == "mV"  # the bundle knows, no list does
 
 
-@pytest.mark.parametrize(("model", "rows"), [("tcn-10k", 1), ("log-power-30k", 8)])
+@pytest.mark.parametrize(
+    ("model", "rows"), [("tcn-10k", 1), ("log-power-30k", 8), ("log-covariance-30k", 1)]
+)
 def test_other_students(model: str, rows: int, tmp_path: Path) -> None:
     other = bundle(model, channels=8 * rows, rows=rows, epochs=1)
     assert deployable(model, other.spec)["onnx"] is None

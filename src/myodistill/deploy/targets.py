@@ -122,10 +122,13 @@ def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
     if can_lower(network):
         return dict.fromkeys(TARGETS)
     eight, student = "only log-power students", entry(model).role == "student"
-    logarithm = any(isinstance(module, LogCovariances) for module in network.modules())
+    fronts = [module for module in network.modules() if isinstance(module, LogCovariances)]
+    logarithm = None if all(front.exportable for front in fronts) else "no matrix logarithm"
     phone = "recurrent layers unroll" if isinstance(network, Recurrent) else None
+    if fronts:
+        phone = "matrix logarithm untested"
     return {
-        "onnx": "no matrix logarithm" if logarithm else None,
+        "onnx": logarithm,
         "int8": eight,
         "c": None if student else "only students",
         "c-int8": eight,

@@ -153,6 +153,11 @@ class BandCovariances(nn.Module):
 class LogCovariances(BandCovariances):
     """Matrix logarithms of re-centred band covariances, as vectors."""
 
+    @property
+    def exportable(self) -> bool:
+        """Whether ONNX can compute the logarithm."""
+        return False
+
     def forward(self, windows: Tensor) -> Tensor:
         """Map ``(window, channel, time)`` to ``(window, band * channel * (channel + 1) / 2)``."""
         return self._vector(self.logarithms(windows))
@@ -178,13 +183,17 @@ class LogCovariances(BandCovariances):
 
 def matrix_log(matrices: Tensor) -> Tensor:
     """Logarithm of symmetric matrices ``(..., n, n)``, with a thousandth of their power added."""
-    n = matrices.shape[-1]
-    power = matrices.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[..., None, None]
-    identity = torch.eye(n, device=matrices.device)
     least = torch.finfo(matrices.dtype).tiny
-    values, vectors = torch.linalg.eigh(matrices + (_SHRINKAGE * power + least) * identity)
+    values, vectors = torch.linalg.eigh(regularised(matrices))
     logarithm: Tensor = (vectors * values.clamp_min(least).log()[..., None, :]) @ vectors.mT
     return logarithm
+
+
+def regularised(matrices: Tensor) -> Tensor:
+    """Symmetric matrices ``(..., n, n)`` with a thousandth of their power added."""
+    power = matrices.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[..., None, None]
+    identity = torch.eye(matrices.shape[-1], device=matrices.device)
+    return matrices + (_SHRINKAGE * power + torch.finfo(matrices.dtype).tiny) * identity
 
 
 class Standardise(nn.Module):
