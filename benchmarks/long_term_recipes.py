@@ -124,7 +124,8 @@ def learn(rows: Tensor, labels: Tensor, recipe: str, steps: int) -> Decide:
     smooth = 0.9 * functional.one_hot(labels, GESTURES) + 0.1 / GESTURES
     if recipe == "student":
         return trained(student(), rows, smooth, steps=steps)
-    teachers = [discriminant(rows, labels, 0.3), trained(wide_teacher(), rows, smooth, steps=steps)]
+    wide = trained(wide_teacher(), rows, smooth, steps=steps)
+    teachers: list[Decide] = [discriminant(rows, labels, 0.3), wide]
     taught = torch.stack([probabilities(one, rows) for one in teachers]).mean(dim=0)
     return trained(student(), rows, 0.3 * smooth + 0.7 * taught, steps=steps)
 
