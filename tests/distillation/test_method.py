@@ -293,8 +293,8 @@ def test_early_stopping_holds_out_a_repetition(
         ({"subjects": ["Persona1"]}, SettingsError, "unknown held-out subject 'Persona1': did you"),
         ({"teacher_model": ["densnet-34"]}, ModelError, "did you mean densenet-34"),
         ({"student_model": ["nothing"]}, ModelError, "unknown model 'nothing'"),
-        ({"device": "cuda:7"}, SettingsError, "device: expected one that is here"),
-        ({"device": "toaster"}, SettingsError, "device: expected one that is here"),
+        ({"device": "cuda:7"}, SettingsError, "device: expected one of this machine"),
+        ({"device": "toaster"}, SettingsError, "device: expected one of this machine"),
     ],
 )
 def test_impossible_settings_are_refused_before_any_work(

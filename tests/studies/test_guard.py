@@ -26,7 +26,8 @@ from myodistill.distillation.data import FoldData
 from myodistill.distillation.method import DistillationPipeline
 from myodistill.errors import DataError, LeakageError, OutputError, SettingsError, TrainingError
 from myodistill.signals.duplicates import DuplicateFinder
-from myodistill.splits import make_split
+from myodistill.signals.windows import cut
+from myodistill.splits import make_split, unseen_windows
 from myodistill.studies import experiment as run
 from myodistill.studies.experiment import run_experiment
 from myodistill.studies.lock import locked_folder
@@ -64,7 +65,12 @@ def test_a_split_that_scores_what_calibrates_is_refused() -> None:
     with pytest.raises(SettingsError, match="each of test_sessions once, 'test' is named twice"):
         replace(split, test_sessions=("test", "test"))
     with pytest.raises(SettingsError, match="at least one session to score"):
-        replace(split, test_sessions=())
+        make_split(Altered(test_sessions=()), 1)
+    nothing = replace(split, test_sessions=())
+    recordings = Altered().recordings(split.heldout[0])
+    windows = cut(recordings, [r.signal for r in recordings], samples=100, step=50)
+    with pytest.raises(SettingsError, match="a session to score, the split has none"):
+        unseen_windows(nothing, windows, split.heldout[0], [])
     with pytest.raises(LeakageError, match="Person1 of synthetic is in both groups"):
         replace(split, pretraining=(*split.pretraining, "Person1"))
 

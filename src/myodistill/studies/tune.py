@@ -123,7 +123,7 @@ def _open(path: Path, names: dict[bool, str]) -> dict[bool, optuna.Study]:
     wanted = Wanted(
         "the trials of a search", SettingsError, "remove it, or choose another folder with --out"
     )
-    with wanted.reading(path):
+    with wanted.reading(path), _room(path):
         # Connected to by path, as an address would end at the first question mark.
         storage = optuna.storages.RDBStorage(
             "sqlite://", engine_kwargs={"creator": lambda: _connect(path)}
@@ -140,6 +140,27 @@ def _open(path: Path, names: dict[bool, str]) -> dict[bool, optuna.Study]:
 
 def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=60)
+
+
+@contextmanager
+def _room(path: Path) -> Iterator[None]:
+    """Tell a full disk from a damaged file; both are errors of the database.
+
+    Raises:
+        OutputError: The disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, sqlite3.OperationalError):
+            cause = getattr(cause, "orig", None) or cause.__cause__
+        if "full" not in str(cause):
+            raise
+        raise OutputError(
+            f"{path}: expected to keep the trials there, got: {cause}; free some space and tune "
+            f"again (what is complete is kept)"
+        ) from error
 
 
 @contextmanager
