@@ -136,6 +136,20 @@ def test_trials_that_are_no_help_are_one_line(
         assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("pages", [5, 15])
+def test_a_disk_that_fills_while_the_search_is_set_up_is_one_line(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, pages: int
+) -> None:
+    def full(path: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(path)
+        connection.execute(f"pragma max_page_count = {pages}")
+        return connection
+
+    monkeypatch.setattr(tuning, "_connect", full)
+    with pytest.raises(OutputError, match=r"tune\.db: .* got: database or disk is full; free"):
+        tune(settings)
+
+
 def test_a_full_disk_is_one_line_and_keeps_the_trials(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
