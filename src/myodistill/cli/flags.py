@@ -120,7 +120,6 @@ def settings_command(
                 parameters.append(click.Argument([variables[key]], metavar=flag.upper()))
             else:
                 parameters.append(_option(variables[key], flag, key, field))
-        parameters += options
         help_text = inspect.getdoc(function)
         group.add_command(Command(name, params=parameters, callback=call, help=help_text))
         return function
