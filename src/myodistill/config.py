@@ -257,6 +257,13 @@ class Settings(_Settings):
         "teachers saw the window as recorded",
     )
     refill: bool = Field(False, description="compute cached teacher outputs again")
+    newest_share: float = Field(
+        0.5,
+        ge=0,
+        le=0.95,
+        description="share of a person's own windows that are of the newest session, where earlier "
+        "sessions calibrate with it",
+    )
     trials: int = Field(
         20,
         ge=1,

@@ -26,7 +26,7 @@ from myodistill.training.loop import NO_PATHS
 _log = logging.getLogger(__name__)
 _OF_CALIBRATION = (
     *("finetune", "distill", "alpha", "temp", "temperature", "feature_weight", "teacher_merge"),
-    *("calibrate_teachers", "device", "precision", "compile", "channels_last"),
+    *("newest_share", "calibrate_teachers", "device", "precision", "compile", "channels_last"),
 )
 """Settings that a population does not fix."""
 

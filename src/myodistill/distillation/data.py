@@ -38,7 +38,7 @@ from myodistill.models.registry import build
 from myodistill.signals.augmentation import Augmenter, described
 from myodistill.signals.windows import Windows
 from myodistill.splits import Split, require_unseen
-from myodistill.training.batches import ConcatInputs, Inputs
+from myodistill.training.batches import ConcatInputs, Inputs, SubsetInputs
 from myodistill.training.sampler import Views
 from myodistill.training.teacher_output import TeacherOutputs
 
@@ -95,7 +95,8 @@ class FoldData:
     def calibration_set(self, network: nn.Module, subject: Subject, k: int) -> WindowSet:
         """Return what a held-out subject calibrates on, as a network reads it.
 
-        These are the first ``k`` repetitions, and behind them those of the split's history.
+        These are the first ``k`` repetitions, and behind them those of the split's history. The
+        former come as often as ``newest_share`` asks for.
         """
         today = [(subject, self.split.calibration(subject.name, k))] if k else []
         parts = [*today, *((day, day.fitted_on) for day in self.subjects.history(subject.name))]
@@ -106,10 +107,17 @@ class FoldData:
             else torch.zeros(len(part), dtype=torch.bool)
             for (one, _), part in zip(parts, windows, strict=True)
         ]
+        inputs: Inputs = self._inputs(network, parts)
+        labels = torch.cat([torch.from_numpy(part.labels) for part in windows])
+        in_last_repetition = torch.cat(last)
+        if today and len(parts) > 1:
+            order = _repeated(len(windows[0]), len(labels), self._settings.newest_share)
+            inputs = SubsetInputs(inputs, order)
+            labels, in_last_repetition = labels[order], in_last_repetition[order]
         return WindowSet(
-            self._inputs(network, parts),
-            torch.cat([torch.from_numpy(part.labels) for part in windows]),
-            torch.cat(last),
+            inputs,
+            labels,
+            in_last_repetition,
             digest(
                 self._training_digest(),
                 subject.name,
@@ -284,6 +292,12 @@ def placed(network: nn.Module, settings: Settings) -> nn.Module:
 def _concatenated(parts: Sequence[Inputs]) -> Inputs:
     first, *rest = parts
     return ConcatInputs(first, rest[0]) if rest else first
+
+
+def _repeated(newest: int, windows: int, share: float) -> Tensor:
+    """Return indices in which the first windows come often enough to make up a share of all."""
+    times = max(1, round(share / (1 - share) * (windows - newest) / newest))
+    return torch.cat([torch.arange(newest).repeat(times), torch.arange(newest, windows)])
 
 
 def _in_last_repetition(windows: Windows) -> Tensor:
