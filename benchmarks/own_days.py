@@ -38,13 +38,15 @@ class EveryDay(Dataset):
             for session in dict.fromkeys(r.session for r in dataset.recordings(person))
         }
         self._dataset = dataset
-        self._person = ("", [])  # type: tuple[str, list[Recording]]
+        self._person: tuple[str, list[Recording]] = ("", [])
         self.facts = replace(dataset.facts, calibration_session="day", test_sessions=())
 
     def subjects(self) -> tuple[str, ...]:
+        """Return the days' names."""
         return tuple(self._days)
 
     def recordings(self, subject: str) -> list[Recording]:
+        """Return one day."""
         person, session = self._days[subject]
         if self._person[0] != person:
             self._person = (person, self._dataset.recordings(person))
