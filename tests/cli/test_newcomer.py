@@ -210,8 +210,8 @@ def test_populations_are_merged(
     words = ["pretrain", "--dataset", str(other), "--fold", "none", "--out", "slow", *QUICK]
     assert call(capsys, monkeypatch, *words)[0] == 0
     line = refused(capsys, monkeypatch, "population", "merge", both[0], "slow", "--out", "none")
-    assert "expected the sampling rate" in line
-    assert "500 Hz" in line
+    assert "expected recordings at 500 Hz" in line
+    assert "got at 400 Hz" in line
     assert not Path("none").exists()
 
 
