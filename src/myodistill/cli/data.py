@@ -90,7 +90,8 @@ def inspect(what: str, subject: str, every: bool, gesture: str, out: Path | None
         f"{facts.title}: {len(dataset.subjects())} people, {_layout(facts)} electrodes, "
         f"{facts.sampling_rate:g} Hz, unit {facts.unit}\n"
         f"gestures: {', '.join(facts.gestures)}\n"
-        f"calibration: {facts.calibration_session}; scored: {', '.join(facts.test_sessions)}\n"
+        f"calibration: {facts.calibration_session}; scored: "
+        f"{', '.join(facts.test_sessions) or 'none'}\n"
         f"licence: {facts.licence}\ncite: {facts.citation}\nhome: {facts.home}",
         highlight=False,
     )

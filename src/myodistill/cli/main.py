@@ -14,6 +14,7 @@ from myodistill.cli.evaluate import evaluate
 from myodistill.cli.experiment import add_experiments
 from myodistill.cli.flags import Group
 from myodistill.cli.models import exporters, losses, models
+from myodistill.cli.record import record
 from myodistill.cli.report import figure, figures, report, table
 from myodistill.errors import MyoDistillError, one_line
 
@@ -26,7 +27,7 @@ app = Group(
 )
 click.version_option(__version__, prog_name="myodistill")(app)
 add_experiments(app)
-for _command in (evaluate, report, table, figure, figures, data, models, losses, exporters):
+for _command in (record, evaluate, report, table, figure, figures, data, models, losses, exporters):
     app.add_command(_command)
 app.add_command(data.commands["list"], "datasets")
 for _command in (export, deploy_report, decode):

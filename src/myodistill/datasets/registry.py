@@ -20,6 +20,8 @@ from myodistill.datasets.hyser import Hyser, HyserBids
 from myodistill.datasets.myo import Myo
 from myodistill.datasets.ninapro import Ninapro
 from myodistill.datasets.prepared import PreparedDataset
+from myodistill.datasets.subject_card import CARD
+from myodistill.datasets.subject_store import SubjectStore
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.datasets.threedc import ThreeDC
 from myodistill.errors import DataError
@@ -85,7 +87,7 @@ def facts_of(name: str) -> Facts | None:
 
 
 def is_dataset(name: str) -> bool:
-    """Return whether a path is a description, a prepared store or an EMG-BIDS folder."""
+    """Return whether a path is a description, or a folder that is a dataset by itself."""
     return _opener(name) is not None
 
 
@@ -93,7 +95,12 @@ def _opener(name: str) -> Callable[[], Dataset] | None:
     path = os.path.expanduser(name)  # noqa: PTH111  (pathlib's raises for unknown users)
     if name.endswith((".yaml", ".yml")):
         return partial(Described, Path(path))
-    for file, kind in (("store.json", PreparedDataset), ("dataset_description.json", EmgBids)):
+    kinds: dict[str, Callable[[Path], Dataset]] = {
+        "store.json": PreparedDataset,
+        CARD: SubjectStore,
+        "dataset_description.json": EmgBids,
+    }
+    for file, kind in kinds.items():
         # pathlib's raises for a path that no file system takes.
         if os.path.isfile(os.path.join(path, file)):  # noqa: PTH113, PTH118
             return partial(kind, Path(path))
@@ -107,7 +114,8 @@ def open_dataset(name: str) -> Dataset:
 
     Args:
         name: A name of :data:`DATASETS`; a ``.yaml`` file that describes recordings (see
-            :mod:`myodistill.datasets.described`); an EMG-BIDS folder; or a prepared store.
+            :mod:`myodistill.datasets.described`); an EMG-BIDS folder; a prepared store; or a
+            person's own folder.
 
     Raises:
         DataError: The name is unknown, the dataset's files are not found, or a subject's name
