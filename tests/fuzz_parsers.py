@@ -8,7 +8,7 @@ import json
 import random
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,16 @@ from torch import nn
 from myodistill.bundle import Bundle
 from myodistill.bundle_card import card_hash
 from myodistill.cli.flags import put
-from myodistill.config import Settings, read_settings
+from myodistill.config import Settings, digest, read_settings
 from myodistill.datasets.arrays import read_arrays
 from myodistill.datasets.bids import EmgBids
 from myodistill.datasets.dataset import FilePerGesture
 from myodistill.datasets.described import Described
 from myodistill.datasets.myo import Myo
 from myodistill.datasets.prepared import PreparedDataset
+from myodistill.datasets.recording import Annotation
+from myodistill.datasets.subject_card import CARD
+from myodistill.datasets.subject_store import SubjectStore
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.datasets.threedc import ThreeDC
 from myodistill.datasets.trees import list_files
@@ -93,7 +96,7 @@ def targets(root: Path) -> list[Target]:
             chosen = (*chosen, whole, whole)
         found.append(Target(name, path, chosen, read, share, content))
 
-    for part in (_settings, _runs, _bundles, _tensors, _recordings, _described):
+    for part in (_settings, _runs, _bundles, _tensors, _recordings, _described, _subjects):
         part(root / part.__name__, add)
     return found
 
@@ -373,3 +376,36 @@ def _described(root: Path, add: Add) -> None:
     open_bids = lambda: [d.recordings(s) for d in [EmgBids(bids)] for s in d.subjects()]  # noqa: E731
     for name in ("channels", "events", "electrodes"):
         add(f"BIDS {name}", next(bids.rglob(f"*_{name}.tsv")), open_bids, 0.7)
+
+
+def _subjects(root: Path, add: Add) -> None:
+    people = Synthetic(subjects=1, seconds=0.5, repetitions=1)
+    recordings = people.recordings("Person1")
+    short = [replace(one, signal=one.signal[:50], annotations=()) for one in recordings]
+    notes = (Annotation(0, 40, 1, 0),)
+    SubjectStore.create(root, "Person1", people.facts).extend(
+        {"monday": [replace(short[0], annotations=notes)], "tuesday": short[1:]}
+    )
+    path, file = root / CARD, root / "sessions" / "monday.safetensors"
+    whole, content = json.loads(path.read_text()), file.read_bytes()
+
+    def seal() -> None:
+        """Give the card the hash of what it says, as a forger would."""
+        with contextlib.suppress(Exception):
+            card = json.loads(path.read_text())
+            card.pop("card_sha256", None)
+            path.write_text(json.dumps({**card, "card_sha256": digest(card)}))
+
+    def read() -> object:
+        seal()
+        return SubjectStore(root).recordings("Person1")
+
+    def read_session() -> object:
+        first, second = whole["sessions"]
+        known = {**first, "sha256": sha256(file.read_bytes()).hexdigest()}
+        _write(path, json.dumps({**whole, "sessions": [known, second]}))
+        return read()
+
+    add("subject card", path, read, 5, value=whole)
+    add("subject session", file, read_session, 4, lambda rng: inputs.damaged(rng, content),
+        lambda rng: inputs.tensors(rng, content))  # fmt: skip
