@@ -268,7 +268,7 @@ def test_an_altered_card_is_one_line(tmp_path: Path) -> None:
         card.write_bytes(good)
         change(folder, **values)
         assert line in refused(folder)
-    for values, line in (
+    for entries, line in (
         ({"file": "../../x.safetensors"}, "'../../x.safetensors' for the file of session"),
         ({"name": "../../x", "file": "sessions/../../x.safetensors"}, "session: expected a name"),
         ({"sha256": "0" * 64}, "altered since it was recorded"),
@@ -277,7 +277,7 @@ def test_an_altered_card_is_one_line(tmp_path: Path) -> None:
         ({"repetitions": -1}, "repetitions"),
     ):
         card.write_bytes(good)
-        session(folder, **values)
+        session(folder, **entries)
         assert line in refused(folder)
     card.unlink()
     assert "No such file" in refused(folder)
