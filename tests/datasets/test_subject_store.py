@@ -107,6 +107,9 @@ def test_identity_is_that_of_the_recordings(store: SubjectStore, tmp_path: Path)
     before = store.identity()
     shutil.copytree(folder_of(tmp_path), tmp_path / "copy")
     assert SubjectStore(tmp_path / "copy").identity() == before
+    other = SubjectStore.create(tmp_path / "other", "anna", FACTS)
+    other.append([take(0), take(9, repetitions=1)], "monday")
+    assert other.identity() != before
     store.append([take(2)], "tuesday")
     assert store.identity() != before
     assert SubjectStore(tmp_path / "copy").identity() == before

@@ -237,14 +237,14 @@ def _grown(folder: Path, facts: Facts, sessions: Mapping[str, Sequence[Recording
         if not recordings:
             raise DataError(f"{folder}: expected recordings in session {shown(name)}, got none")
         for one in recordings:
+            spec = replace(facts, gestures=one.gestures).spec()
+            require_same_signal([one], spec, facts.unit, what=str(folder))
             shorter, longer = sorted((facts.gestures, one.gestures), key=len)
             if longer[: len(shorter)] != shorter:
                 raise DataError(
-                    f"{folder}: expected the gestures {shown(list(facts.gestures), 100)} in this "
-                    f"order, new ones after them, got {shown(list(one.gestures), 100)}"
+                    f"{folder}: expected the gestures {shown(list(facts.gestures), 70)} in this "
+                    f"order, new ones after them, got {shown(list(one.gestures), 70)}"
                 )
-            spec = replace(facts, gestures=one.gestures).spec()
-            require_same_signal([one], spec, facts.unit, what=str(folder))
             facts = replace(facts, gestures=longer)
     return facts
 
