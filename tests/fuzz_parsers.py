@@ -6,10 +6,9 @@ import contextlib
 import io
 import json
 import random
-import shutil
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,8 @@ from myodistill.datasets.dataset import FilePerGesture
 from myodistill.datasets.described import Described
 from myodistill.datasets.myo import Myo
 from myodistill.datasets.prepared import PreparedDataset
+from myodistill.datasets.recording import Annotation
+from myodistill.datasets.subject_card import CARD
 from myodistill.datasets.subject_store import SubjectStore
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.datasets.threedc import ThreeDC
@@ -96,7 +97,8 @@ def targets(root: Path) -> list[Target]:
             chosen = (*chosen, whole, whole)
         found.append(Target(name, path, chosen, read, share, content))
 
-    for part in (_settings, _runs, _bundles, _people, _tensors, _recordings, _described):
+    parts = (_settings, _runs, _bundles, _people, _tensors, _recordings, _described, _subjects)
+    for part in parts:
         part(root / part.__name__, add)
     return found
 
@@ -256,69 +258,30 @@ def _bundles(root: Path, add: Add) -> None:
 
 
 def _people(root: Path, add: Add) -> None:
-    """A person's own folder, and a population: cards sealed as a forger would, and their files."""
+    """A population: its card sealed as a forger would, and one of its files."""
     dataset = Synthetic(subjects=3, seconds=0.5, repetitions=1)
-    who = dataset.subjects()[0]
-    calibration = dataset.facts.calibration_session
-    mine = [r for r in dataset.recordings(who) if r.session == calibration]
-    SubjectStore.create(root / "store", who, dataset.facts).append(mine)
-    brief = {"num_epochs": 1}
-    pretrain(dataset, out=root / "people", teacher_model=["population"],
-             student_model=["log-power-10k"], pretrain_student=brief)  # fmt: skip
+    pretrain(dataset, out=root, teacher_model=["population"], student_model=["log-power-10k"],
+             pretrain_student={"num_epochs": 1})  # fmt: skip
+    path, name = root / "population.json", "rehearsal/windows.safetensors"
+    file = root / name
+    whole, content = json.loads(path.read_text()), file.read_bytes()
 
-    def sealed(path: Path, file: Path | None = None, *into: str) -> None:
+    def read() -> object:
         with contextlib.suppress(Exception):
             card = json.loads(path.read_text())
-            if file is not None:
-                place = card
-                for key in into[:-1]:
-                    place = place[int(key) if key.isdecimal() else key]
-                place[into[-1]] = sha256(file.read_bytes()).hexdigest()
             card.pop("card_sha256", None)
             path.write_text(json.dumps({**card, "card_sha256": digest(card)}))
-
-    def store() -> object:
-        return SubjectStore(root / "store").recordings(who)
-
-    def population() -> object:
-        people = Population.load(root / "people")
+        people = Population.load(root)
         return people.hash, people.card
 
-    for name, folder, card, read in (
-        ("subject", root / "store", "subject.json", store),
-        ("population", root / "people", "population.json", population),
-    ):
-        path = folder / card
-        value = json.loads(path.read_text())
+    def read_forged() -> object:
+        files = {**whole["files"], name: sha256(file.read_bytes()).hexdigest()}
+        _write(path, json.dumps({**whole, "files": files}))
+        return read()
 
-        def read_sealed(path: Path = path, read: Callable[[], object] = read) -> object:
-            sealed(path)
-            return read()
-
-        add(f"{name} card", path, read_sealed, 3, value=value)
-    for name, card, file, into in (
-        ("session", "store/subject.json", f"sessions/{calibration}.safetensors",
-         ("sessions", "0", "sha256")),
-        ("rehearsal", "people/population.json", "rehearsal/windows.safetensors",
-         ("files", "rehearsal/windows.safetensors")),
-    ):  # fmt: skip
-        copy = root / f"{name}-copy"
-        shutil.copytree((root / card).parent, copy)
-        path = copy / file
-        content = path.read_bytes()
-
-        def read_forged(
-            card: Path = copy / Path(card).name, path: Path = path, into: tuple[str, ...] = into,
-            copy: Path = copy, kind: str = name,
-        ) -> object:  # fmt: skip
-            sealed(card, path, *into)
-            if kind == "session":
-                return SubjectStore(copy).recordings(who)
-            return Population.load(copy).hash
-
-        damage: Make = lambda rng, c=content: inputs.damaged(rng, c)  # type: ignore[misc] # noqa: E731
-        change: Make = lambda rng, c=content: inputs.tensors(rng, c)  # type: ignore[misc] # noqa: E731
-        add(f"{name} file", path, read_forged, 2, damage, change)
+    add("population card", path, read, 3, value=whole)
+    add("population windows", file, read_forged, 2, lambda rng: inputs.damaged(rng, content),
+        lambda rng: inputs.tensors(rng, content))  # fmt: skip
 
 
 def _tensors(root: Path, add: Add) -> None:
@@ -442,3 +405,36 @@ def _described(root: Path, add: Add) -> None:
     open_bids = lambda: [d.recordings(s) for d in [EmgBids(bids)] for s in d.subjects()]  # noqa: E731
     for name in ("channels", "events", "electrodes"):
         add(f"BIDS {name}", next(bids.rglob(f"*_{name}.tsv")), open_bids, 0.7)
+
+
+def _subjects(root: Path, add: Add) -> None:
+    people = Synthetic(subjects=1, seconds=0.5, repetitions=1)
+    recordings = people.recordings("Person1")
+    short = [replace(one, signal=one.signal[:50], annotations=()) for one in recordings]
+    notes = (Annotation(0, 40, 1, 0),)
+    SubjectStore.create(root, "Person1", people.facts).extend(
+        {"monday": [replace(short[0], annotations=notes)], "tuesday": short[1:]}
+    )
+    path, file = root / CARD, root / "sessions" / "monday.safetensors"
+    whole, content = json.loads(path.read_text()), file.read_bytes()
+
+    def seal() -> None:
+        """Give the card the hash of what it says, as a forger would."""
+        with contextlib.suppress(Exception):
+            card = json.loads(path.read_text())
+            card.pop("card_sha256", None)
+            path.write_text(json.dumps({**card, "card_sha256": digest(card)}))
+
+    def read() -> object:
+        seal()
+        return SubjectStore(root).recordings("Person1")
+
+    def read_session() -> object:
+        first, second = whole["sessions"]
+        known = {**first, "sha256": sha256(file.read_bytes()).hexdigest()}
+        _write(path, json.dumps({**whole, "sessions": [known, second]}))
+        return read()
+
+    add("subject card", path, read, 5, value=whole)
+    add("subject session", file, read_session, 4, lambda rng: inputs.damaged(rng, content),
+        lambda rng: inputs.tensors(rng, content))  # fmt: skip

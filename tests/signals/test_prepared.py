@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from conftest import write_myo, write_threedc
 
-from myodistill.datasets.quality import bad_channels, fill_in, neighbours
+from myodistill.datasets.quality import bad_channels, fill_in, neighbours, saturated_channels
 from myodistill.datasets.recording import Annotation, Recording, grid, ring
 from myodistill.datasets.registry import open_dataset
 from myodistill.datasets.synthetic import Synthetic
@@ -262,6 +262,7 @@ def test_bad_channels_are_found_and_filled_in_by_neighbours() -> None:
     signal[:, 6] = np.clip(signal[:, 6], -0.5, 0.5)
     signal[:, 9] *= 1000
     assert bad_channels(signal) == {5: "flat", 6: "clipped", 9: "far off"}
+    assert saturated_channels(signal).tolist() == [6]
     assert bad_channels(noise(1000, 16) * np.linspace(1, 4, 16, dtype="f4")) == {}
     place = grid(4, 4)
     assert neighbours(place)[5] == [1, 4, 6, 9]

@@ -25,12 +25,12 @@ from myodistill.datasets.registry import open_dataset
 from myodistill.distillation.data import FoldData
 from myodistill.distillation.method import DistillationPipeline
 from myodistill.errors import DataError, LeakageError, OutputError, SettingsError, TrainingError
+from myodistill.lock import locked_folder
 from myodistill.signals.duplicates import DuplicateFinder
 from myodistill.signals.windows import cut
 from myodistill.splits import make_split, unseen_windows
 from myodistill.studies import experiment as run
 from myodistill.studies.experiment import run_experiment
-from myodistill.studies.lock import locked_folder
 from myodistill.studies.scorer import Scorer
 from myodistill.studies.tune import tune
 from myodistill.training.batches import TensorInputs
@@ -261,7 +261,7 @@ def test_who_is_at_chance_is_told(
 HOLD = """
 import sys, time
 from pathlib import Path
-from myodistill.studies.lock import locked_folder
+from myodistill.lock import locked_folder
 sys.argv = ["myodistill", "run", "--temp", "9"]
 with locked_folder(Path(sys.stdin.readline().strip())):
     print("held", flush=True)

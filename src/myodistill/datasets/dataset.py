@@ -199,6 +199,7 @@ class Dataset(ABC):
     ) -> Recording:
         """Make a recording of this dataset; flat channels are repaired where that is asked for."""
         facts = self.facts
+        flat: tuple[int, ...] = ()
         if self.repair and signal.ndim == 2 and signal.shape[1] == facts.electrodes.channels:
             flat = tuple(int(channel) for channel in flat_channels(signal))
             if flat:
@@ -213,6 +214,7 @@ class Dataset(ABC):
             annotations=annotations,
             unit=facts.unit,
             source=source,
+            filled_in=flat,
         )
 
     def _check_subject(self, subject: str) -> None:

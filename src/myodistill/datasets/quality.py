@@ -22,6 +22,20 @@ def flat_channels(signal: Signal) -> NDArray[np.intp]:
     return np.flatnonzero(np.ptp(signal, axis=0) == 0)
 
 
+def saturated_channels(signal: Signal) -> NDArray[np.intp]:
+    """Return the channels that sit at their highest or lowest value for much of the time.
+
+    Few levels are no saturation: a quiet channel of a coarse converter is at its extremes often.
+
+    Args:
+        signal: Shape ``(time, channel)``, as it was recorded.
+    """
+    low, high = signal.min(axis=0), signal.max(axis=0)
+    at_ends = ((signal == low) | (signal == high)).mean(axis=0)
+    levels = np.array([len(np.unique(column[:4096])) for column in signal.T])
+    return np.flatnonzero((at_ends > _CLIPPED) & (levels > 8))
+
+
 def bad_channels(signal: Signal) -> dict[int, str]:
     """Find channels whose signal comes from no muscle.
 
@@ -32,10 +46,7 @@ def bad_channels(signal: Signal) -> dict[int, str]:
         ``"flat"``, ``"clipped"`` or ``"far off"`` by channel.
     """
     reasons = {int(channel): "flat" for channel in flat_channels(signal)}
-    low, high = signal.min(axis=0), signal.max(axis=0)
-    at_ends = ((signal == low) | (signal == high)).mean(axis=0)
-    levels = np.array([len(np.unique(column[:4096])) for column in signal.T])
-    for channel in np.flatnonzero((at_ends > _CLIPPED) & (levels > 8)):
+    for channel in saturated_channels(signal):
         reasons.setdefault(int(channel), "clipped")
     good = np.array([channel not in reasons for channel in range(signal.shape[1])])
     if good.sum() >= 4:

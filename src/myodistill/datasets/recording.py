@@ -166,6 +166,7 @@ class Recording:
         annotations: What was held when; samples outside belong to no gesture.
         unit: Physical unit of the signal, or ``"counts"``.
         source: The file that it came from, for messages.
+        filled_in: Flat channels that were filled in from their neighbours while it was read.
     """
 
     subject: str
@@ -177,6 +178,7 @@ class Recording:
     annotations: tuple[Annotation, ...]
     unit: str = "counts"
     source: str = ""
+    filled_in: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         plain_name("subject", self.subject)

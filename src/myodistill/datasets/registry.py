@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from myodistill.datasets import capgmyo, grabmyo, ninapro, subject_store
+from myodistill.datasets import capgmyo, grabmyo, ninapro
 from myodistill.datasets.bids import EmgBids
 from myodistill.datasets.capgmyo import CapgMyo
 from myodistill.datasets.dataset import Dataset, Facts, require_names
@@ -21,6 +21,7 @@ from myodistill.datasets.longterm import LongTerm
 from myodistill.datasets.myo import Myo
 from myodistill.datasets.ninapro import Ninapro
 from myodistill.datasets.prepared import PreparedDataset
+from myodistill.datasets.subject_card import CARD
 from myodistill.datasets.subject_store import SubjectStore
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.datasets.threedc import ThreeDC
@@ -89,7 +90,7 @@ def facts_of(name: str) -> Facts | None:
 
 
 def is_dataset(name: str) -> bool:
-    """Return whether a path is a description, or the folder of a store or of EMG-BIDS."""
+    """Return whether a path is a description, or a folder that is a dataset by itself."""
     return _opener(name) is not None
 
 
@@ -97,16 +98,15 @@ def _opener(name: str) -> Callable[[], Dataset] | None:
     path = os.path.expanduser(name)  # noqa: PTH111  (pathlib's raises for unknown users)
     if name.endswith((".yaml", ".yml")):
         return partial(Described, Path(path))
-    kinds = (
-        ("store.json", PreparedDataset),
-        (subject_store.CARD, SubjectStore),
-        ("dataset_description.json", EmgBids),
-    )
-    for file, kind in kinds:
+    kinds: dict[str, Callable[[Path], Dataset]] = {
+        "store.json": PreparedDataset,
+        CARD: SubjectStore,
+        "dataset_description.json": EmgBids,
+    }
+    for file, kind in kinds.items():
         # pathlib's raises for a path that no file system takes.
         if os.path.isfile(os.path.join(path, file)):  # noqa: PTH113, PTH118
-            opener: Callable[[], Dataset] = partial(kind, Path(path))
-            return opener
+            return partial(kind, Path(path))
     return None
 
 

@@ -1,272 +1,294 @@
-"""A person's own folder: their labelled recordings, session by session, as they are made.
+"""A person's own folder: their recordings, session after session (day after day).
 
 ::
 
-    subject.json                 who, how it was recorded, and the sessions in their order
-    sessions/<name>.safetensors  signals and annotations of a session
+    subject.json                  whose it is, facts, and the sessions in the order recorded
+    sessions/<name>.safetensors   a session: signal and annotations of each of its recordings
+
+A session is appended whole or not at all: its file is written first, and is part of the store once
+``subject.json`` names it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, NamedTuple
 
-import torch
-from filelock import FileLock, Timeout
-from pydantic import ConfigDict, Field, TypeAdapter
-from pydantic.dataclasses import dataclass
-from safetensors.torch import save
+import numpy as np
+from safetensors.numpy import save
 
-from myodistill.config import digest
 from myodistill.datasets.dataset import Dataset, Facts
-from myodistill.datasets.recording import Annotation, Recording, require_same_signal
-from myodistill.errors import DataError, OutputError, Wanted, shown
-from myodistill.files import plain_name, plain_names, sha256_of, write_bytes, write_text, writing
-from myodistill.readers import read_json, read_tensors
-from myodistill.validation import checked
+from myodistill.datasets.recording import Annotation, Recording, Signal, require_same_signal
+from myodistill.datasets.subject_card import (
+    CARD,
+    MOST_REPETITIONS,
+    WANTED,
+    Session,
+    SubjectCard,
+    file_of,
+    read_card,
+    write_card,
+)
+from myodistill.datasets.trees import File
+from myodistill.errors import DataError, one_line, shown
+from myodistill.files import plain_name, plain_names, write_bytes
+from myodistill.lock import locked_folder
+from myodistill.readers import read_tensors
 
-CARD = "subject.json"
-FORMAT = 1
-_WANTED = Wanted("a person's folder", advice="restore it, or record again")
-_NOTE = ("recording", "start", "stop", "gesture", "repetition")
 
+class _New(NamedTuple):
+    """A session that is to be written, and its file's content."""
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Session:
-    """A session of a person.
-
-    Attributes:
-        name: Of the session.
-        recorded: When it was added, in ISO 8601.
-        source: What it was made of.
-        repetitions: How many there are; 0 where nothing is labelled.
-        sha256: Of its file.
-        signals: Hash of each recording's samples, by which a copy is known.
-    """
-
-    name: Annotated[str, Field(min_length=1)]
-    recorded: str
-    source: str
-    repetitions: Annotated[int, Field(ge=0)]
-    sha256: str
-    signals: tuple[str, ...]
+    session: Session
+    content: bytes
 
 
 class SubjectStore(Dataset):
-    """A person's sessions as a dataset of one, the newest of which calibrates; none is scored.
+    """One person's recordings as a dataset; nothing of it is scored, the newest labels calibrate.
 
     Args:
         folder: Of the store.
 
     Raises:
-        DataError: It is no such folder, was altered, or is from a newer version.
+        DataError: The folder is no store, is damaged or altered, or of a newer version.
 
-    Attributes:
-        sessions: In the order in which they were recorded.
+    Example:
+        >>> store = SubjectStore.create("people/anna", "anna", dataset.facts)
+        >>> store.append(dataset.recordings("anna"), "monday")
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        card = read_json(folder / CARD, _WANTED)
-        sealed = {name: value for name, value in card.items() if name != "card_sha256"}
-        if card.get("format") != FORMAT:
-            _WANTED.refuse(folder, f"format {shown(card.get('format'), 20)}, ours is {FORMAT}")
-        if card.get("card_sha256") != digest(sealed):
-            _WANTED.refuse(folder / CARD, "one that was altered since")
-        name = checked(TypeAdapter(str), card.get("subject"), folder / CARD, _WANTED)
-        self._subject = plain_name("subject", name)
-        self.sessions = checked(
-            TypeAdapter(tuple[Session, ...]), card.get("sessions"), folder / CARD, _WANTED
-        )
-        names = [session.name for session in self.sessions]
-        if len(plain_names("session", names)) < len(names):
-            _WANTED.refuse(folder / CARD, "a session that is named twice")
-        facts = Facts.from_dict(card.get("facts"))
-        self.facts = replace(
-            facts,
-            calibration_session=self.sessions[-1].name if self.sessions else "none",
-            test_sessions=(),
-            repetitions=max([1, *(session.repetitions for session in self.sessions)]),
-        )
+    def __init__(self, folder: Path | str) -> None:
+        self._folder = Path(folder)
+        self._use(read_card(self._folder))
 
     @classmethod
-    def create(cls, folder: Path, subject: str, facts: Facts) -> SubjectStore:
-        """Make an empty folder for a person who records as the facts say.
+    def create(cls, folder: Path | str, subject: str, facts: Facts) -> SubjectStore:
+        """Return a store for a person of whom nothing is recorded yet.
+
+        Nothing is written before the first session is.
+
+        Args:
+            folder: A new or empty one.
+            subject: The person's name.
+            facts: Of the recordings to come: electrodes, rate, unit, gestures, windows.
 
         Raises:
-            DataError: The name is no plain one.
-            OutputError: The folder cannot be written, or holds a person already.
+            DataError: The name would not do as that of a folder, or there is something already.
         """
-        if (folder / CARD).exists():
-            raise OutputError(f"{folder}: expected no person there yet, there is one")
-        _write(folder, plain_name("subject", subject), facts, ())
-        return cls(folder)
+        store = cls.__new__(cls)
+        store._folder = Path(folder)
+        with WANTED.reading(folder):
+            there = store._folder.is_dir() and any(
+                one.name != "run.lock" for one in store._folder.iterdir()
+            )
+        if there:
+            raise DataError(
+                f"{folder}: expected a new or empty folder for {shown(subject)}, there is "
+                f"something in it; choose another, or open the store that is there"
+            )
+        card = SubjectCard(subject=plain_name("subject", subject), facts=facts, sessions=())
+        store._use(card)
+        return store
+
+    def _use(self, card: SubjectCard) -> None:
+        self._card = card
+        self.facts = card.now()
+        self._files = {
+            session.file: File(session.file, str(path), path.read_bytes, path, stamp=session.sha256)
+            for session in card.sessions
+            for path in [self._folder / session.file]
+        }
+
+    def _made(self) -> object:
+        return self._card.subject  # all else lies in the files, which their hashes tell apart
+
+    @property
+    def subject(self) -> str:
+        """The person's name."""
+        return self._card.subject
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions, in the order recorded."""
+        return self._card.sessions
+
+    def subjects(self) -> tuple[str, ...]:
+        """Return the person's name, alone."""
+        return (self.subject,)
+
+    def recordings(self, subject: str) -> list[Recording]:
+        """Read the recordings of all sessions, in the order recorded.
+
+        Raises:
+            DataError: The subject is another one, or a file is missing, damaged or altered.
+        """
+        self._check_subject(subject)
+        return [one for session in self.sessions for one in self._read_session(session)]
+
+    def _read_session(self, session: Session) -> Iterator[Recording]:
+        path = self._folder / session.file
+        with WANTED.reading(path), path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != session.sha256:
+                WANTED.refuse(path, "a file that was altered since it was recorded")
+        tensors, _ = read_tensors(path, WANTED)
+        names = [(f"{i}.signal", f"{i}.annotations") for i in range(len(session.signals))]
+        if set(tensors) != {name for pair in names for name in pair}:
+            WANTED.refuse(path, f"other arrays than those of {len(names)} recordings")
+        for number, (signal_name, notes_name) in enumerate(names):
+            with WANTED.reading(path):
+                signal = tensors[signal_name].numpy()
+                notes = _annotations(tensors[notes_name].numpy())
+                if signal.dtype != np.float32:
+                    raise ValueError(f"a signal of {signal.dtype}")
+            source = f"{path} recording {number}"
+            yield self._make(self.subject, session.name, signal, notes, source)
 
     def append(
         self, recordings: Sequence[Recording], session: str | None = None, source: str = ""
-    ) -> SubjectStore:
-        """Add a session; return the store with it.
-
-        The file of the session is there before it is named in ``subject.json``.
+    ) -> Session:
+        """Add a session, whole or not at all.
 
         Args:
-            recordings: Of this person, in any one session. A gesture that the person has not
-                performed yet goes behind those that they have.
-            session: Its name here; else the recordings' own.
-            source: What they are, for people.
+            recordings: Raw, of this person and one session; those without annotations are for
+                what needs no labels. Gestures that are new stand after the known ones.
+            session: Its name in the store; the recordings' own by default.
+            source: What it came from, in a few words.
+
+        Returns:
+            What the store says of it.
 
         Raises:
-            DataError: They are another person's, were recorded otherwise, are here already, or the
-                name is taken.
-            OutputError: It cannot be written, or another process adds to the same folder.
+            DataError: The recordings are of another person or of several sessions, were made
+                otherwise, or are here already, as is a session of that name.
+            OutputError: Another process is writing here, or the disk cannot be written.
         """
-        with self._alone():
-            now = SubjectStore(self._folder)  # as it is under the lock
-            return now._append(recordings, session, source)
-
-    def _append(
-        self, recordings: Sequence[Recording], session: str | None, source: str
-    ) -> SubjectStore:
-        name = _session_of(recordings, self._subject, session)
-        if name.casefold() in {one.name.casefold() for one in self.sessions}:
+        names = {one.session for one in recordings}
+        if session is None and len(names) != 1:
             raise DataError(
-                f"{self._folder}: expected a new session, {shown(name)} is there; give it another "
-                f"name (--session)"
+                f"{self._folder}: expected recordings of one session, got {len(names)}"
+                f"{': ' + shown(sorted(names)) if names else ''}; say which they are"
             )
-        known = self.facts.gestures
-        performed = dict.fromkeys(
-            one.gestures[note.gesture] for one in recordings for note in one.annotations
-        )
-        gestures = (*known, *(gesture for gesture in performed if gesture not in known))
-        made = [_renamed(one, gestures) for one in recordings]
-        spec = replace(self.facts.spec(), gestures=gestures)
-        require_same_signal(made, spec, self.facts.unit, what=str(self._folder))
-        hashes = [hashlib.sha256(one.signal.tobytes()).hexdigest() for one in made]
-        for earlier in self.sessions:
-            if set(hashes) & set(earlier.signals):
+        (added,) = self.extend({session or min(names): recordings}, source)
+        return added
+
+    def extend(
+        self, sessions: Mapping[str, Sequence[Recording]], source: str = ""
+    ) -> tuple[Session, ...]:
+        """Add sessions by name, all or none of them; otherwise as :meth:`append`."""
+        card, files = self._plan(sessions, source)  # what is refused leaves no folder behind
+        with locked_folder(self._folder, advice="wait for it"):
+            if self._others_wrote():
+                card, files = self._plan(sessions, source)
+            for new in files:
+                write_bytes(self._folder / new.session.file, new.content)
+            write_card(self._folder, card)
+            self._use(card)
+        return tuple(new.session for new in files)
+
+    def _others_wrote(self) -> bool:
+        """Take note of what other processes have written since this object read the store."""
+        there = read_card(self._folder) if (self._folder / CARD).exists() else self._card
+        if there.subject != self.subject:
+            raise DataError(
+                f"{self._folder}: expected the recordings of {shown(self.subject)}, those of "
+                f"{shown(there.subject)} are there; choose another folder"
+            )
+        news = there != self._card
+        self._use(there)
+        return news
+
+    def _plan(
+        self, sessions: Mapping[str, Sequence[Recording]], source: str
+    ) -> tuple[SubjectCard, list[_New]]:
+        """Return what the store will say with some sessions more, and their files."""
+        if not sessions:
+            raise DataError(f"{self._folder}: expected a session to add, got none")
+        self._require_mine([one for recordings in sessions.values() for one in recordings])
+        facts = _grown(self._folder, self._card.facts, sessions)
+        known = {one.name: one.recorded for one in self.sessions}
+        plain_names("session", [*known, *sessions])
+        again = next((name for name in sessions if name in known), None)
+        if again is not None:
+            raise DataError(
+                f"{self._folder}: expected a new session, {shown(again)} was recorded on "
+                f"{known[again]:%Y-%m-%d}; give this one another name"
+            )
+        files = [_new_session(*named, source) for named in sessions.items()]
+        every = (*self.sessions, *(new.session for new in files))
+        _require_once(self._folder, every)
+        return SubjectCard(subject=self.subject, facts=facts, sessions=every), files
+
+    def _require_mine(self, recordings: Sequence[Recording]) -> None:
+        others = sorted({one.subject for one in recordings} - {self.subject})
+        if others:
+            raise DataError(
+                f"{self._folder}: expected recordings of {shown(self.subject)}, got those of "
+                f"{shown(others[0])}; choose another folder, or say that they are one person"
+            )
+
+
+def _grown(folder: Path, facts: Facts, sessions: Mapping[str, Sequence[Recording]]) -> Facts:
+    """Return the facts with the gestures that are new in some sessions, if all else is alike."""
+    for name, recordings in sessions.items():
+        if not recordings:
+            raise DataError(f"{folder}: expected recordings in session {shown(name)}, got none")
+        for one in recordings:
+            spec = replace(facts, gestures=one.gestures).spec()
+            require_same_signal([one], spec, facts.unit, what=str(folder))
+            shorter, longer = sorted((facts.gestures, one.gestures), key=len)
+            if longer[: len(shorter)] != shorter:
                 raise DataError(
-                    f"{self._folder}: expected new recordings, one is in session "
-                    f"{shown(earlier.name)} already; record again"
+                    f"{folder}: expected the gestures {shown(list(facts.gestures), 70)} in this "
+                    f"order, new ones after them, got {shown(list(one.gestures), 70)}"
                 )
-        content = _packed(made)
-        write_bytes(self._file(name), content)
-        performed_again = {note.repetition for one in made for note in one.annotations}
-        added = Session(
-            name,
-            time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            source[:200],
-            len(performed_again),
-            hashlib.sha256(content).hexdigest(),
-            tuple(hashes),
-        )
-        facts = replace(self.facts, gestures=gestures)
-        _write(self._folder, self._subject, facts, (*self.sessions, added))
-        return SubjectStore(self._folder)
-
-    def subjects(self) -> tuple[str, ...]:
-        """Return the one name."""
-        return (self._subject,)
-
-    def recordings(self, subject: str) -> list[Recording]:
-        """Return the person's recordings, the oldest session first.
-
-        Raises:
-            DataError: It is somebody else, or the file of a session is missing or altered.
-        """
-        self._check_subject(subject)
-        return [one for session in self.sessions for one in self._read(session)]
-
-    def identity(self) -> str:
-        """Return what tells these recordings from others."""
-        return digest(self._subject, [(one.name, one.sha256) for one in self.sessions])
-
-    def _read(self, session: Session) -> Iterator[Recording]:
-        path = self._file(session.name)
-        if sha256_of(path) != session.sha256:
-            _WANTED.refuse(path, "a session that is missing or was altered since")
-        tensors, _ = read_tensors(path, _WANTED)
-        with _WANTED.reading(path):
-            signal, notes = tensors["signal"].numpy(), tensors["notes"].tolist()
-            ends = tensors["ends"].tolist()
-            begins = [0, *ends[:-1]]
-            if not ends or ends[-1] != len(signal) or sorted(ends) != ends:
-                raise ValueError(f"recordings that do not fill the {len(signal)} samples")
-        for number, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-            mine = tuple(Annotation(*map(int, note[1:])) for note in notes if note[0] == number)
-            source = f"{path} recording {number}"
-            yield self._make(self._subject, session.name, signal[begin:end], mine, source)
-
-    def _file(self, session: str) -> Path:
-        return self._folder / "sessions" / f"{session}.safetensors"
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        lock = FileLock(self._folder / ".lock", timeout=10)
-        with writing(self._folder):
-            try:
-                lock.acquire()
-            except Timeout:
-                raise OutputError(
-                    f"{self._folder}: expected to be alone in this folder, another process adds a "
-                    f"session; wait for it"
-                ) from None
-        try:
-            yield
-        finally:
-            lock.release()
+            facts = replace(facts, gestures=longer)
+    return facts
 
 
-def _session_of(recordings: Sequence[Recording], subject: str, session: str | None) -> str:
-    """Return the name of the one session of a person's recordings."""
-    people = sorted({one.subject for one in recordings} - {subject})
-    if people or not recordings:
-        raise DataError(
-            f"session: expected recordings of {shown(subject)}, got "
-            f"{shown(people[0]) if people else 'none'}; record into a folder of their own"
-        )
-    names = {one.session for one in recordings}
-    if len(names) > 1:
-        raise DataError(
-            f"session: expected one at a time, got {shown(sorted(names))}; add one after another"
-        )
-    return plain_name("session", session if session is not None else names.pop())
+def _require_once(folder: Path, sessions: Sequence[Session]) -> None:
+    holders: dict[str, str] = {}
+    for one in sessions:
+        for signal in one.signals:
+            if signal in holders:
+                raise DataError(
+                    f"{folder}: expected every recording once, one of session {shown(one.name)} is "
+                    f"the same as one of {shown(holders[signal])}; leave it out"
+                )
+            holders[signal] = one.name
 
 
-def _renamed(recording: Recording, gestures: tuple[str, ...]) -> Recording:
-    notes = tuple(
-        replace(note, gesture=gestures.index(recording.gestures[note.gesture]))
-        for note in recording.annotations
+def _new_session(name: str, recordings: Sequence[Recording], source: str) -> _New:
+    arrays: dict[str, Any] = {}
+    for number, one in enumerate(recordings):
+        notes = [(n.start, n.stop, n.gesture, n.repetition) for n in one.annotations]
+        arrays[f"{number}.signal"] = np.ascontiguousarray(one.signal, dtype=np.float32)
+        arrays[f"{number}.annotations"] = np.array(notes, dtype=np.int64).reshape(-1, 4)
+    content = save(arrays)
+    performed = {note.repetition for one in recordings for note in one.annotations}
+    session = Session(
+        name=name,
+        recorded=datetime.now(UTC).replace(microsecond=0),
+        source=one_line(source, 200),
+        file=file_of(name),
+        sha256=hashlib.sha256(content).hexdigest(),
+        repetitions=len(performed),
+        signals=tuple(_content(arrays[f"{i}.signal"]) for i in range(len(recordings))),
     )
-    return replace(recording, gestures=gestures, annotations=notes)
+    return _New(session, content)
 
 
-def _packed(recordings: Sequence[Recording]) -> bytes:
-    notes = [
-        [number, note.start, note.stop, note.gesture, note.repetition]
-        for number, one in enumerate(recordings)
-        for note in one.annotations
-    ]
-    signals = [torch.tensor(one.signal, dtype=torch.float32) for one in recordings]
-    ends = torch.cumsum(torch.tensor([len(signal) for signal in signals]), dim=0)
-    table = torch.tensor(notes, dtype=torch.int64).reshape(-1, len(_NOTE))
-    return save({"signal": torch.cat(signals), "ends": ends, "notes": table})
+def _content(signal: Signal) -> str:
+    return hashlib.sha256(f"{signal.shape}".encode() + signal.tobytes()).hexdigest()
 
 
-def _write(folder: Path, subject: str, facts: Facts, sessions: Sequence[Session]) -> None:
-    values: list[dict[str, Any]] = TypeAdapter(list[Session]).dump_python(
-        list(sessions), mode="json"
-    )
-    card = {
-        "format": FORMAT,
-        "subject": subject,
-        "facts": replace(facts, test_sessions=()).to_dict(),
-        "sessions": values,
-    }
-    text = json.dumps(card | {"card_sha256": digest(card)}, indent=1, ensure_ascii=False)
-    write_text(folder / CARD, text)
+def _annotations(rows: np.ndarray[Any, Any]) -> tuple[Annotation, ...]:
+    if rows.dtype != np.int64 or rows.ndim != 2 or rows.shape[1] != 4:
+        raise ValueError(f"annotations of shape {rows.shape} and {rows.dtype}")
+    notes = tuple(Annotation(*row) for row in rows.tolist())
+    if any(not 0 <= note.repetition < MOST_REPETITIONS for note in notes):
+        raise ValueError(f"annotations with repetitions that are not 0 to {MOST_REPETITIONS - 1}")
+    return notes

@@ -15,6 +15,7 @@ from myodistill.datasets.registry import open_dataset
 from myodistill.errors import ModelError, SettingsError, unknown_name
 from myodistill.evaluation.protocol import CLASSICAL as CLASSICAL_STAGES
 from myodistill.evaluation.protocol import at_chance, method_name
+from myodistill.lock import locked_folder
 from myodistill.models.classical import CLASSICAL
 from myodistill.models.registry import build, entry, models
 from myodistill.plugins import load_plugins
@@ -22,7 +23,6 @@ from myodistill.signals.augmentation import require_augmentations
 from myodistill.splits import Split, make_split
 from myodistill.studies.engines import local
 from myodistill.studies.engines.local import Item
-from myodistill.studies.lock import locked_folder
 from myodistill.studies.preflight import ScoredFold, check_recordings
 from myodistill.studies.run_writer import RunWriter
 from myodistill.studies.runner import Until, scored

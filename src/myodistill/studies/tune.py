@@ -27,9 +27,9 @@ from myodistill.distillation.data import FoldData
 from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.errors import OutputError, SettingsError, ToolError, Wanted, one_line
 from myodistill.files import write_text, writing
+from myodistill.lock import locked_folder
 from myodistill.plugins import load_plugins, loaded_plugins
 from myodistill.splits import make_split, nested
-from myodistill.studies.lock import locked_folder
 from myodistill.studies.preflight import ScoredFold, check_recordings
 from myodistill.studies.scorer import Scorer
 from myodistill.training.loop import NO_PATHS

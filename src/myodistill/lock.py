@@ -18,10 +18,16 @@ from myodistill.files import write_text, writing
 
 
 @contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
+def locked_folder(
+    folder: Path, *, advice: str = "wait for it or choose another folder with --out"
+) -> Iterator[None]:
     """Lock a folder against other processes; the lock ends with this process, however it ends.
 
     ``run.lock`` is the locked file and stays; ``running.json`` describes the holder.
+
+    Args:
+        folder: It is made if it is not there.
+        advice: What to do where another process is at work there, for the message.
 
     Raises:
         OutputError: Another process is at work there, or the folder cannot be written.
@@ -35,7 +41,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
         except Timeout:
             raise OutputError(
                 f"{folder}: expected to be alone in this folder, {_who(holder)} is at work there; "
-                f"wait for it or choose another folder with --out"
+                f"{advice}"
             ) from None
     try:
         about = {
