@@ -333,9 +333,9 @@ def test_a_damaged_side_file_is_one_line(
     [
         ({"labels": [0]}, "no array probabilities"),
         ({"labels": [0], "probabilities": [0.5]}, "shapes"),
-        ({"labels": [2], "probabilities": [[0.5, 0.5]]}, "no gesture's number"),
-        ({"labels": [0], "probabilities": [[0.0, 0.0]]}, "no probabilities"),
-        ({"labels": [0], "probabilities": [[math.nan, 1.0]]}, "no probabilities"),
+        ({"labels": [2], "probabilities": [[0.5, 0.5]]}, "labels that are not gestures"),
+        ({"labels": [0], "probabilities": [[0.0, 0.0]]}, "numbers that are not probabilities"),
+        ({"labels": [0], "probabilities": [[math.nan, 1.0]]}, "numbers that are not probabilities"),
         ({"labels": [0], "probabilities": [["a", "b"]]}, "no number"),
         (None, "not a zip"),
     ],

@@ -41,7 +41,12 @@ def student(settings: Settings) -> None:
 @settings_command(
     evaluate,
     "long-term",
-    defaults={"dataset": "long-term", "out": Path("runs/long-term"), "k": (0, 1)},
+    defaults={
+        "dataset": "long-term",
+        "out": Path("runs/long-term"),
+        "k": (0, 1),
+        "teacher_model": ("covariance", "log-power"),  # docs/decisions.md, "Days"
+    },
     options=(
         click.Option(
             ["--days"], metavar="LIST", help="days to decode [default: 3,6,11,16,21,26,30]"
