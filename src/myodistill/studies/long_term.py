@@ -28,13 +28,13 @@ from myodistill.evaluation.day_results import FIRST_DAY, LATEST_DAYS, markdown, 
 from myodistill.evaluation.protocol import STUDENTS
 from myodistill.evaluation.results import named
 from myodistill.files import write_text
+from myodistill.lock import locked_folder
 from myodistill.models.registry import entry
 from myodistill.plugins import load_plugins
 from myodistill.reporting.figures.days import accuracy_over_days
 from myodistill.signals.disk_cache import scratch
 from myodistill.splits import BlindSplit, Split
 from myodistill.studies.day_runner import DayRunner
-from myodistill.studies.lock import locked_folder
 from myodistill.studies.preflight import ScoredFold, check_recordings
 from myodistill.studies.runner import Row
 from myodistill.training.losses import require_loss
