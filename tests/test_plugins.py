@@ -179,6 +179,7 @@ def myodistill(
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_a_plugin_goes_from_training_in_two_processes_to_a_target(
     mine: Path, tmp_path: Path
 ) -> None:

@@ -531,6 +531,7 @@ def test_ranges_are_found_on_whole_calibration_recordings(trained: Path) -> None
             assert not inside.any()
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

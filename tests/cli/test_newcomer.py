@@ -93,6 +93,7 @@ def test_from_recordings_to_c(
     assert not np.allclose(today.preprocessing.matrix, bundle.preprocessing.matrix)
 
 
+@pytest.mark.slow
 def test_where_nothing_is_left_to_score_the_report_says_so(
     recorded: Path,
     tmp_path: Path,

@@ -142,7 +142,7 @@ int main(void)
 
 
 @needs_gcc
-@pytest.mark.parametrize("temperature", [0.4, 3.0])
+@pytest.mark.parametrize("temperature", [0.4, pytest.param(3.0, marks=pytest.mark.slow)])
 def test_the_temperature_is_in_every_form(
     student: Bundle, tmp_path: Path, temperature: float
 ) -> None:

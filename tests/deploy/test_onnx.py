@@ -61,7 +61,12 @@ def test_metadata(student: Bundle, exported: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "rows"), [("tcn-10k", 1), ("log-power-30k", 8), ("log-covariance-30k", 1)]
+    ("model", "rows"),
+    [
+        ("tcn-10k", 1),
+        ("log-power-30k", 8),
+        pytest.param("log-covariance-30k", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_other_students(model: str, rows: int, tmp_path: Path) -> None:
     other = bundle(model, channels=8 * rows, rows=rows, epochs=1)

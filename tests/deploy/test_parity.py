@@ -152,6 +152,7 @@ def test_a_damaged_parity_table_is_one_line(content: str, reason: str, tmp_path:
     assert "\n" not in str(got.value)
 
 
+@pytest.mark.slow
 def test_says_that_there_is_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     student = bundle(epochs=1)

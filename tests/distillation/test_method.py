@@ -132,6 +132,7 @@ def test_what_is_valid_is_not_done_again_and_what_is_not_is(settings: Settings) 
     Bundle.load(damaged.parent)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_table(settings: Settings, tmp_path: Path) -> None:
     again = settings.model_copy(update={"out": tmp_path / "again"})
     columns = ["subject", "stage", "model", "k", "accuracy", "macro_f1"]

@@ -199,6 +199,7 @@ def test_seeds_are_averaged_before_anything_is_compared() -> None:
     assert scores.columns[0].startswith("classical baseline")
 
 
+@pytest.mark.slow
 def test_power_says_what_so_few_people_can_show() -> None:
     assert smallest_p(5) == 2 * 0.5**5
     few = compare(subject_scores(example_results(subjects=5), 1))

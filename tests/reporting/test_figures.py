@@ -77,6 +77,7 @@ def histories() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "phase", "stage", "measure", "epoch", "value"])
 
 
+@pytest.mark.slow
 def test_pictures_are_saved_in_vectors_and_pixels_with_their_data(tmp_path: Path) -> None:
     picture = hypothesis_heatmap(example_results(), k=1)
     paths = picture.save(tmp_path / "figures")

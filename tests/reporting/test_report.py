@@ -205,6 +205,7 @@ def test_one_subject_gets_no_interval_and_no_test(tmp_path: Path) -> None:
     assert "paired slopes: expected at least 2 subjects" in text
 
 
+@pytest.mark.slow
 def test_a_method_missing_for_somebody_stops_the_tests_of_that_k(tmp_path: Path) -> None:
     frame = example_results(seeds=1)
     frame = frame[frame["k"] < 2]
@@ -236,6 +237,7 @@ def test_text_from_files_is_never_markup(tmp_path: Path) -> None:
     assert len(read(report(folder)).all("script")) == 1
 
 
+@pytest.mark.slow
 def test_what_guesses_is_named_under_the_table(tmp_path: Path, page: Page) -> None:
     assert "at K=1: its balanced accuracy" not in prose(page)
     frame = quick()
@@ -245,6 +247,7 @@ def test_what_guesses_is_named_under_the_table(tmp_path: Path, page: Page) -> No
     assert "not above chance, 16.7 %" in text
 
 
+@pytest.mark.slow
 def test_nasty_names_and_missing_numbers_make_a_right_report(tmp_path: Path) -> None:
     frame = quick().assign(
         subject=lambda f: f["subject"].replace({"Ann": "<i>&\"'\nשלום</i>", "Ben": "B" * 300}),
@@ -354,6 +357,7 @@ def test_damaged_answers_are_one_line(
     assert str(tmp_path) not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_students_on_a_device(tmp_path: Path) -> None:
     folder = write_run(tmp_path, quick(), optional=False)
     before = prose(read(report(folder)))

@@ -69,6 +69,7 @@ def rows(folder: Path) -> pd.DataFrame:
     return results.read(folder / "results.parquet")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unreported")
 def test_rows_are_added_to_a_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, counts = rows(run), json.loads((run / "confusion.json").read_text())

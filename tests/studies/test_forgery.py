@@ -167,6 +167,7 @@ def test_teacher_outputs_of_another_run(original: Trained, tampered: Path, tmp_p
     refused_or_harmless(train(original.data, tampered), tampered, original.out)
 
 
+@pytest.mark.slow
 def test_relabelled_recordings_are_not_taken_for_the_old_ones(
     original: Trained, tampered: Path, tmp_path: Path
 ) -> None:

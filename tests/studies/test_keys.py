@@ -113,6 +113,7 @@ def test_a_test_sample_concerns_nothing_but_its_scores(settings: Settings, do: D
     assert redone == {name for name in before if "scores/" in name}
 
 
+@pytest.mark.slow
 def test_a_test_label_concerns_nothing_but_its_scores(
     settings: Settings, tmp_path: Path, do: Do
 ) -> None:
@@ -139,6 +140,7 @@ def test_a_calibration_sample_concerns_one_person(settings: Settings, do: Do) ->
     assert redone == {name for name in before if HELD_OUT in name}
 
 
+@pytest.mark.slow
 def test_the_labels_of_the_first_repetition_are_nothing_to_k_0(settings: Settings, do: Do) -> None:
     do(settings, Altered())
     before = times(settings.out)
@@ -159,6 +161,7 @@ def test_a_new_person_leaves_everybody_else_alone(settings: Settings, do: Do) ->
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.slow
 def test_settings_are_in_no_key_of_what_they_have_no_part_in(settings: Settings, do: Do) -> None:
     do(settings, Altered())
     longer = {"num_epochs": 2}
