@@ -76,6 +76,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_a_run_by_the_name_of_a_dataset(tmp_path: Path) -> None:
     done = md.run("tiny", out=tmp_path / "run", **QUICK)

@@ -27,6 +27,7 @@ def test_a_hundred_thousand_inputs() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_failure_is_printed_with_what_repeats_it(tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text(

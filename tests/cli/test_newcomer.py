@@ -112,6 +112,7 @@ def test_where_nothing_is_left_to_score_the_report_says_so(
     assert "expected one of 4 subjects" in refused(capsys, monkeypatch, *words)
 
 
+@pytest.mark.slow
 def test_one_repetition_is_judged_by_what_others_reached(
     recorded: Path,
     tmp_path: Path,

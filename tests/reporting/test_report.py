@@ -217,6 +217,7 @@ def test_a_method_missing_for_somebody_stops_the_tests_of_that_k(tmp_path: Path)
     assert "can show:K=0" in text
 
 
+@pytest.mark.slow
 def test_wrong_runs_are_shouted_about(tmp_path: Path) -> None:
     frame = quick()
     folder = write_run(tmp_path, frame[frame["stage"] != "baseline"])
@@ -229,6 +230,7 @@ def test_wrong_runs_are_shouted_about(tmp_path: Path) -> None:
     assert "No classical baseline was scored" in text
 
 
+@pytest.mark.slow
 def test_text_from_files_is_never_markup(tmp_path: Path) -> None:
     frame = quick()
     frame["model"] = frame["model"].replace("log-power", "<script>alert(1)</script>")

@@ -214,6 +214,7 @@ def test_no_baseline_joins_scores_of_other_recordings(
     assert "baseline" in set(run_experiment(beside, until="baseline").stage)
 
 
+@pytest.mark.slow
 def test_an_edited_score_is_computed_again(settings: Settings, do: Do) -> None:
     first = do(settings, Altered())
     for row in first.to_dict("records"):
