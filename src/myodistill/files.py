@@ -114,10 +114,20 @@ def write_bytes(path: Path, content: bytes) -> None:
             raise
 
 
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, 64 hex digits.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sha256_of(path: Path) -> str | None:
-    """Return the SHA-256 of a file's bytes, 64 hex digits; None if it cannot be read."""
+    """Return what :func:`file_sha256` does; None if the file cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     except OSError:
         return None
 

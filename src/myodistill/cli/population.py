@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from myodistill.datasets.recording import Recording
     from myodistill.distillation.calibration import Calibration
     from myodistill.distillation.expectation import LeftOut
+    from myodistill.distillation.population import Population
 
 _path = click.Path(path_type=Path)
 _population = click.argument("population", type=_path)
@@ -33,7 +34,7 @@ population = Group(
 
 def pretrain_everybody(settings: Settings, exclude: str, expected: Path | None) -> None:
     """Make a population of all people of a dataset but some."""
-    from myodistill.distillation.population import pretrain
+    from myodistill.distillation.population import of_training, pretrain
     from myodistill.reporting.expected import expected_of
 
     found = expected_of(expected, settings) if expected is not None else ()
@@ -43,7 +44,7 @@ def pretrain_everybody(settings: Settings, exclude: str, expected: Path | None) 
         exclude=left_out,
         out=settings.out,
         expected=found,
-        **_options(settings),
+        **of_training(settings),
     )
     click.echo(f"population of {len(people.subjects)} people: {settings.out}")
 
@@ -146,7 +147,7 @@ def calibrate(
     if sessions.k > 1 and (estimate or false_activations is not None):
         left = leave_one_repetition_out(people, sessions, people.settings, names)
     if estimate:
-        line, values = _expectation(people.expected, sessions.k, left)
+        line, values = _expectation(people, sessions.k, left)
         write_text(out / "expected.json", json.dumps(values, indent=1))
         click.echo(line)
     if false_activations is not None:
@@ -190,18 +191,9 @@ def _recordings(person: str, subject: str | None) -> Sequence[Recording]:
     return of_one(open_dataset(person), subject)
 
 
-def _options(settings: Settings) -> dict[str, object]:
-    values = settings.model_dump()
-    for name in ("dataset", "fold", "subjects", "baseline", "out", "k"):
-        values.pop(name)
-    return values
-
-
-def _expectation(
-    expected: Sequence[object], k: int, left: LeftOut | None
-) -> tuple[str, dict[str, object]]:
+def _expectation(people: Population, k: int, left: LeftOut | None) -> tuple[str, dict[str, object]]:
     """Say what accuracy to expect; return the line, and what is written beside the bundle."""
-    from myodistill.distillation.model_card import Expected
+    from myodistill.distillation.expectation import of_population
 
     if left is not None:
         low, high = left.interval
@@ -218,14 +210,13 @@ def _expectation(
             "interval": [low, high],
         }
         return line, values
-    for one in expected:
-        if isinstance(one, Expected) and one.k == k:
-            line = (
-                f"expected accuracy: {one.mean:.1%} [{one.low:.1%}, {one.high:.1%}], worst person "
-                f"{one.worst:.1%}: what {one.people} other people reached with K={k}, not measured "
-                f"on this person"
-            )
-            return line, {"from": "people whom the population's recipe held out", **asdict(one)}
+    if (one := of_population(people, k)) is not None:
+        line = (
+            f"expected accuracy: {one.mean:.1%} [{one.low:.1%}, {one.high:.1%}], worst person "
+            f"{one.worst:.1%}: what {one.people} other people reached with K={k}, not measured "
+            f"on this person"
+        )
+        return line, {"from": "people whom the population's recipe held out", **asdict(one)}
     line = (
         f"expected accuracy: unknown. With K={k} nothing can be left out, and the population does "
         f"not say what others reached (pretrain --expected RUN_FOLDER)"

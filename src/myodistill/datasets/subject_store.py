@@ -35,7 +35,7 @@ from myodistill.datasets.subject_card import (
 )
 from myodistill.datasets.trees import File
 from myodistill.errors import DataError, one_line, shown
-from myodistill.files import plain_name, plain_names, write_bytes
+from myodistill.files import file_sha256, plain_name, plain_names, write_bytes
 from myodistill.lock import locked_folder
 from myodistill.readers import read_tensors
 
@@ -131,8 +131,8 @@ class SubjectStore(Dataset):
 
     def _read_session(self, session: Session) -> Iterator[Recording]:
         path = self._folder / session.file
-        with WANTED.reading(path), path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != session.sha256:
+        with WANTED.reading(path):
+            if file_sha256(path) != session.sha256:
                 WANTED.refuse(path, "a file that was altered since it was recorded")
         tensors, _ = read_tensors(path, WANTED)
         names = [(f"{i}.signal", f"{i}.annotations") for i in range(len(session.signals))]

@@ -20,7 +20,6 @@ from myodistill.distillation.newcomer import Newcomer, Sessions, sessions_of
 from myodistill.distillation.population import Population
 from myodistill.distillation.subjects import recentre
 from myodistill.errors import BundleError, SettingsError, shown, unknown_name
-from myodistill.splits import Split
 from myodistill.training.loop import NO_PATHS
 
 _log = logging.getLogger(__name__)
@@ -155,37 +154,19 @@ class Calibration:
     fold: DistillationPipeline
 
     @classmethod
-    def of(
-        cls,
-        people: Population,
-        sessions: Sessions,
-        settings: Settings,
-        test_sessions: tuple[str, ...] = (),
-    ) -> Calibration:
-        """Put a person beside a population.
-
-        Args:
-            people: The population.
-            sessions: The person's.
-            settings: Of calibration.
-            test_sessions: Sessions among ``sessions`` that are scored, and calibrate nothing.
-        """
-        dataset = Newcomer(sessions, people.facts, test_sessions)
+    def of(cls, people: Population, sessions: Sessions, settings: Settings) -> Calibration:
+        """Put a person beside a population; they are held out, everybody else trains."""
+        dataset = Newcomer(sessions, people.facts)
         split = replace(
             people.split,
             heldout=(sessions.subject,),
             calibration_session=dataset.facts.calibration_session,
-            test_sessions=test_sessions,
+            test_sessions=(),
             repetitions=dataset.facts.repetitions,
-            history=tuple(n for n in sessions.names[:-1] if n not in test_sessions),
+            history=sessions.names[:-1],
         )
         data = FoldData(dataset, split, settings, rehearsal=people.rehearsal)
         return cls(people, sessions, DistillationPipeline(data, settings, settings.seed[0]))
-
-    @property
-    def split(self) -> Split:
-        """The person is held out, everybody else trains."""
-        return self.fold.split
 
     def bundle(self, names: tuple[str, str]) -> Bundle:
         """Fine-tune the teachers and distill one student, by model and loss."""

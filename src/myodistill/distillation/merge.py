@@ -7,10 +7,8 @@ from pathlib import Path
 
 from myodistill.datasets.registry import open_dataset
 from myodistill.datasets.union import Union
-from myodistill.distillation.population import Population, pretrain
+from myodistill.distillation.population import Population, of_training, pretrain
 from myodistill.errors import PopulationError, SettingsError
-
-_OF_A_RUN = ("dataset", "fold", "subjects", "baseline", "out", "k")
 
 
 def merge_populations(populations: Sequence[Path | str], out: Path | str) -> Population:
@@ -43,9 +41,4 @@ def merge_populations(populations: Sequence[Path | str], out: Path | str) -> Pop
                 f"'{people.settings.dataset[:80]}', they have changed; make it again with pretrain"
             )
         datasets.append(mine)
-    values = loaded[0].settings.model_dump()
-    return pretrain(
-        Union(datasets),
-        out=out,
-        **{name: value for name, value in values.items() if name not in _OF_A_RUN},
-    )
+    return pretrain(Union(datasets), out=out, **of_training(loaded[0].settings))

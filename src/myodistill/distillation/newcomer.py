@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
 from myodistill.config import digest
 from myodistill.datasets.dataset import Dataset, Facts
-from myodistill.datasets.quality import bad_channels
+from myodistill.datasets.quality import saturated_channels
 from myodistill.datasets.recording import Annotation, Recording, require_same_signal
 from myodistill.datasets.registry import open_dataset
 from myodistill.errors import DataError, shown
@@ -35,7 +36,7 @@ class Sessions:
     k: int
     missing: tuple[str, ...]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hash of all signals and annotations."""
         parts = [
@@ -46,23 +47,20 @@ class Sessions:
 
 
 class Newcomer(Dataset):
-    """One person's sessions as a dataset.
+    """One person's sessions as a dataset without a session to score.
 
     Args:
         sessions: The person's.
         facts: Of the population.
-        test_sessions: Those of them that are scored.
     """
 
-    def __init__(
-        self, sessions: Sessions, facts: Facts, test_sessions: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, sessions: Sessions, facts: Facts) -> None:
         numbers = [n.repetition for r in sessions.recordings for n in r.annotations]
         self.facts = replace(
             facts,
             gestures=sessions.gestures,
             calibration_session=sessions.names[-1],
-            test_sessions=test_sessions,
+            test_sessions=(),
             repetitions=max(numbers) + 1,
         )
         self._sessions = sessions
@@ -207,7 +205,7 @@ def of_one(people: Dataset, subject: str | None = None) -> list[Recording]:
 
 def _require_working(recording: Recording) -> None:
     """Refuse a saturated electrode; a flat one makes no recording in the first place."""
-    bad = [c for c, why in bad_channels(recording.signal).items() if why == "clipped"]
+    bad = saturated_channels(recording.signal).tolist()
     if bad:
         raise DataError(
             f"{recording.source or recording.subject}: expected electrodes within their range, "

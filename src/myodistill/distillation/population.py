@@ -12,7 +12,6 @@ bundle of it. It is one folder of JSON and arrays, without anybody's recordings:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -39,7 +38,7 @@ from myodistill.distillation.rehearsal_files import (
 )
 from myodistill.distillation.window_sets import Rehearsal
 from myodistill.errors import MyoDistillError, PopulationError, SettingsError, Wanted, shown
-from myodistill.files import new_folder, write_text
+from myodistill.files import file_sha256, new_folder, write_text
 from myodistill.readers import read_json
 from myodistill.signals.duplicates import DuplicateFinder
 from myodistill.splits import Split
@@ -51,6 +50,12 @@ CARD = "population.json"
 _WANTED = Wanted(f"a population ({CARD})", PopulationError, "make it again with pretrain")
 _OF_A_RUN = ("dataset", "fold", "subjects", "baseline", "out", "k")
 """Settings that have no meaning where nobody is held out."""
+
+
+def of_training(settings: Settings) -> dict[str, Any]:
+    """Return the settings that :func:`pretrain` takes by name."""
+    values = settings.model_dump()
+    return {name: value for name, value in values.items() if name not in _OF_A_RUN}
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +141,7 @@ class Population:
                 "identity": self.identity,
                 "expected": [asdict(one) for one in self.expected],
                 "rehearsal": rehearsal.to_dict(),
-                "files": {name: _sha256(part / name) for name in _files(part)},
+                "files": {name: file_sha256(part / name) for name in _files(part)},
             }
             write_text(part / CARD, json.dumps(card | {"card_sha256": digest(card)}, indent=1))
         return folder
@@ -162,7 +167,7 @@ class Population:
         if card.get("card_sha256") != digest(sealed) or not isinstance(files, dict):
             _WANTED.refuse(folder / CARD, "one that was altered since")
         with _WANTED.reading(folder):
-            found = {name: _sha256(folder / name) for name in _files(folder)}
+            found = {name: file_sha256(folder / name) for name in _files(folder)}
         if found != files:
             wrong = sorted(n for n in {*found, *files} if found.get(n) != files.get(n))
             _WANTED.refuse(folder, f"{shown(wrong[0])}, which is missing, new or altered")
@@ -301,11 +306,6 @@ def _files(folder: Path) -> list[str]:
     """Return every file below a folder but the card, sorted."""
     every = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in every if name != CARD)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _newer(version: object) -> bool:

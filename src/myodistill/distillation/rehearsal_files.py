@@ -10,9 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +30,7 @@ from myodistill.errors import PopulationError, Wanted
 from myodistill.files import write_bytes, writing
 from myodistill.models.orientation import Template
 from myodistill.readers import read_tensors
-from myodistill.signals.disk_cache import DiskRows
+from myodistill.signals.disk_cache import DiskRows, write_rows
 from myodistill.signals.duplicates import DuplicateFinder
 from myodistill.training.batches import Inputs
 from myodistill.training.inputs import FeatureInputs, SignalInputs
@@ -111,10 +110,12 @@ def write_rehearsal(
             fronts[model], starts = _SIGNAL, inputs.starts.cpu()
             rows: Any = inputs.signal
         else:
+            assert isinstance(inputs, FeatureInputs)
             rows = inputs
-            fronts[model] = names.setdefault(_identity(inputs), f"front-{len(names) + 1}")
+            # Models whose fronts are alike share their rows.
+            fronts[model] = names.setdefault(id(inputs.rows()), f"front-{len(names) + 1}")
         if not (folder / f"{fronts[model]}.npy").exists():
-            _write_rows(folder / f"{fronts[model]}.npy", rows)
+            _write(folder / f"{fronts[model]}.npy", rows)
     training_set = next(iter(rehearsal.training_sets.values()))
     stretches, fingerprints = prints.to_arrays()
     tensors = {
@@ -188,22 +189,9 @@ def _inputs(rows: DiskRows, name: str, starts: Tensor, samples: int) -> Inputs:
     return FeatureInputs(lambda view: rows)
 
 
-def _write_rows(path: Path, rows: Any) -> None:
-    """Write rows as an ``.npy`` file, some at a time."""
-
-    def blocks() -> Iterator[np.ndarray]:
-        edges = [*range(0, len(rows), _ROWS), len(rows)]
-        for begin, stop in pairwise(edges):
-            yield rows[torch.arange(begin, stop)].cpu().numpy()
-
+def _write(path: Path, rows: Any) -> None:
+    """Write what is indexed by tensors of numbers as an ``.npy`` file, some rows at a time."""
+    parts = torch.split(torch.arange(len(rows)), _ROWS)
     shape = (len(rows), *rows[torch.arange(1)].shape[1:])
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    with writing(path), path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for block in blocks():
-            file.write(np.ascontiguousarray(block, dtype="<f4").data)
-
-
-def _identity(inputs: Inputs) -> int:
-    """Tell inputs that models share from others."""
-    return id(inputs.rows()) if isinstance(inputs, FeatureInputs) else id(inputs)
+    with writing(path):
+        write_rows(path, shape, (rows[indices].cpu().numpy() for indices in parts))

@@ -60,22 +60,23 @@ class Template:
             labels: Gesture of each window, where known; else a mixture of all gestures is fitted,
                 as it is where no gesture is one of the template's.
         """
-        known = None if labels is None else labels < len(self.means)
+        known: Tensor | slice = slice(None)
+        if labels is not None:
+            within = labels < len(self.means)
+            labels, known = (labels[within], within) if within.any() else (None, known)
         scores = []
-        for every_window in turned:
-            features = every_window
-            if known is not None and known.any():
-                features = every_window[known]
+        for windows in turned:
+            features = windows[known]
             weighted = features @ self.precision
             distance = (
                 (weighted * features).sum(dim=1, keepdim=True)
                 - 2 * weighted @ self.means.mT
                 + ((self.means @ self.precision) * self.means).sum(dim=1)
             )
-            if labels is None or known is None or not known.any():
+            if labels is None:
                 likelihood = torch.logsumexp(-0.5 * distance, dim=1)
             else:
-                likelihood = -0.5 * distance.gather(1, labels[known][:, None])[:, 0]
+                likelihood = -0.5 * distance.gather(1, labels[:, None])[:, 0]
             scores.append(float(likelihood.mean()))
         return int(np.argmax(scores))
 

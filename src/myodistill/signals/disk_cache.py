@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -132,6 +133,28 @@ class DiskRows:
                     f"file is shorter; run again"
                 )
         return batch
+
+
+def write_rows(path: Path, shape: Sequence[int], blocks: Iterable[NDArray[np.float32]]) -> None:
+    """Write rows as one ``.npy`` file of float32, some at a time, down to the disk.
+
+    Not through a memory map: on a full disk that ends the process instead of raising an error.
+
+    Args:
+        path: Of the file.
+        shape: Of all rows together.
+        blocks: The rows, in order.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    about = {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, about)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype="<f4").data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _bytes(rows: Tensor) -> memoryview:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.signal import butter
 
-from myodistill.datasets.quality import bad_channels, fill_in
+from myodistill.datasets.quality import bad_channels, fill_in, saturated_channels
 from myodistill.datasets.recording import Annotation, Recording, Signal
 from myodistill.errors import SettingsError
 from myodistill.signals.filters import apply, design
@@ -58,7 +58,7 @@ def prepare_recording(
     signal, notes, rate = recording.signal, recording.annotations, recording.sampling_rate
     bad: set[int] = set()
     if preparation.repair:
-        bad = {c for c, why in bad_channels(signal).items() if why == "clipped"}
+        bad = set(saturated_channels(signal).tolist())
     if preparation.passband is not None:
         sections = design(rate, preparation.passband, mains=preparation.mains)
         signal = apply(sections, signal)

@@ -14,7 +14,6 @@ Nothing in it is fitted: scaling and re-centring belong to
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import as_completed
@@ -35,6 +34,7 @@ from myodistill.datasets.registry import open_dataset
 from myodistill.errors import DataError, OutputError, shown, unknown_name
 from myodistill.files import new_folder, write_text, writing
 from myodistill.processes import worker_pool
+from myodistill.signals.disk_cache import write_rows
 from myodistill.signals.filters import design, filter_mark
 from myodistill.signals.preparation import Preparation, prepare_recording
 from myodistill.signals.windows import Windows
@@ -259,19 +259,13 @@ def _annotation_table(rows: list[tuple[int, str, str, int, int, int, int]]) -> p
 
 
 def _write_signal(path: Path, signals: Sequence[Signal]) -> None:
-    """Write signals end to end as one array.
-
-    Not through a memory map: on a full disk that ends the process instead of raising an error.
-    """
-    shape = (sum(map(len, signals)), signals[0].shape[1])
-    about = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, about)
-        for signal in signals:
-            for begin in range(0, len(signal), _ROWS):
-                file.write(np.ascontiguousarray(signal[begin : begin + _ROWS], dtype="<f4").data)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write signals end to end as one array."""
+    blocks = (
+        signal[begin : begin + _ROWS]
+        for signal in signals
+        for begin in range(0, len(signal), _ROWS)
+    )
+    write_rows(path, (sum(map(len, signals)), signals[0].shape[1]), blocks)
 
 
 _ROWS = 2**16

@@ -157,10 +157,7 @@ def _room(path: Path) -> Iterator[None]:
             cause = getattr(cause, "orig", None) or cause.__cause__
         if "full" not in str(cause):
             raise
-        raise OutputError(
-            f"{path}: expected to keep the trials there, got: {cause}; free some space and tune "
-            f"again (what is complete is kept)"
-        ) from error
+        raise _not_kept(path, str(cause)) from error
 
 
 @contextmanager
@@ -178,10 +175,14 @@ def _keeping(path: Path) -> Iterator[None]:
     except (OptunaError, SQLAlchemyError, sqlite3.Error) as error:
         cause = error.__cause__ or error  # Optuna wraps what SQLite says
         reason = one_line(str(getattr(cause, "orig", cause)))
-        raise OutputError(
-            f"{path}: expected to keep the trials there, got: {reason}; free some space and tune "
-            f"again (what is complete is kept)"
-        ) from error
+        raise _not_kept(path, reason) from error
+
+
+def _not_kept(path: Path, reason: str) -> OutputError:
+    return OutputError(
+        f"{path}: expected to keep the trials there, got: {reason}; free some space and tune "
+        f"again (what is complete is kept)"
+    )
 
 
 class _Bench:
