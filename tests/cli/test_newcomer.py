@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 from commands import call, refused
 
 from myodistill.bundle import Bundle
+from myodistill.datasets.recording import Repetition
 from myodistill.datasets.registry import open_dataset
 from myodistill.deploy.parity_table import ParityTable
 from myodistill.deploy.subject_data import SubjectData
 from myodistill.distillation.population import Population
+from myodistill.errors import LeakageError
 from myodistill.realtime.decoder import Decoder
 
 QUICK = [
@@ -91,6 +94,41 @@ def test_from_recordings_to_c(
     assert today.preprocessing is not None
     assert bundle.preprocessing is not None
     assert not np.allclose(today.preprocessing.matrix, bundle.preprocessing.matrix)
+
+
+def test_a_bundle_that_follows_the_band_is_exported_and_measured_where_it_is_worn(
+    recorded: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    population, person = str(recorded / "population"), str(recorded / "fifth" / "people.yaml")
+    again = str(recorded / "again" / "people.yaml")
+    for words in (
+        ["record", "store", person],
+        ["calibrate", population, "store", "--out", "anna", "--no-estimate"],
+        ["record", "store", again],
+        ["recalibrate", population, "anna", "store", "--out", "today"],
+        ["export", "today", "--to", "c-int8"],
+        ["deploy-report", "today"],
+        ["record", "blind", person],
+        ["record", "blind", again, "--unlabelled"],
+        ["recalibrate", population, "anna", "blind", "--out", "unlabelled"],
+        ["export", "unlabelled", "--to", "c-int8", "--dataset", "blind"],
+    ):
+        code, _, err = call(capsys, monkeypatch, *words)
+        assert code == 0, (words, err)
+    mine = SubjectData.of(Bundle.load(tmp_path / "today"))
+    assert {(r.session, a.repetition) for r in mine.tests for a in r.annotations} == {
+        ("day2", 1), ("day2", 2),
+    }  # fmt: skip
+    assert {(r.session, r.index) for r in mine.ranges.seen()} == {("day2", 0)}
+    line = refused(capsys, monkeypatch, "deploy-report", "unlabelled", "--dataset", "blind")
+    assert "expected a labelled repetition of session 'day2'" in line
+    bundle = Bundle.load(tmp_path / "anna")
+    forged = replace(bundle, seen=bundle.seen - {Repetition("P5", "day1", 2)})
+    with pytest.raises(LeakageError, match="owns to P5/day1/repetition 2"):
+        SubjectData.of(forged)
 
 
 @pytest.mark.slow

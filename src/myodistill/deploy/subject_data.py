@@ -15,7 +15,7 @@ from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Recording, Repetition
 from myodistill.datasets.registry import DATASETS, open_dataset
 from myodistill.distillation.newcomer import Newcomer, calibrated_on, everything
-from myodistill.errors import BundleError
+from myodistill.errors import BundleError, LeakageError, shown
 from myodistill.provenance import require_scorable
 from myodistill.signals.preprocessing import filtered
 from myodistill.signals.windows import Indices, Windows, running
@@ -94,7 +94,14 @@ class SubjectData:
         people = open_dataset(place)
         subject = str(origin.get("subject"))
         newest = str(origin.get("session"))
-        own = {r.session for r in student.seen if r.subject == subject}
+        worn = str(origin.get("recentred", newest))
+        own = {r.session for r in student.seen if r.subject == subject} - ({worn} - {newest})
+        implied = {Repetition(subject, newest, i) for i in range(max(int(origin["k"]), 1))}
+        if lacking := sorted(implied - student.seen):
+            raise LeakageError(
+                f"leakage: expected a {student.model} that owns to {lacking[0]}, as its K implies, "
+                f"it does not; calibrate again"
+            )
         recordings = people.recordings(subject)
         order = dict.fromkeys(r.session for r in recordings)
         sessions = (*(name for name in order if name in own - {newest}), newest)
@@ -104,17 +111,17 @@ class SubjectData:
                 f"{student.model}: expected the recordings that it was calibrated on, "
                 f"'{place[:80]}' has others or changed ones; say by --dataset which to take"
             )
-        with_all = everything(recordings, known)
+        with_all = everything(recordings, known, worn)
         split = Split(
             dataset=people.facts.name,
             fold=1,
             folds=1,
             pretraining=(),
             heldout=(subject,),
-            calibration_session=newest,
+            calibration_session=worn,
             test_sessions=(),
             repetitions=max(n.repetition for r in with_all.recordings for n in r.annotations) + 1,
-            history=sessions[:-1],
+            history=tuple(name for name in sessions if name != worn),
         )
         return cls(student, Newcomer(with_all, people.facts), split, subject)
 
@@ -125,8 +132,13 @@ class SubjectData:
 
     @cached_property
     def _left(self) -> list[Recording]:
-        """What a newcomer recorded beside what they calibrated on, a recording each repetition."""
-        return _cut(self.recordings, self.student.seen, seen=False)
+        """What a newcomer recorded beside what they calibrated on, a recording each repetition.
+
+        Of a bundle that was re-centred only its session, whose frame it is in.
+        """
+        left = _cut(self.recordings, self.student.seen, seen=False)
+        worn = self.student.origin.get("recentred")
+        return [one for one in left if worn in (None, one.session)]
 
     @property
     def step(self) -> int:
@@ -147,6 +159,11 @@ class SubjectData:
         """
         if self.split.test_sessions:
             return [r for r in self.recordings if r.session in self.split.test_sessions]
+        if not self._left and (worn := self.student.origin.get("recentred")):
+            raise BundleError(
+                f"{self.student.model}: expected a labelled repetition of session {shown(worn)} "
+                f"beside the one that it was re-centred by, there is none; record one"
+            )
         return self._left or _cut(self.recordings, self.student.seen, seen=True)
 
     @cached_property
@@ -168,9 +185,10 @@ class SubjectData:
 
     @property
     def calibration(self) -> Windows:
-        """The filtered windows that the student calibrated on; none of them is scored."""
-        origin = self.student.origin
-        return self.windows.select(self.split.unlabelled(self.subject, origin["k"]))
+        """The filtered windows that the student's frame was fitted on; none of them is scored."""
+        windows, fitted = self.windows, self.student.preprocessing
+        assert fitted is not None  # or there are no windows
+        return windows.select({r for r in fitted.seen if r.subject == self.subject})
 
     @property
     def ranges(self) -> Windows:

@@ -176,12 +176,19 @@ def calibrated_on(
     return Sessions(chosen[0].subject, tuple(chosen), tuple(sessions), gestures, k, ())
 
 
-def everything(recordings: Sequence[Recording], known: Sessions) -> Sessions:
-    """Return all of a person's recordings, with those that a bundle was calibrated on first."""
+def everything(recordings: Sequence[Recording], known: Sessions, worn: str) -> Sessions:
+    """Return all of a person's recordings, with those that a bundle was calibrated on first.
+
+    Those without labels are left out, but for the session that the bundle is worn in.
+    """
     seen = set(known.names)
     others = [_labelled(one, known.gestures) for one in recordings if one.session not in seen]
-    labelled = [one for one in others if one.annotations]
-    return replace(known, recordings=(*known.recordings, *labelled))
+    kept = [
+        one if one.annotations else _unlabelled(one)
+        for one in others
+        if one.annotations or one.session == worn
+    ]
+    return replace(known, recordings=(*known.recordings, *kept), names=(*known.names, worn))
 
 
 def of_one(people: Dataset, subject: str | None = None) -> list[Recording]:
