@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from myodistill.datasets.recording import Electrodes
+from myodistill.errors import DataError
 from myodistill.models.moments import GroupedRows, group_means, scatter
 
 Permutation = NDArray[np.intp]
@@ -120,11 +121,20 @@ def template(people: Iterable[GroupedRows], classes: int) -> Template:
         people: For each person the log-covariances ``(window, feature)`` and the gesture of each
             window. Passed over twice.
         classes: Number of gestures.
+
+    Raises:
+        DataError: The windows of a gesture do not differ, as where there is one of each.
     """
     means = group_means(people, classes)
     around = scatter(people, means)
     around = (1 - _SHRINKAGE) * around + _SHRINKAGE * torch.diag(around.diagonal())
-    return Template(means, torch.linalg.inv(around))
+    precision, singular = torch.linalg.inv_ex(around)
+    if singular.any() or not torch.isfinite(precision).all():
+        raise DataError(
+            "orientation: expected windows of a gesture that differ from each other, got too few "
+            "or equal ones; train on longer or more repetitions"
+        )
+    return Template(means, precision)
 
 
 def centred_means(features: Tensor, labels: Tensor) -> Tensor:
