@@ -244,7 +244,7 @@ def _split_of(dataset: Dataset, fold: int, subject: str, wanted: str) -> Split:
     """Return a fold under the cross-validation that a hash is of; under the usual one if none."""
     if not dataset.pretraining_only() and 1 <= fold <= len(dataset.subjects()):
         split = make_split(dataset, fold, "leave-one-subject-out")
-        if split.narrowed(subject).hash == wanted:
+        if subject in split.heldout and split.narrowed(subject).hash == wanted:
             return split
     return make_split(dataset, fold)
 
