@@ -1,4 +1,4 @@
-"""Log-covariance students: the features of the closed-form teachers, and a small network.
+"""Log-covariance students: the features of the closed-form teachers, and a small head.
 
 The teachers ``population`` are linear in log-covariances, so a student that reads the same can
 keep what they know; one that reads log powers of projections cannot. The logarithm of a matrix
@@ -98,6 +98,22 @@ def _rounds(n: int) -> list[list[int]]:
     return rounds
 
 
+class LinearLogCovariance(BandNetwork):
+    """A student that is linear in log-covariances, as the teacher ``population`` is.
+
+    Args:
+        spec: The signal.
+    """
+
+    def __init__(self, spec: SignalSpec) -> None:
+        super().__init__(spec)
+        self.front = front = ExportableLogCovariances(spec)
+        self.num_features = front.features
+        self.head = nn.Sequential(
+            Standardise(front.features), nn.Linear(front.features, spec.classes)
+        )
+
+
 class LogCovariance(BandNetwork):
     """A student on log-covariances: two hidden layers.
 
@@ -129,3 +145,9 @@ class LogCovariance(BandNetwork):
 def log_covariance_30k(spec: SignalSpec) -> nn.Module:
     """Build the widest student of at most 30 k parameters."""
     return widest(lambda width: LogCovariance(spec, width=width), 30_000)
+
+
+@register_model("log-covariance-linear", "student")
+def log_covariance_linear(spec: SignalSpec) -> nn.Module:
+    """Build the linear student."""
+    return LinearLogCovariance(spec)
