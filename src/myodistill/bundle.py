@@ -22,6 +22,7 @@ from scipy.special import softmax
 from torch import nn
 
 from myodistill import bundle_card as cards
+from myodistill.adaptation import Adaptation
 from myodistill.bundle_card import CARD, FORMAT, WEIGHTS, reason
 from myodistill.datasets.recording import Recording, Repetition, SignalSpec, require_same_signal
 from myodistill.decision_rule import EVERY_PREDICTION, DecisionRule, require_step
@@ -51,6 +52,7 @@ class Bundle:
         unit: Physical unit of the samples that it expects.
         step: Samples from one decision to the next, by the protocol.
         rule: How predictions become decisions.
+        adaptation: By which a decoder can follow its wearer; None where no population is behind it.
     """
 
     model: str
@@ -62,6 +64,7 @@ class Bundle:
     unit: str
     step: int
     rule: DecisionRule = EVERY_PREDICTION
+    adaptation: Adaptation | None = field(default=None, repr=False)
 
     @property
     def parameters(self) -> int:
@@ -212,6 +215,7 @@ class Bundle:
             "step": self.step,
             "rule": asdict(self.rule),
             "preprocessing": self.preprocessing.to_dict() if self.preprocessing else None,
+            "adaptation": self.adaptation.to_dict() if self.adaptation else None,
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
             "parameters": self.parameters,
             "seen": [[r.subject, r.session, r.index] for r in sorted(self.seen)],
@@ -276,6 +280,10 @@ class Bundle:
             cards.repetitions_of(stored["seen"])
             preprocessing = Preprocessing.from_dict(stored)
             _require_fit(preprocessing, spec, seen)
+        stored = card.get("adaptation")  # absent from older bundles
+        adaptation = None if stored is None else Adaptation.from_dict(stored)
+        if adaptation is not None and len(adaptation.means) != spec.classes:
+            raise ValueError(f"adaptation of {len(adaptation.means)} gestures for {spec.classes}")
         return cls(
             model,
             spec,
@@ -286,6 +294,7 @@ class Bundle:
             unit=cards.text(card["unit"], "unit"),
             step=require_step(card["step"]),
             rule=DecisionRule(**card["rule"]),
+            adaptation=adaptation,
         )
 
 

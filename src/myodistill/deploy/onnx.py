@@ -176,7 +176,9 @@ def metadata(bundle: Bundle) -> dict[str, str]:
         require_labels(spec.gestures)
     except ValueError as error:
         raise BundleError(f"{bundle.model}: {error}") from error
+    adaptation = bundle.adaptation
     return {
+        **({"adaptation": json.dumps(adaptation.to_dict())} if adaptation else {}),
         "format": str(FORMAT),
         "model": bundle.model,
         "labels": json.dumps(spec.gestures, ensure_ascii=False),

@@ -213,6 +213,7 @@ class _Watched:
         self._model = model
         self.spec, self.preprocessing = model.spec, model.preprocessing
         self.step, self.rule = model.step, model.rule
+        self.adaptation = model.adaptation
         self.logits = np.zeros(model.spec.classes, np.float32)
 
     def _infer(self, windows: Signal) -> NDArray[np.float32]:

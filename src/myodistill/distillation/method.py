@@ -25,6 +25,7 @@ from torch import nn
 from myodistill.bundle import Bundle
 from myodistill.config import Settings
 from myodistill.datasets.recording import Repetition
+from myodistill.distillation.adaptable import adaptable_to, adaptable_to_people
 from myodistill.distillation.data import FoldData, placed
 from myodistill.distillation.plan import TrainingPlan, plan_training
 from myodistill.distillation.subjects import Subject, recentre
@@ -175,16 +176,17 @@ class DistillationPipeline:
         )
         self._train(plan, paths)
         seen = training_set.seen.union(*(teacher.seen for teacher in teachers))
-        return self._bundle(
+        bundle = self._bundle(
             model, network, seen, stage="pretrain-student", loss=loss if teachers else ""
         )
+        return adaptable_to_people(bundle, training_set)
 
     def distill(self, spec: StudentSpec, paths: RunPaths) -> Bundle:
         """Calibrate a student for a held-out subject."""
         bundle, plan = self._student(spec)
         if plan is not None:
             self._train(plan, paths)
-        return bundle
+        return adaptable_to(bundle, spec.student, self.data, spec.subject, spec.k)
 
     def distill_stacked(
         self, specs: Sequence[StudentSpec], paths: RunPaths = NO_PATHS
@@ -205,7 +207,10 @@ class DistillationPipeline:
                 execution=self._execution(),
                 paths=paths,
             )
-        return [bundle for bundle, _ in students]
+        return [
+            adaptable_to(bundle, spec.student, self.data, spec.subject, spec.k)
+            for (bundle, _), spec in zip(students, specs, strict=True)
+        ]
 
     def _student(self, spec: StudentSpec) -> tuple[Bundle, TrainingPlan | None]:
         """Return a student before calibration, and its plan; None at ``k`` = 0."""

@@ -43,4 +43,4 @@ def widened(bundle: Bundle, spec: SignalSpec) -> Bundle | None:
         else:
             return None
     network.load_state_dict(state)
-    return replace(bundle, spec=spec, network=network.eval())
+    return replace(bundle, spec=spec, network=network.eval(), adaptation=None)

@@ -13,9 +13,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from myodistill.adaptation import Adaptation
 from myodistill.datasets.recording import Signal, SignalSpec
 from myodistill.decision_rule import REJECTED, DecisionFilter, DecisionRule, require_step
 from myodistill.errors import BundleError, DataError
+from myodistill.realtime.adaptation import GuardedGestureMeans
 from myodistill.signals.preprocessing import Preprocessing, PreprocessingStream
 from myodistill.signals.samples import real_numbers
 
@@ -42,6 +44,10 @@ class Model(Protocol):
     def rule(self) -> DecisionRule:
         """How predictions become decisions."""
 
+    @property
+    def adaptation(self) -> Adaptation | None:
+        """By which it can follow its wearer, if there is any."""
+
     def _infer(self, windows: Signal) -> NDArray[np.float32]:
         """Pre-processed windows ``(window, channel, time)`` to logits ``(window, gesture)``.
 
@@ -58,8 +64,8 @@ class Decision:
         gesture: Label, or :data:`~myodistill.decision_rule.REJECTED`.
         confidence: Probability of the most probable gesture, smoothed as the rule says; 0 where
             the decoder abstained.
-        prediction: What the network alone predicts for this window, before the rule;
-            ``REJECTED`` where the decoder abstained.
+        prediction: What the network alone predicts for this window, adapted if it is, before the
+            rule; ``REJECTED`` where the decoder abstained.
     """
 
     sample: int
@@ -80,17 +86,27 @@ class Decoder:
         model: A bundle with a person's pre-processing, or its exported form.
         step: Samples from one decision to the next; the model's own by default.
         rule: How predictions become decisions; the model's own by default.
+        adapt: Follow the wearer without labels, as
+            :class:`~myodistill.realtime.adaptation.GuardedGestureMeans` does. A window is decided
+            before it is learned from; a window without a decision teaches nothing.
 
     Attributes:
         abstained: Windows without a decision because of samples or logits that are not finite.
+        adapter: What follows the wearer: ``adapter.reset()`` forgets, ``adapter.state()`` and
+            ``adapter.restore(state)`` carry it over a power cycle. None unless ``adapt``.
 
     Raises:
-        BundleError: The model has no person's pre-processing.
+        BundleError: The model has no person's pre-processing, or cannot adapt and is to.
         SettingsError: ``step`` is not a whole number of at least 1.
     """
 
     def __init__(
-        self, model: Model, *, step: int | None = None, rule: DecisionRule | None = None
+        self,
+        model: Model,
+        *,
+        step: int | None = None,
+        rule: DecisionRule | None = None,
+        adapt: bool = False,
     ) -> None:
         if model.preprocessing is None:
             raise BundleError(
@@ -100,6 +116,7 @@ class Decoder:
         self.model = model
         self.step = require_step(model.step if step is None else step)
         self.abstained = 0
+        self.adapter = _adapter(model) if adapt else None
         self._rule = DecisionFilter(rule or model.rule)
         self._stream = PreprocessingStream(model.preprocessing)
         self._signal = np.zeros((0, model.spec.channels), np.float32)
@@ -115,6 +132,7 @@ class Decoder:
         *,
         step: int | None = None,
         rule: DecisionRule | None = None,
+        adapt: bool = False,
     ) -> Decoder:
         """Make a decoder from a bundle, or from the folder of one.
 
@@ -122,6 +140,7 @@ class Decoder:
             bundle: The bundle, its exported form, or a folder that ``Bundle.save`` wrote.
             step: As for the class.
             rule: As for the class.
+            adapt: As for the class.
 
         Raises:
             BundleError: The folder holds no bundle, or one that is not calibrated for a person.
@@ -137,7 +156,7 @@ class Decoder:
             from myodistill.bundle import Bundle  # a decoder on ONNX Runtime does without PyTorch
 
             bundle = Bundle.load(Path(bundle))
-        return cls(bundle, step=step, rule=rule)
+        return cls(bundle, step=step, rule=rule, adapt=adapt)
 
     def push(self, samples: ArrayLike) -> list[Decision]:
         """Take the next samples.
@@ -197,8 +216,22 @@ class Decoder:
         if not self._bad[window].any():
             logits = self.model._infer(np.ascontiguousarray(self._signal[window].T)[None])[0]
             if np.isfinite(logits).all():
+                if self.adapter is not None:
+                    logits = self.adapter.adapt(logits)
                 gesture, confidence = self._rule.decide(logits)
                 return Decision(sample, gesture, confidence, int(np.argmax(logits)))
         self.abstained += 1
         self._rule.abstain()
+        if self.adapter is not None:
+            self.adapter.pause()
         return Decision(sample, REJECTED, 0.0, REJECTED)
+
+
+def _adapter(model: Model) -> GuardedGestureMeans:
+    if model.adaptation is None:
+        raise BundleError(
+            "decoder: expected a student that can adapt, this one was calibrated without a "
+            "population or before there was adaptation; calibrate it again with one, or do not "
+            "adapt"
+        )
+    return GuardedGestureMeans(model.adaptation)

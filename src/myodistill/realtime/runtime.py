@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from myodistill.adaptation import Adaptation
 from myodistill.datasets.recording import Electrodes, SignalSpec
 from myodistill.decision_rule import DecisionRule, require_step
 from myodistill.errors import BundleError, MyoDistillError, ToolError, shown
@@ -37,6 +38,7 @@ class OnnxModel:
         unit: Physical unit of the samples that it expects.
         step: Samples from one decision to the next.
         rule: How predictions become decisions.
+        adaptation: By which a decoder can follow its wearer, if there is any.
     """
 
     spec: SignalSpec
@@ -45,6 +47,7 @@ class OnnxModel:
     unit: str
     step: int
     rule: DecisionRule
+    adaptation: Adaptation | None
     _session: onnxruntime.InferenceSession = field(repr=False)
 
     @classmethod
@@ -81,6 +84,7 @@ class OnnxModel:
                 unit=stored["unit"],
                 step=require_step(int(stored["step"])),
                 rule=DecisionRule(**json.loads(stored["rule"])),
+                adaptation=_adaptation(stored),
                 _session=session,
             )
         except (
@@ -118,3 +122,12 @@ def _signal(stored: dict[str, str]) -> SignalSpec:
         float(stored["sampling_rate"]),
         tuple(json.loads(stored["labels"])),
     )
+
+
+def _adaptation(stored: dict[str, str]) -> Adaptation | None:
+    if "adaptation" not in stored:  # by an older export, or without a population
+        return None
+    adaptation = Adaptation.from_dict(json.loads(stored["adaptation"]))
+    if len(adaptation.means) != len(json.loads(stored["labels"])):
+        raise ValueError("adaptation to other gestures")
+    return adaptation

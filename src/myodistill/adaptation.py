@@ -1,0 +1,156 @@
+"""What a decoder must know of its student's logits to follow its wearer without labels.
+
+In the space of the logits, each gesture has a mean, and all share one scatter; both come from the
+population and from the person's calibration. How a decoder uses them is in
+:mod:`myodistill.realtime.adaptation`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import helmert, solve_triangular
+
+from myodistill.errors import DataError
+
+Floats = NDArray[np.float64]
+
+SHRINKAGE = 0.1
+"""Share of the scatter that is made diagonal."""
+
+
+@dataclass(frozen=True, eq=False)
+class Adaptation:
+    """What is known of a student's logits: of a population's, or of one person's.
+
+    Attributes:
+        means: Of each gesture, ``(gesture, logit)``; each row adds up to zero.
+        scatter: Within gestures, ``(logit, logit)``.
+        gain: Logits per unit of the linear discriminant of the means.
+    """
+
+    means: NDArray[np.float32] = field(repr=False)
+    scatter: NDArray[np.float32] = field(repr=False)
+    gain: float
+
+    def __post_init__(self) -> None:
+        classes = len(self.means)
+        if self.means.shape != (classes, classes) or self.scatter.shape != (classes, classes):
+            raise DataError(
+                f"adaptation: expected means and scatter of (gesture, gesture), got "
+                f"{self.means.shape} and {self.scatter.shape}; calibrate again"
+            )
+        if not all(np.isfinite(value).all() for value in (self.means, self.scatter, self.gain)):
+            raise DataError("adaptation: expected finite numbers, got others; calibrate again")
+
+    @classmethod
+    def of_population(
+        cls, logits: ArrayLike, labels: NDArray[np.intp], people: NDArray[np.intp]
+    ) -> Adaptation:
+        """Estimate what is common to people.
+
+        Args:
+            logits: Of the pre-trained student on the training subjects, ``(window, gesture)``.
+            labels: Gesture of each window.
+            people: Number of the person of each window.
+        """
+        centred = _centred(logits)
+        classes = centred.shape[1]
+        own = _means(centred, people * classes + labels, (int(people.max()) + 1) * classes)
+        deviations = centred - own[people * classes + labels]
+        scatter = deviations.T @ deviations / len(deviations)
+        return cls(_single(_means(centred, labels, classes)), _single(scatter), 0.0)
+
+    def of_person(
+        self, logits: ArrayLike, labels: NDArray[np.intp] | None, repetitions: int
+    ) -> Adaptation:
+        """Update a population's statistics by a person's calibration windows.
+
+        Their K repetitions count as K, the population as one more.
+
+        Args:
+            logits: Of the person's own student, ``(window, gesture)``.
+            labels: Gesture of each window; None where K = 0.
+            repetitions: K.
+        """
+        centred, updated = _centred(logits), self
+        if labels is not None:
+            classes, k = len(self.means), repetitions
+            own = _means(centred, labels, classes)
+            deviations = centred - own[labels]
+            scatter = deviations.T @ deviations / len(deviations)
+            known = np.bincount(labels, minlength=classes)[:, None] > 0
+            means = np.where(known, (k * own + self.means) / (k + 1), self.means)
+            updated = replace(
+                self, means=_single(means), scatter=_single((k * scatter + self.scatter) / (k + 1))
+            )
+        points, own = centred @ updated.whitening, updated.whitened
+        discriminant = _centred(points @ own.T - 0.5 * (own**2).sum(axis=1))
+        power = float((discriminant**2).sum())
+        gain = float((discriminant * centred).sum()) / power if power > 0 else 0.0
+        return replace(updated, gain=float(np.float32(max(gain, 0.0))))
+
+    @cached_property
+    def whitening(self) -> Floats:
+        """Maps logits to where the scatter is the identity, ``(logit, coordinate)``.
+
+        There is one coordinate less than there are gestures: what all logits share decides nothing.
+        """
+        basis = helmert(len(self.scatter))
+        scatter = basis @ self.scatter.astype(float) @ basis.T
+        least = 1e-6 * np.trace(scatter) / len(scatter) + np.finfo(np.float32).tiny
+        scatter = (1 - SHRINKAGE) * scatter + np.diag(SHRINKAGE * np.diag(scatter) + least)
+        lower = np.linalg.cholesky(scatter)
+        return np.asarray(solve_triangular(lower, basis, lower=True)).T
+
+    @cached_property
+    def whitened(self) -> Floats:
+        """The means there, ``(gesture, coordinate)``."""
+        return np.asarray(self.means.astype(float) @ self.whitening)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the numbers, 16 hex digits."""
+        content = (self.means.tobytes(), self.scatter.tobytes(), np.float64(self.gain).tobytes())
+        return hashlib.sha256(b"".join(content)).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return {
+            "means": self.means.tolist(),
+            "scatter": self.scatter.tolist(),
+            "gain": self.gain,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Adaptation:
+        """Rebuild what :meth:`to_dict` returned.
+
+        Raises:
+            DataError: The shapes are wrong, or a number is not finite.
+            LookupError: Something is missing.
+            ValueError: Something is no number.
+        """
+        means, scatter = (np.array(values[name], np.float32) for name in ("means", "scatter"))
+        return cls(means, scatter, float(values["gain"]))
+
+
+def _centred(logits: ArrayLike) -> Floats:
+    values = np.asarray(logits, float)
+    return np.asarray(values - values.mean(axis=1, keepdims=True))
+
+
+def _means(rows: Floats, groups: NDArray[np.intp], count: int) -> Floats:
+    """Mean of the rows of each group; zeros where there are none."""
+    sums = np.zeros((count, rows.shape[1]))
+    np.add.at(sums, groups, rows)
+    return np.asarray(sums / np.maximum(np.bincount(groups, minlength=count), 1)[:, None])
+
+
+def _single(values: Floats) -> NDArray[np.float32]:
+    return values.astype(np.float32)

@@ -1,0 +1,230 @@
+"""Adaptation in use: a decoder follows its wearer without labels.
+
+Statistics move within a session and when the electrodes are put on again. A window is decided
+first; then the means of gestures may move, in the space of the student's logits. What they have
+moved by is added to the logits of later windows, as a linear discriminant of these means would have
+it. Nothing changes before the first window, and no layer of a network is touched: it works alike on
+PyTorch, on ONNX Runtime and in C.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myodistill.adaptation import Adaptation
+from myodistill.errors import BundleError, DataError
+
+Floats = NDArray[np.float64]
+
+DRIFT = 2.0
+"""Variance that a gesture's mean may drift by, in units of the scatter within gestures."""
+NOISE = 50.0
+"""Windows that count as one independent observation, as neighbours overlap and are alike."""
+SURE = 0.9
+"""Least probability at which a decision moves a mean."""
+LONGEST = 20
+"""Windows of one performance that count fully; of later ones each counts less."""
+AHEAD = 1.5
+"""How far the evidence for a gesture may run ahead of the mean over gestures."""
+HEAD_START = 20.0
+"""Evidence for every gesture to begin with, in windows."""
+RATE = 0.005
+"""Share of a window in a common shift (a time constant of 200 windows)."""
+
+_STATE_FORMAT = 1
+
+
+class Adapter(ABC):
+    """Moves the means of gestures, window by window.
+
+    Args:
+        adaptation: A person's.
+
+    Raises:
+        DataError: The scatter is none.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, adaptation: Adaptation) -> None:
+        try:
+            self._whitening, self._fixed = adaptation.whitening, adaptation.whitened
+        except np.linalg.LinAlgError:
+            raise DataError(
+                "adaptation: expected a scatter that is positive definite, got another; "
+                "calibrate again"
+            ) from None
+        self._half_norms = 0.5 * (self._fixed**2).sum(axis=1)
+        self._gain = adaptation.gain
+        self._fingerprint = adaptation.fingerprint
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was learned: return to the calibrated means."""
+        self._means = self._fixed.copy()
+        self.pause()
+
+    def pause(self) -> None:
+        """Take note that a window was not decided: the next one begins a performance."""
+        self._last, self._length = -1, 0
+
+    def adapt(self, logits: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Decide one window, then learn from it.
+
+        Args:
+            logits: Of the student, finite, shape ``(gesture,)``.
+
+        Returns:
+            The logits of the adapted student, by what was learned from earlier windows.
+        """
+        point = logits.astype(float) @ self._whitening
+        norms = 0.5 * (self._means**2).sum(axis=1)
+        moved = (self._means - self._fixed) @ point - (norms - self._half_norms)
+        adapted = logits + self._gain * moved
+        gesture = int(adapted.argmax())
+        self._length = min(self._length + 1, 1 << 20) if gesture == self._last else 1
+        self._last = gesture
+        self._learn(point, adapted, agreed=gesture == int(logits.argmax()))
+        return np.asarray(adapted, dtype=np.float32)
+
+    @abstractmethod
+    def _learn(self, point: Floats, adapted: Floats, *, agreed: bool) -> None:
+        """Move the means by a window.
+
+        Args:
+            point: The whitened logits of the window.
+            adapted: Its adapted logits.
+            agreed: Whether these decide as those of the student do.
+        """
+
+    def state(self) -> str:
+        """Return what was learned, as JSON, to :meth:`restore` after a power cycle."""
+        return json.dumps(
+            {
+                "format": _STATE_FORMAT,
+                "method": self.name,
+                "adaptation": self._fingerprint,
+                **{name: value.tolist() for name, value in self._learned().items()},
+            }
+        )
+
+    def restore(self, state: str) -> None:
+        """Continue from a state.
+
+        Raises:
+            BundleError: It is none, is damaged, or belongs to another bundle; nothing has changed.
+        """
+        try:
+            stored = json.loads(state)
+            kind = [stored[name] for name in ("format", "method", "adaptation")]
+            values = {name: np.array(stored[name], float) for name in self._learned()}
+        except (TypeError, ValueError, LookupError, RecursionError):
+            raise BundleError(
+                "adaptation: expected a state that a decoder saved, got another text; reset instead"
+            ) from None
+        if kind != [_STATE_FORMAT, self.name, self._fingerprint]:
+            raise BundleError(
+                "adaptation: expected a state of this bundle, it belongs to another one or to "
+                "another version; reset instead"
+            )
+        for name, now in self._learned().items():
+            if values[name].shape != now.shape or not np.isfinite(values[name]).all():
+                raise BundleError(
+                    f"adaptation: expected {now.shape} finite {name}, the state has others; "
+                    f"reset instead"
+                )
+        for name, now in self._learned().items():
+            now[...] = values[name]
+
+    def _learned(self) -> dict[str, Floats]:
+        """The arrays that are learned, by name."""
+        return {"means": self._means}
+
+
+class CommonShift(Adapter):
+    """All means move alike, by the mean of what windows differ from their gestures' by.
+
+    An exponential mean, as of the pooled mean of Vidaurre et al. (Toward unsupervised adaptation
+    of LDA for brain-computer interfaces, IEEE TBME 58(3), 2011), but of residuals, so that a
+    performance is not taken for a shift.
+    """
+
+    name = "common-shift"
+
+    def _learn(self, point: Floats, adapted: Floats, *, agreed: bool) -> None:
+        self._means += RATE * (point - _posterior(adapted) @ self._means)
+
+
+class GestureMeans(Adapter):
+    """The mean of the decided gesture moves by a Kalman gain.
+
+    A scalar Kalman filter (Kalman 1960) for each gesture, in which the posterior is the weight of
+    an observation. Unlike an exponential mean it settles.
+    """
+
+    name = "gesture-means"
+
+    def reset(self) -> None:
+        """Forget what was learned: return to the calibrated means."""
+        super().reset()
+        self._variance = np.full(len(self._fixed), DRIFT)
+
+    def _learn(self, point: Floats, adapted: Floats, *, agreed: bool) -> None:
+        gesture = int(adapted.argmax())
+        weight = self._weight(gesture, float(_posterior(adapted)[gesture]), agreed=agreed)
+        certain = weight * self._variance[gesture]
+        share = certain / (certain + NOISE)
+        self._means[gesture] += share * (point - self._means[gesture])
+        self._variance[gesture] *= 1 - share
+
+    def _weight(self, gesture: int, probability: float, *, agreed: bool) -> float:
+        """Return how much of an observation a window is."""
+        return probability
+
+    def _learned(self) -> dict[str, Floats]:
+        return {**super()._learned(), "variance": self._variance}
+
+
+class GuardedGestureMeans(GestureMeans):
+    """As gesture-means, guarded against streams unlike a calibration session.
+
+    A plain decoder that learns from its own decisions goes astray where the shares of gestures are
+    not those it expects (label shift; Li et al., SPDIM, arXiv 2411.07249, 2024). Here a mean moves
+    only where the student, adapted or not, decides alike and with a probability of :data:`SURE`;
+    one long performance counts as :data:`LONGEST` windows and little more; and a gesture stops
+    to learn while its evidence is far ahead of that of others.
+    """
+
+    name = "guarded-gesture-means"
+
+    def reset(self) -> None:
+        """Forget what was learned: return to the calibrated means."""
+        super().reset()
+        self._evidence = np.zeros(len(self._fixed))
+
+    def _weight(self, gesture: int, probability: float, *, agreed: bool) -> float:
+        most = AHEAD * (float(self._evidence.mean()) + HEAD_START)
+        if not agreed or probability <= SURE or self._evidence[gesture] > most:
+            return 0.0
+        weight = probability * min(1.0, LONGEST / self._length)
+        self._evidence[gesture] += weight
+        return weight
+
+    def _learned(self) -> dict[str, Floats]:
+        return {**super()._learned(), "evidence": self._evidence}
+
+
+ADAPTERS: dict[str, type[Adapter]] = {
+    one.name: one for one in (CommonShift, GestureMeans, GuardedGestureMeans)
+}
+"""Methods by name; a decoder uses the last."""
+
+
+def _posterior(logits: Floats) -> Floats:
+    powers = np.exp(logits - logits.max())
+    return np.asarray(powers / powers.sum())
