@@ -95,6 +95,14 @@ class Adaptation:
         gain = float((discriminant * centred).sum()) / power if power > 0 else 0.0
         return replace(updated, gain=float(np.float32(max(gain, 0.0))))
 
+    def without(self, gesture: int) -> Adaptation:
+        """Return what is known of a student that does not know a gesture."""
+        means, scatter = (
+            np.delete(np.delete(one, gesture, axis=0), gesture, axis=1)
+            for one in (self.means, self.scatter)
+        )
+        return replace(self, means=_single(_centred(means)), scatter=scatter)
+
     @cached_property
     def whitening(self) -> Floats:
         """Maps logits to where the scatter is the identity, ``(logit, coordinate)``.

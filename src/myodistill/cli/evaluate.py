@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from myodistill.cli.experiment import experiment, show
-from myodistill.cli.flags import Group, settings_command
+from myodistill.cli.flags import Command, Group, settings_command
 from myodistill.config import Settings
 from myodistill.errors import SettingsError, shown
 
@@ -83,6 +83,42 @@ def long_term(settings: Settings, days: str | None, history: str | None, first_d
         console.print(table)
     for name in ("results.parquet", "table.md", "figures/accuracy-over-days.png"):
         click.echo(f"{settings.out / name}")
+
+
+@evaluate.command("adaptation", cls=Command)
+@click.argument("run_folder", type=click.Path(path_type=Path))
+@click.option("--k", metavar="LIST", help="calibration repetitions [default: all of the run]")
+@click.option("--student-model", metavar="NAME", help="one of the run's [default: all of them]")
+@click.option(
+    "--method",
+    metavar="LIST",
+    default="guarded-gesture-means",
+    show_default=True,
+    help="common-shift, gesture-means or guarded-gesture-means",
+)
+def adaptation(run_folder: Path, k: str | None, student_model: str | None, method: str) -> None:
+    """Score the students of RUN_FOLDER while they follow their wearer without labels.
+
+    Each person's test session is decoded as recorded, shuffled, with nine tenths rest, with half
+    of the gestures, with an unknown movement, with an electrode that dies, and with a band that
+    turns; static beside adapting. Nothing is trained.
+    """
+    from rich.console import Console
+
+    from myodistill.evaluation.adaptation_results import FILE, render
+    from myodistill.studies.adaptation import evaluate_adaptation
+
+    frame = evaluate_adaptation(
+        run_folder,
+        k=None if k is None else _numbers("k", k),
+        student=student_model,
+        methods=[name.strip() for name in method.split(",")],
+    )
+    console = Console()
+    for table in render(frame):
+        console.print(table)
+    for name in (FILE, "adaptation.md", "figures/accuracy-in-use.png"):
+        click.echo(f"{run_folder / name}")
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:

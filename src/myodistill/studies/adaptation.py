@@ -1,0 +1,184 @@
+"""What the finished students of a run gain by following their wearer, and where it harms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from myodistill.adaptation import Adaptation
+from myodistill.bundle import Bundle
+from myodistill.bundle_card import CARD
+from myodistill.datasets.trees import natural
+from myodistill.deploy.subject_data import SubjectData
+from myodistill.errors import BundleError, unknown_name
+from myodistill.evaluation import results
+from myodistill.evaluation.adaptation_results import FILE, PARTS, STATIC, markdown, ordered
+from myodistill.evaluation.events import rest_of
+from myodistill.evaluation.streams import (
+    Defect,
+    Stream,
+    balanced_accuracy,
+    false_activations,
+    streams,
+)
+from myodistill.files import write_text
+from myodistill.models.orientation import orientations
+from myodistill.realtime.adaptation import ADAPTERS, GuardedGestureMeans
+from myodistill.reporting.figures.adaptation import accuracy_in_use
+from myodistill.signals.windows import Indices, Windows
+
+DEFAULT = (GuardedGestureMeans.name,)
+_STAGE = "pretrained_distilled"
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """Decisions for a stream.
+
+    Attributes:
+        labels: Gesture of each window; -1 for one that is not scored.
+        decisions: Of each method, ``static`` first.
+    """
+
+    stream: Stream
+    labels: Indices
+    decisions: dict[str, Indices]
+
+
+def evaluate_adaptation(
+    run: Path,
+    *,
+    k: Sequence[int] | None = None,
+    student: str | None = None,
+    methods: Sequence[str] = DEFAULT,
+) -> pd.DataFrame:
+    """Score the distilled students of a run on every stream, static and adapting.
+
+    Writes ``adaptation.parquet``, ``adaptation.md`` and a figure into the folder of the run.
+
+    Args:
+        run: Its folder.
+        k: Calibration repetitions; all of the run by default.
+        student: Name of one model; all of the run by default.
+        methods: Names in :data:`~myodistill.realtime.adaptation.ADAPTERS`.
+
+    Returns:
+        See :mod:`myodistill.evaluation.adaptation_results`.
+
+    Raises:
+        BundleError: The run has no such student, or one that cannot adapt.
+        LeakageError: A student has seen what would be scored.
+        SettingsError: There is no such method.
+    """
+    for method in methods:
+        if method not in ADAPTERS:
+            raise BundleError(unknown_name("method of adaptation", method, ADAPTERS))
+    rows = [
+        row for folder in _students(run, k, student) for row in _rows(Bundle.load(folder), methods)
+    ]
+    frame = ordered(pd.DataFrame(rows))
+    results.write(frame, run / FILE)
+    write_text(run / "adaptation.md", markdown(frame))
+    accuracy_in_use(frame).save(run / "figures")
+    return frame
+
+
+def _students(run: Path, k: Sequence[int] | None, student: str | None) -> list[Path]:
+    cards = sorted(
+        run.glob(f"fold-*/seed-*/*/k-*/{_STAGE}-*/{CARD}"), key=lambda p: natural(str(p))
+    )
+    folders = [
+        card.parent
+        for card in cards
+        if (k is None or card.parts[-3] in {f"k-{count}" for count in k})
+        and (student is None or card.parts[-2] == f"{_STAGE}-{student}")
+    ]
+    if not folders:
+        raise BundleError(
+            f"{run}: expected distilled, pre-trained students of a finished run, there are none of "
+            f"{student or 'any model'} at K={'any' if k is None else ','.join(map(str, k))}; run "
+            f"'myodistill run' first, or name others"
+        )
+    return folders
+
+
+def _rows(bundle: Bundle, methods: Sequence[str]) -> Iterator[dict[str, object]]:
+    """Score one person's student: a row for each stream and method, ``static`` among them."""
+    if bundle.adaptation is None:
+        raise BundleError(
+            f"{bundle.model} of {bundle.origin.get('subject')}: expected a student that can adapt, "
+            f"this run is from before there was adaptation; run it again in a new folder"
+        )
+    data = SubjectData.of(bundle)
+    origin, rest = bundle.origin, rest_of(bundle.spec.gestures)
+    seconds = bundle.step / bundle.spec.sampling_rate
+    for one in _decided(data, bundle.adaptation, rest, methods):
+        scored = one.labels >= 0
+        resting = int((one.labels == rest).sum()) if rest is not None else 0
+        for method, decisions in one.decisions.items():
+            correct = decisions == one.labels
+            begun = false_activations(decisions, one.labels, rest) if rest is not None else 0
+            yield {
+                "student": bundle.model,
+                "loss": str(origin.get("loss", "")),
+                "k": int(origin["k"]),
+                "stream": one.stream.name,
+                "method": method,
+                "fold": int(origin["fold"]),
+                "seed": int(origin["seed"]),
+                "subject": str(origin["subject"]),
+                "windows": int(scored.sum()),
+                "accuracy": float(correct[scored].mean()),
+                "balanced_accuracy": balanced_accuracy(decisions[scored], one.labels[scored]),
+                "false_activations": begun / (resting * seconds / 60) if resting else np.nan,
+                **{
+                    name: float(correct[part][scored[part]].mean())
+                    if scored[part].any()
+                    else np.nan
+                    for name, part in zip(
+                        PARTS,
+                        np.array_split(np.arange(len(correct)), len(PARTS)),
+                        strict=True,
+                    )
+                },
+            }
+
+
+def _decided(
+    data: SubjectData, adaptation: Adaptation, rest: int | None, methods: Sequence[str]
+) -> Iterator[_Decided]:
+    windows, classes = data.scored, data.student.spec.classes
+    sound = data.student.logits(windows)
+    for stream in streams(windows.labels, classes, rest):
+        logits, labels, known = sound[stream.order], windows.labels[stream.order], adaptation
+        if stream.defect:
+            altered = _altered(data, windows, stream.defect)
+            if altered is None:
+                continue
+            half = len(logits) // 2
+            logits[half:] = data.student.logits(altered)[stream.order][half:]
+        if stream.unknown is not None:
+            logits = np.delete(logits, stream.unknown, axis=1)
+            known = adaptation.without(stream.unknown)
+            labels = np.where(labels == stream.unknown, -1, labels - (labels > stream.unknown))
+        decisions = {STATIC: logits.argmax(axis=1)}
+        for method in methods:
+            adapter = ADAPTERS[method](known)
+            adapted = (adapter.adapt(one) for one in logits)
+            decisions[method] = np.array([int(one.argmax()) for one in adapted])
+        yield _Decided(stream, labels, decisions)
+
+
+def _altered(data: SubjectData, windows: Windows, defect: Defect) -> Windows | None:
+    """Return the windows as a defect would have them; None where the electrodes rule it out."""
+    if defect == "dead electrode":
+        signal = windows.signal.copy()
+        people = data.dataset.subjects()
+        signal[:, people.index(data.subject) % signal.shape[1]] = 0  # another for each person
+        return replace(windows, signal=signal)
+    turns = orientations(data.student.spec.electrodes)
+    return replace(windows, signal=windows.signal[:, turns[1]]) if len(turns) > 1 else None
