@@ -64,7 +64,8 @@ class Adaptation:
         own = _means(centred, people * classes + labels, (int(people.max()) + 1) * classes)
         deviations = centred - own[people * classes + labels]
         scatter = deviations.T @ deviations / len(deviations)
-        return cls(_single(_means(centred, labels, classes)), _single(scatter), 0.0)
+        means = _means(centred, labels, classes)
+        return cls(_single(means), _single(scatter), 0.0)._with_gain(centred)
 
     def of_person(
         self, logits: ArrayLike, labels: NDArray[np.intp] | None, repetitions: int
@@ -89,11 +90,15 @@ class Adaptation:
             updated = replace(
                 self, means=_single(means), scatter=_single((k * scatter + self.scatter) / (k + 1))
             )
-        points, own = centred @ updated.whitening, updated.whitened
-        discriminant = _centred(points @ own.T - 0.5 * (own**2).sum(axis=1))
+        return updated._with_gain(centred)
+
+    def _with_gain(self, centred: Floats) -> Adaptation:
+        """Find how steeply logits ``(window, logit)`` rise with the discriminant of the means."""
+        means = self.whitened
+        discriminant = _centred(centred @ self.whitening @ means.T - 0.5 * (means**2).sum(axis=1))
         power = float((discriminant**2).sum())
         gain = float((discriminant * centred).sum()) / power if power > 0 else 0.0
-        return replace(updated, gain=float(np.float32(max(gain, 0.0))))
+        return replace(self, gain=float(np.float32(max(gain, 0.0))))
 
     def without(self, gesture: int) -> Adaptation:
         """Return what is known of a student that does not know a gesture."""

@@ -31,7 +31,8 @@ from myodistill.decision_rule import DecisionRule
 from myodistill.deploy import parity
 from myodistill.deploy.subject_data import SubjectData
 from myodistill.errors import SettingsError
-from myodistill.evaluation import results
+from myodistill.evaluation import adaptation_results, results
+from myodistill.evaluation.streams import STREAMS
 from myodistill.models import complexity, verification
 from myodistill.models.registry import MODELS
 from myodistill.processes import worker_pool
@@ -510,6 +511,36 @@ def test_a_bundle_asks_where_its_recordings_are(
     monkeypatch.delitem(registry.DATASETS, "tiny")
     line = refused(capsys, monkeypatch, *words)
     assert "expected the dataset 'tiny' that it was trained on, there is none here" in line
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_run_is_scored_while_its_students_adapt(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trained: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    run = trained.parents[4]
+    words = ["evaluate", "adaptation", str(run), "--method", "common-shift,guarded-gesture-means"]
+    code, shown, _ = call(capsys, monkeypatch, *words)
+    assert code == 0
+    assert max(map(len, shown.splitlines()[:-3])) <= 80
+    frame = adaptation_results.read(run / adaptation_results.FILE)
+    assert set(frame["method"]) == {"static", "common-shift", "guarded-gesture-means"}
+    assert set(frame["stream"]) == set(STREAMS)
+    scores = pd.read_parquet(run / "results.parquet").set_index(["stage", "subject"])["accuracy"]
+    recorded = frame[(frame["stream"] == "recorded") & (frame["method"] == "static")]
+    for subject, accuracy in zip(recorded["subject"], recorded["accuracy"], strict=True):
+        assert accuracy == pytest.approx(scores["pretrained_distilled", subject], abs=0.01)
+    assert "| 1 | recorded |" in (run / "adaptation.md").read_text()
+    assert (run / "figures" / "accuracy-in-use.png").stat().st_size > 1000
+
+    for words, wanted in (
+        ([str(run), "--k", "3"], "there are none of any model at K=3"),
+        ([str(run), "--student-model", "cnn"], "there are none of cnn at K=any"),
+        ([str(run), "--method", "common"], "did you mean common-shift"),
+        ([str(run), "--k", "x"], "expected whole numbers"),
+        ([str(tmp_path)], "of a finished run, there are none"),
+    ):
+        assert wanted in refused(capsys, monkeypatch, "evaluate", "adaptation", *words)
 
 
 def test_ranges_are_found_on_whole_calibration_recordings(trained: Path) -> None:

@@ -42,10 +42,13 @@ def adaptable_to(
     if population is None:
         return student
     network, repetitions = student.network, len(data.calibrating(subject, k))
+    person = data.subject(subject, k)
     if not repetitions:
-        unlabelled = _logits(network, data.unlabelled(network, data.subject(subject, k)))
-        return replace(student, adaptation=population.of_person(unlabelled, None, 0))
-    windows = data.calibration_set(network, data.subject(subject, k), k)
+        if person.fitted_on:
+            unlabelled = _logits(network, data.unlabelled(network, person))
+            population = population.of_person(unlabelled, None, 0)
+        return replace(student, adaptation=population)
+    windows = data.calibration_set(network, person, k)
     labels = windows.labels.cpu().numpy()
     personal = population.of_person(_logits(network, windows.inputs), labels, repetitions)
     return replace(student, adaptation=personal)

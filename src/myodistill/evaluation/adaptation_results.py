@@ -19,10 +19,10 @@ STATIC = "static"
 PARTS = tuple(f"part_{number}" for number in range(1, 11))
 """Accuracy in each tenth of a stream."""
 
-_CASE = ["student", "loss", "k", "stream"]
+_CASE = ["model", "loss", "k", "stream"]
 _SCORES = ["accuracy", "balanced_accuracy", "false_activations", *PARTS]
 _COLUMNS = {
-    **dict.fromkeys(("student", "loss", "stream", "method", "subject"), "text"),
+    **dict.fromkeys(("model", "loss", "stream", "method", "subject"), "text"),
     **dict.fromkeys(("k", "fold", "seed", "windows"), "integer"),
     **dict.fromkeys(_SCORES, "number"),
 }
@@ -45,7 +45,7 @@ def ordered(frame: pd.DataFrame) -> pd.DataFrame:
     """Sort a table: student, K, stream, method (static first), seed, fold, person."""
     ranks = {name: rank for rank, name in enumerate(STREAMS)}
     keyed = frame.assign(_stream=frame["stream"].map(ranks), _method=frame["method"] != STATIC)
-    by = ["student", "loss", "k", "_stream", "_method", "method", "seed", "fold", "subject"]
+    by = ["model", "loss", "k", "_stream", "_method", "method", "seed", "fold", "subject"]
     return keyed.sort_values(by, ignore_index=True).drop(columns=["_stream", "_method"])
 
 
@@ -101,24 +101,24 @@ def markdown(frame: pd.DataFrame) -> str:
         *("K", "stream", "static", "adapting: gain", "better", "worst", "p", "balanced"),
         "false activations a minute",
     ]
-    for (student, loss, method), group in summary(frame).groupby(
-        ["student", "loss", "method"], sort=False
+    for (model, loss, method), group in summary(frame).groupby(
+        ["model", "loss", "method"], sort=False
     ):
         lines = [head, ["---:", "---", *["---:"] * (len(head) - 2)]]
         lines += [[str(row["k"]), *_cells(row)] for _, row in group.iterrows()]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        parts.append(f"{named(str(student), str(loss))}, {method}\n\n{table}\n")
+        parts.append(f"{named(str(model), str(loss))}, {method}\n\n{table}\n")
     return "\n".join(parts)
 
 
 def render(frame: pd.DataFrame) -> list[Table]:
     """Lay the comparison out for a terminal of 80 columns: a table for each student and method."""
     tables = []
-    for (student, loss, method), group in summary(frame).groupby(
-        ["student", "loss", "method"], sort=False
+    for (model, loss, method), group in summary(frame).groupby(
+        ["model", "loss", "method"], sort=False
     ):
         shown = Table(
-            title=f"{named(str(student), str(loss))}: {method} against static",
+            title=f"{named(str(model), str(loss))}: {method} against static",
             title_justify="left",
             title_style="bold",
             box=SIMPLE_HEAD,

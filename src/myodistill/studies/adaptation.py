@@ -123,7 +123,8 @@ def _rows(bundle: Bundle, methods: Sequence[str]) -> Iterator[dict[str, object]]
             correct = decisions == one.labels
             begun = false_activations(decisions, one.labels, rest) if rest is not None else 0
             yield {
-                "student": bundle.model,
+                "stage": str(origin["stage"]),
+                "model": bundle.model,
                 "loss": str(origin.get("loss", "")),
                 "k": int(origin["k"]),
                 "stream": one.stream.name,

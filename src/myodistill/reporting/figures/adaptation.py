@@ -23,8 +23,8 @@ def accuracy_in_use(frame: pd.DataFrame) -> Picture:
         frame: Results of adaptation, see :mod:`myodistill.evaluation.adaptation_results`; its
             first student is drawn.
     """
-    student, loss = frame[["student", "loss"]].iloc[0]
-    mine = frame[(frame["student"] == student) & (frame["loss"] == loss)]
+    model, loss = frame[["model", "loss"]].iloc[0]
+    mine = frame[(frame["model"] == model) & (frame["loss"] == loss)]
     people = per_person(mine)
     counts = sorted(people["k"].unique())
     names = [name for name in STREAMS if name in set(people["stream"])]
@@ -55,7 +55,7 @@ def accuracy_in_use(frame: pd.DataFrame) -> Picture:
         mine,
         f"Line plots of the mean accuracy in each tenth of {len(names)} streams, for "
         f"{people['subject'].nunique()} people, static and adapting.",
-        f"{named(str(student), str(loss))}; "
+        f"{named(str(model), str(loss))}; "
         + "; ".join(f"{name}: {STREAMS[name]}" for name in names)
         + ".",
     )
