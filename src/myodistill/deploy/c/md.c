@@ -363,29 +363,29 @@ static void quantise(const float *values, int n, float scale, int32_t zero, uint
 /* 8-bit weights and inputs, 32-bit sums. */
 static void dense(md_decoder *d, const md_layer *layer, const float *values, int relu, float *out)
 {
-    const int n = layer->inputs;
-    const uint8_t *in = d->quantised;
-    int o, i;
-    quantise(values, n, layer->scale, layer->zero, d->quantised);
+    const int8_t *row = layer->weights;
+    int o;
+    quantise(values, layer->inputs, layer->scale, layer->zero, d->quantised);
     for (o = 0; o < layer->outputs; o++) {
-        const int8_t *row = layer->weights + o * n;
+        const int8_t *const end = row + layer->inputs;
+        const uint8_t *in = d->quantised;
         int32_t sum = 0;
         float value;
-        i = 0;
 #if defined(__ARM_FEATURE_SIMD32)
         /* Two products at a time: bytes 0 and 2 of a word, then bytes 1 and 3. */
-        for (; i + 4 <= n; i += 4) {
+        const int8_t *const words = row + layer->inputs / 4 * 4;
+        for (; row < words; row += 4, in += 4) {
             uint32_t w, x;
-            memcpy(&w, row + i, sizeof w);
-            memcpy(&x, in + i, sizeof x);
+            memcpy(&w, row, sizeof w);
+            memcpy(&x, in, sizeof x);
             sum = __smlad(__sxtb16((int8x4_t)w), (int16x2_t)__uxtb16((uint8x4_t)x), sum);
             w = (w >> 8) | (w << 24);
             x = (x >> 8) | (x << 24);
             sum = __smlad(__sxtb16((int8x4_t)w), (int16x2_t)__uxtb16((uint8x4_t)x), sum);
         }
 #endif
-        for (; i < n; i++) {
-            sum += row[i] * in[i];
+        while (row < end) {
+            sum += *row++ * *in++;
         }
         value = (float)(sum - layer->offsets[o]) * layer->scales[o] + layer->biases[o];
         out[o] = relu && value < 0.0f ? 0.0f : value;
