@@ -56,8 +56,9 @@ def main() -> None:
                 memory = footprint(build_cortex(folder))
                 found = emulate(folder, noise.astype(np.float32))
             print(
-                f"{name}, {kind}: flash {memory.flash / 1e3:.1f} kB, RAM {memory.ram / 1e3:.1f} kB, "
-                f"stack {found.stack} B, {found.instructions / 1e6:.2f} million instructions",
+                f"{name}, {kind}: flash {memory.flash / 1e3:.1f} kB, "
+                f"RAM {memory.ram / 1e3:.1f} kB, stack {found.stack} B, "
+                f"{found.instructions / 1e6:.2f} million instructions",
                 flush=True,
             )
 
