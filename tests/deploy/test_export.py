@@ -102,7 +102,7 @@ def test_bad_input(student: Bundle, tmp_path: Path) -> None:
             export(student, to, out, step=STEP)
     other = bundle("tcn-10k", epochs=0)
     for to in ("int8", "c-int8"):
-        with pytest.raises(ModelError, match="tcn-10k: expected a log-power student for 8 bits"):
+        with pytest.raises(ModelError, match="tcn-10k: expected a log-power or log-cov"):
             export(other, to, out, windows=calibration(other), step=STEP)
     assert not list(tmp_path.iterdir())
 
@@ -112,12 +112,11 @@ def test_says_before_training_what_runs_where(student: Bundle) -> None:
     assert set(deployable("log-power-10k", spec).values()) == {None}
     assert deployable("tcn-10k", spec)["onnx"] is None
     assert deployable("covariance", spec)["onnx"] == "no matrix logarithm"
-    runs = deployable("log-covariance-30k", spec)
-    assert runs["onnx"] is None
-    assert runs["c"] is None
-    assert runs["c-int8"] == runs["int8"] == "only log-power students"
-    assert runs["executorch"] == "matrix logarithm untested"
-    assert deployable("gru-10k", spec)["int8"] == "only log-power students"
+    for name in ("log-covariance-30k", "log-covariance-linear"):
+        runs = deployable(name, spec)
+        assert runs.pop("executorch") == "matrix logarithm untested"
+        assert set(runs.values()) == {None}
+    assert deployable("gru-10k", spec)["int8"] == "only log-power and log-covariance students"
     assert deployable("gru-10k", spec)["c"] is None
 
 

@@ -114,8 +114,12 @@ def test_an_exported_model_gives_the_same(name: str) -> None:
     model, windows = build(name, TINY, seed=0).eval(), generated(TINY, 5)[0]
     batch = {0: torch.export.Dim("batch", min=1, max=64)}
     program = torch.export.export(model, (windows[:2],), dynamic_shapes=(batch,))
+    expected = _logits(model, windows)
+    # Exported rotations stand in for a solver of eigenvectors, which in float32 knows the logarithm
+    # of an eigenvalue that is a thousandth of the mean to 1e-4.
+    rounding = 1e-4 * expected.abs().max().item() if name.startswith("log-covariance") else 1e-5
     with torch.no_grad():
-        torch.testing.assert_close(program.module()(windows), model(windows))
+        torch.testing.assert_close(program.module()(windows), expected, rtol=1.3e-6, atol=rounding)
 
 
 @pytest.mark.parametrize("name", STREAMING)

@@ -87,7 +87,7 @@ def export(
         return
     if not can_lower(bundle.network):
         raise ModelError(
-            f"{bundle.model}: expected a log-power student for 8 bits, got a "
+            f"{bundle.model}: expected a log-power or log-covariance student for 8 bits, got a "
             f"{type(bundle.network).__name__}; export it in float, or distill into one of these"
         )
     assert windows is not None

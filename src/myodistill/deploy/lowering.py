@@ -1,8 +1,9 @@
-"""A log-power student as the numbers that a plain decoder needs, folded for one person.
+"""A student on band covariances as the numbers that a plain decoder needs, folded for one person.
 
 The power of a projection w of whitened channels is ``w' W M C M' W' w`` with the covariance C of
 the filtered channels, the person's map M and whitening W of the band: all but C is one vector per
-projection. Batch normalisation is part of the linear layer before it.
+projection. A log-covariance student takes the logarithm of the matrix ``W M C M' W'``: its
+projections are the rows of ``W M``. Normalisation is part of the linear layer beside it.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from torch import Tensor, nn
 
 from myodistill.bundle import Bundle
 from myodistill.errors import BundleError, ModelError
+from myodistill.models.log_covariance import LinearLogCovariance, LogCovariance
 from myodistill.models.logpower import EPSILON, LogPowerNetwork, ProjectedLogPower
 from myodistill.models.registry import models
 
 FloatArray = NDArray[np.float32]
 
-LINEAR = ("head.1", "head.5")
-"""The linear layers of a log-power student: what may be in 8 bits."""
+_KNOWN = (LogPowerNetwork, LogCovariance, LinearLogCovariance)
 
 
 @dataclass(frozen=True)
@@ -35,39 +36,41 @@ class Lowered:
             None where it is part of the projections.
         taps: Symmetric band filters, ``(band, tap)``.
         projections: ``(band, projection, input)``.
+        logarithm: Whether the features are the logarithm of the projections' covariance matrix, in
+            place of the logarithm of each projection's power.
         epsilon: Added to each power before its logarithm.
-        weights: Of the two linear layers, ``(output, input)`` each.
-        biases: Of the two linear layers.
+        weights: Of the linear layers, ``(output, input)`` each; rectified but for the last.
+        biases: Of the linear layers.
     """
 
     sections: NDArray[np.float64]
     map: FloatArray | None
     taps: FloatArray
     projections: FloatArray
+    logarithm: bool
     epsilon: float
-    weights: tuple[FloatArray, FloatArray]
-    biases: tuple[FloatArray, FloatArray]
+    weights: tuple[FloatArray, ...]
+    biases: tuple[FloatArray, ...]
 
 
 def can_lower(network: nn.Module) -> bool:
     """Whether a network can be lowered to plain numbers."""
-    return isinstance(network, LogPowerNetwork)
+    return isinstance(network, _KNOWN)
 
 
 def lower(bundle: Bundle, network: nn.Module) -> Lowered:
     """Fold a bundle into plain numbers.
 
     Args:
-        bundle: Of a log-power student calibrated for a person.
-        network: Its network, batch normalisations and temperature folded
-            (``deploy.onnx.deployed``).
+        bundle: Of a student on band covariances calibrated for a person.
+        network: Its network, normalisations and temperature folded (``deploy.onnx.deployed``).
 
     Raises:
         BundleError: The bundle has no person's pre-processing.
         ModelError: It is another kind of network.
     """
-    if not isinstance(network, LogPowerNetwork):
-        known = ", ".join(models("log-power-*"))
+    if not isinstance(network, _KNOWN):
+        known = ", ".join((*models("log-power-*"), *models("log-covariance-*")))
         raise ModelError(
             f"{bundle.model}: expected a student that plain C knows ({known}), got a "
             f"{type(network).__name__}; export it to ONNX, or distill into one of these"
@@ -78,23 +81,23 @@ def lower(bundle: Bundle, network: nn.Module) -> Lowered:
             f"calibrate it for a person first"
         )
     front, powers = network.front, network.head[0]
-    assert isinstance(powers, ProjectedLogPower)
     channels = bundle.preprocessing.matrix.astype(np.float64)
-    projections = _numbers(powers.projections) @ _numbers(front.whitening)
+    projections = _numbers(front.whitening)
+    if isinstance(powers, ProjectedLogPower):
+        projections = _numbers(powers.projections) @ projections
     pooled = front.pooling is not None
     if not pooled:
         projections = projections @ channels
-    first, last = (network.get_submodule(name) for name in LINEAR)
-    assert isinstance(first, nn.Linear)
-    assert isinstance(last, nn.Linear)
+    layers = [layer for layer in network.head if isinstance(layer, nn.Linear)]
     return Lowered(
         sections=bundle.preprocessing.sections(),
         map=_single(_numbers(front.pooling) @ channels) if pooled else None,
         taps=_single(_numbers(front.taps)[:, 0]),
         projections=_single(projections),
+        logarithm=not isinstance(powers, ProjectedLogPower),
         epsilon=EPSILON,
-        weights=(_single(_numbers(first.weight)), _single(_numbers(last.weight))),
-        biases=(_single(_numbers(first.bias)), _single(_numbers(last.bias))),
+        weights=tuple(_single(_numbers(layer.weight)) for layer in layers),
+        biases=tuple(_single(_numbers(layer.bias)) for layer in layers),
     )
 
 

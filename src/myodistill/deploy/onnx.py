@@ -26,6 +26,7 @@ from myodistill.bundle import Bundle
 from myodistill.bundle_card import require_labels
 from myodistill.errors import BundleError, ModelError
 from myodistill.files import write_bytes
+from myodistill.models.covariance import Standardise
 from myodistill.realtime.runtime import FORMAT, OnnxModel
 from myodistill.signals.windows import Windows
 
@@ -105,7 +106,8 @@ def compare(bundle: Bundle, model: OnnxModel, windows: Windows) -> float:
 def deployed(bundle: Bundle) -> nn.Module:
     """Return a bundle's network for a device: the temperature is part of its last linear layer.
 
-    So are batch normalisations part of the linear layers before them.
+    So are batch normalisations part of the linear layers before them, and standardisations of those
+    after them.
 
     Raises:
         ModelError: Its last linear layer does not give its logits, or a weight is not finite.
@@ -146,17 +148,29 @@ def require_finite_logits(bundle: Bundle, windows: Windows) -> None:
 
 
 def _folded(network: nn.Module) -> nn.Module:
-    """Return a copy in which batch normalisations are part of the linear layers before them."""
+    """Return a copy in which normalisations are part of the linear layers beside them."""
     network = copy.deepcopy(network).cpu().eval()
     for module in network.modules():
         if not isinstance(module, nn.Sequential):
             continue
         for index in range(len(module) - 1):
-            linear, norm = module[index], module[index + 1]
-            if isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
-                module[index] = fuse_linear_bn_eval(linear, norm)
+            layer, after = module[index], module[index + 1]
+            if isinstance(layer, nn.Linear) and isinstance(after, nn.BatchNorm1d):
+                module[index] = fuse_linear_bn_eval(layer, after)
                 module[index + 1] = nn.Identity()
+            if isinstance(layer, Standardise) and isinstance(after, nn.Linear):
+                _standardise_within(after, layer.norm)
+                module[index] = nn.Identity()
     return network
+
+
+@torch.no_grad()
+def _standardise_within(linear: nn.Linear, norm: nn.BatchNorm1d) -> None:
+    """Make the standardisation before a linear layer part of it."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    linear.weight.div_((norm.running_var + norm.eps).sqrt())
+    linear.bias.sub_(linear.weight @ norm.running_mean)
 
 
 def metadata(bundle: Bundle) -> dict[str, str]:

@@ -3,12 +3,13 @@
 Weights are symmetric with a scale for each output, activations have one scale and zero for each
 layer, found on calibration windows (Jacob et al., Quantization and training of neural networks for
 efficient integer-arithmetic-only inference, CVPR 2018, section 2). Sums are 32-bit integers. The
-front of a log-power student (filters, covariances, logarithm) stays in float, and the report says
-so; any other layer that would stay in float fails the export.
+front of a student on band covariances (filters, covariances, logarithm) stays in float, and the
+report says so; any other layer that would stay in float fails the export.
 """
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -123,27 +124,26 @@ def require_int8(bundle: Bundle, model: onnx.ModelProto) -> None:
         if weights:
             raise ModelError(
                 f"{bundle.model}: expected every layer in 8 bits, {node.op_type} with {weights[0]} "
-                f"stays in float; export it to ONNX in float, or distill into a log-power student"
+                f"stays in float; export it to ONNX in float, or distill into a student whose name "
+                f"begins with log-"
             )
 
 
 def _front(network: nn.Module, model: onnx.ModelProto) -> set[str]:
-    """Outputs of the operators up to those that read a weight of what stays in float."""
+    """Outputs of the operators that come from what stays in float."""
     fixed = network.fixed_front if isinstance(network, GestureModel) else None
-    single = tuple(
-        f"{name}."
+    single = {
+        name
         for name, part in network.named_modules()
         if part is fixed or isinstance(part, ProjectedLogPower)
-    )
-    producers = {out: node for node in model.graph.node for out in node.output}
-    waiting = [n for n in model.graph.node if any(w.startswith(single) for w in n.input)]
-    front: set[str] = set()
-    while waiting:
-        node = waiting.pop()
-        if node.output[0] not in front:
-            front.update(node.output)
-            waiting.extend(producers[name] for name in node.input if name in producers)
-    return front
+    }
+    return {out for node in model.graph.node if single & _modules(node) for out in node.output}
+
+
+def _modules(node: onnx.NodeProto) -> set[str]:
+    """Names of the modules that PyTorch's exporter has made an operator from."""
+    scopes = [p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"]
+    return set(ast.literal_eval(scopes[0])) if scopes else set()
 
 
 def operators(model: onnx.ModelProto) -> tuple[tuple[str, str, str], ...]:

@@ -25,7 +25,7 @@ from myodistill.signals.windows import Windows
 TARGETS = {
     "onnx": "one ONNX file in float, for ONNX Runtime",
     "int8": "one ONNX file with its linear layers in 8 bits",
-    "c": "C99 sources in float; networks other than log-power ones by emx-onnx-cgen",
+    "c": "C99 sources in float; networks unlike log-power, log-covariance by emx-onnx-cgen",
     "c-int8": "C99 sources with linear layers in 8 bits",
     "executorch": "an ExecuTorch program in float for phones, with its metadata beside it",
 }
@@ -119,9 +119,9 @@ def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
     """
     with torch.device("meta"):
         network = build(model, spec)
-    if can_lower(network):
-        return dict.fromkeys(TARGETS)
-    eight, student = "only log-power students", entry(model).role == "student"
+    known = can_lower(network)
+    eight = None if known else "only log-power and log-covariance students"
+    any_form = None if known or entry(model).role == "student" else "only students"
     fronts = [module for module in network.modules() if isinstance(module, LogCovariances)]
     logarithm = None if all(front.exportable for front in fronts) else "no matrix logarithm"
     phone = "recurrent layers unroll" if isinstance(network, Recurrent) else None
@@ -130,9 +130,9 @@ def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
     return {
         "onnx": logarithm,
         "int8": eight,
-        "c": None if student else "only students",
+        "c": any_form,
         "c-int8": eight,
-        "executorch": phone if student else "only students",
+        "executorch": any_form or phone,
     }
 
 

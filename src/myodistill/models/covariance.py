@@ -25,7 +25,7 @@ from myodistill.models.registry import register_model
 EDGES_HZ = (20.0, 45.0, 80.0, 120.0, 170.0, 250.0, 450.0)
 """Edges of the bands where the sampling rate allows them: narrow where EMG is strong."""
 
-_SHRINKAGE = 1e-3
+SHRINKAGE = 1e-3
 _MOST_CHANNELS = 32
 
 
@@ -193,7 +193,7 @@ def regularised(matrices: Tensor) -> Tensor:
     """Symmetric matrices ``(..., n, n)`` with a thousandth of their power added."""
     power = matrices.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[..., None, None]
     identity = torch.eye(matrices.shape[-1], device=matrices.device)
-    return matrices + (_SHRINKAGE * power + torch.finfo(matrices.dtype).tiny) * identity
+    return matrices + (SHRINKAGE * power + torch.finfo(matrices.dtype).tiny) * identity
 
 
 class Standardise(nn.Module):

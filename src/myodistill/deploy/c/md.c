@@ -1,11 +1,29 @@
-/* The decoder of md.h: causal filter, window, log powers of bands, network, decision rule. */
+/* The decoder of md.h: causal filter, window, covariances of bands, network, decision rule. */
 #include "md.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #if defined(__ARM_FEATURE_SIMD32)
 #include <arm_acle.h>
+#endif
+
+#if !MD_NETWORK
+/* A linear layer; `offsets` takes the zero of its inputs away. */
+typedef struct {
+    int inputs, outputs;
+#if MD_INT8
+    float scale;
+    int32_t zero;
+    const int8_t *weights;
+    const int32_t *offsets;
+    const float *scales;
+#else
+    const float *weights;
+#endif
+    const float *biases;
+} md_layer;
 #endif
 
 #include "md_model.h"
@@ -173,10 +191,144 @@ static void covariances(md_decoder *d, const float *h)
     }
 }
 
+#if MD_LOGARITHM
+/* W C W' of the covariance C, upper triangle; it takes the place of the block, which is used up. */
+static void whiten(md_decoder *d, const float (*w)[MD_INPUTS])
+{
+    float column[MD_INPUTS];
+    int i, j;
+    for (i = 0; i < MD_INPUTS; i++) {
+        for (j = i + 1; j < MD_INPUTS; j++) {
+            d->covariance[j][i] = d->covariance[i][j] *= 0.5f;
+        }
+    }
+    for (i = 0; i < MD_INPUTS; i++) {
+        for (j = 0; j < MD_INPUTS; j++) {
+            column[j] = dot(d->covariance[j], w[i], MD_INPUTS);
+        }
+        for (j = i; j < MD_INPUTS; j++) {
+            d->block[i][j] = dot(w[j], column, MD_INPUTS);
+        }
+    }
+}
+
+/* Replace the upper triangle of a covariance by R of Cholesky's R'R, with zeros below its diagonal.
+ * R'R is the covariance with a share of its power added, over the power, which is returned: so
+ * no size of the signal underflows, and no eigenvalue is near zero. */
+static float factorise(float (*m)[MD_ROW])
+{
+    float power = 0.0f, scale, ridge;
+    int i, j, k;
+    for (i = 0; i < MD_INPUTS; i++) {
+        power += m[i][i];
+    }
+    power /= (float)MD_INPUTS;
+    scale = power + FLT_MIN;
+    ridge = MD_SHRINKAGE * power + FLT_MIN;
+    for (i = 0; i < MD_INPUTS; i++) {
+        for (j = 0; j < i; j++) {
+            m[i][j] = 0.0f;
+        }
+        m[i][i] += ridge;
+        for (; j < MD_INPUTS; j++) {
+            m[i][j] /= scale;
+        }
+    }
+    for (k = 0; k < MD_INPUTS; k++) {
+        float pivot;
+        if (m[k][k] < FLT_EPSILON) { /* by rounding alone */
+            m[k][k] = FLT_EPSILON;
+        }
+        pivot = sqrtf(m[k][k]);
+        for (j = k; j < MD_INPUTS; j++) {
+            m[k][j] /= pivot;
+        }
+        for (i = k + 1; i < MD_INPUTS; i++) {
+            for (j = i; j < MD_INPUTS; j++) {
+                m[i][j] -= m[k][i] * m[k][j];
+            }
+        }
+    }
+    return scale;
+}
+
+/* Make two rows orthogonal, the longer one first; `a` and `b` are their squared lengths. */
+static void rotate(float *restrict x, float *restrict y, float *a, float *b)
+{
+    const float twice = 2.0f * dot(x, y, MD_INPUTS), gap = *a - *b;
+    const float size = fabsf(gap) + 1e-15f; /* so that equal rows have an angle, too */
+    const float tangent = twice / (size + sqrtf(size * size + twice * twice));
+    float cosine = 1.0f / sqrtf(1.0f + tangent * tangent), sine = tangent * cosine;
+    const float moved = 0.5f * tangent * twice;
+    int k;
+    if (gap >= 0.0f) {
+        *a += moved;
+        *b -= moved;
+    } else { /* a rotation that exchanges them */
+        const float longer = *b + moved, other = cosine;
+        *b = *a - moved;
+        *a = longer;
+        cosine = sine;
+        sine = other;
+    }
+    for (k = 0; k < MD_INPUTS; k++) {
+        const float xk = x[k], yk = y[k];
+        x[k] = cosine * xk + sine * yk;
+        y[k] = cosine * yk - sine * xk;
+    }
+}
+
+/* Sweeps after which a matrix is at the accuracy of float; always as many, for a constant time. */
+#define MD_SWEEPS (MD_INPUTS <= 10 ? 5 : MD_INPUTS <= 20 ? 6 : 7)
+
+/* Logarithm of a covariance of which `m` has the upper triangle, and loses it: the logarithm's upper
+ * triangle as a vector, what is off the diagonal times the root of two. The rows of Cholesky's R are
+ * rotated until they are orthogonal (one-sided Jacobi: Veselic and Hari, A note on a one-sided Jacobi
+ * algorithm, Numer. Math. 56, 1989; the longer row first after de Rijk, SIAM J. Sci. Stat. Comput.
+ * 10(2), 1989); then each is an eigenvector as long as the root of its eigenvalue. */
+static void matrix_log(float (*m)[MD_ROW], float *out)
+{
+    const float scale = factorise(m), of_scale = logf(scale);
+    float lengths[MD_INPUTS];
+    int sweep, i, j, k;
+    for (sweep = 0; sweep < MD_SWEEPS; sweep++) {
+        for (i = 0; i < MD_INPUTS; i++) {
+            lengths[i] = dot(m[i], m[i], MD_INPUTS);
+        }
+        for (i = 0; i < MD_INPUTS; i++) {
+            for (j = i + 1; j < MD_INPUTS; j++) {
+                rotate(m[i], m[j], &lengths[i], &lengths[j]);
+            }
+        }
+    }
+    memset(out, 0, MD_INPUTS * (MD_INPUTS + 1) / 2 * sizeof *out);
+    for (k = 0; k < MD_INPUTS; k++) {
+        const float value = dot(m[k], m[k], MD_INPUTS), weight = logf(value) / value;
+        float *entry = out;
+        for (i = 0; i < MD_INPUTS; i++) {
+            const float diagonal = weight * m[k][i], beside = 1.41421356f * diagonal;
+            *entry++ += diagonal * m[k][i] + (k == i ? of_scale : 0.0f);
+            for (j = i + 1; j < MD_INPUTS; j++) {
+                *entry++ += beside * m[k][j];
+            }
+        }
+    }
+}
+
+static void front(md_decoder *d)
+{
+    int b;
+    for (b = 0; b < MD_BANDS; b++) {
+        covariances(d, md_taps[b]);
+        whiten(d, md_projections[b]);
+        matrix_log(d->block, d->features + b * (MD_INPUTS * (MD_INPUTS + 1) / 2));
+    }
+}
+#else
 /* Log power of each projection w in each band: log(w' C w + epsilon). The covariance first and then
  * a quadratic form is cheaper than to filter each projection, for there are more projections than
  * channels. */
-static void log_powers(md_decoder *d)
+static void front(md_decoder *d)
 {
     int b, p, i, j;
     for (b = 0; b < MD_BANDS; b++) {
@@ -195,6 +347,7 @@ static void log_powers(md_decoder *d)
         }
     }
 }
+#endif
 
 #if MD_INT8
 /* Activations in 8 bits, as ONNX's QuantizeLinear rounds them. */
@@ -207,64 +360,62 @@ static void quantise(const float *values, int n, float scale, int32_t zero, uint
     }
 }
 
-/* 8-bit weights and inputs, 32-bit sums; `offsets` takes the inputs' zero away. */
-static void dense(const uint8_t *in, int n, const int8_t *weights, const int32_t *offsets,
-                  const float *scales, const float *biases, int outputs, int relu, float *out)
+/* 8-bit weights and inputs, 32-bit sums. */
+static void dense(md_decoder *d, const md_layer *layer, const float *values, int relu, float *out)
 {
-    int o, i;
-    for (o = 0; o < outputs; o++) {
-        const int8_t *row = weights + o * n;
+    const int8_t *row = layer->weights;
+    int o;
+    quantise(values, layer->inputs, layer->scale, layer->zero, d->quantised);
+    for (o = 0; o < layer->outputs; o++) {
+        const int8_t *const end = row + layer->inputs;
+        const uint8_t *in = d->quantised;
         int32_t sum = 0;
         float value;
-        i = 0;
 #if defined(__ARM_FEATURE_SIMD32)
         /* Two products at a time: bytes 0 and 2 of a word, then bytes 1 and 3. */
-        for (; i + 4 <= n; i += 4) {
+        const int8_t *const words = row + layer->inputs / 4 * 4;
+        for (; row < words; row += 4, in += 4) {
             uint32_t w, x;
-            memcpy(&w, row + i, sizeof w);
-            memcpy(&x, in + i, sizeof x);
+            memcpy(&w, row, sizeof w);
+            memcpy(&x, in, sizeof x);
             sum = __smlad(__sxtb16((int8x4_t)w), (int16x2_t)__uxtb16((uint8x4_t)x), sum);
             w = (w >> 8) | (w << 24);
             x = (x >> 8) | (x << 24);
             sum = __smlad(__sxtb16((int8x4_t)w), (int16x2_t)__uxtb16((uint8x4_t)x), sum);
         }
 #endif
-        for (; i < n; i++) {
-            sum += row[i] * in[i];
+        while (row < end) {
+            sum += *row++ * *in++;
         }
-        value = (float)(sum - offsets[o]) * scales[o] + biases[o];
+        value = (float)(sum - layer->offsets[o]) * layer->scales[o] + layer->biases[o];
         out[o] = relu && value < 0.0f ? 0.0f : value;
     }
-}
-
-static void network(md_decoder *d)
-{
-    log_powers(d);
-    quantise(d->features, MD_FEATURES, MD_SCALE_0, MD_ZERO_0, d->quantised);
-    dense(d->quantised, MD_FEATURES, md_weights_0[0], md_offsets_0, md_scales_0, md_biases_0,
-          MD_HIDDEN, 1, d->hidden);
-    quantise(d->hidden, MD_HIDDEN, MD_SCALE_1, MD_ZERO_1, d->quantised);
-    dense(d->quantised, MD_HIDDEN, md_weights_1[0], md_offsets_1, md_scales_1, md_biases_1,
-          MD_CLASSES, 0, d->logits);
 }
 #else /* float */
-static void dense(const float *in, int n, const float *weights, const float *biases, int outputs,
-                  int relu, float *out)
+static void dense(md_decoder *d, const md_layer *layer, const float *in, int relu, float *out)
 {
     int o;
-    for (o = 0; o < outputs; o++) {
-        const float value = dot(weights + o * n, in, n) + biases[o];
+    (void)d;
+    for (o = 0; o < layer->outputs; o++) {
+        const float *row = layer->weights + o * layer->inputs;
+        const float value = dot(row, in, layer->inputs) + layer->biases[o];
         out[o] = relu && value < 0.0f ? 0.0f : value;
     }
 }
+#endif
 
 static void network(md_decoder *d)
 {
-    log_powers(d);
-    dense(d->features, MD_FEATURES, md_weights_0[0], md_biases_0, MD_HIDDEN, 1, d->hidden);
-    dense(d->hidden, MD_HIDDEN, md_weights_1[0], md_biases_1, MD_CLASSES, 0, d->logits);
+    const float *in = d->features;
+    int i;
+    front(d);
+    for (i = 0; i < MD_LAYERS; i++) {
+        const int last = i == MD_LAYERS - 1;
+        float *out = last ? d->logits : i % 2 ? d->features : d->hidden;
+        dense(d, &md_layers[i], in, !last, out);
+        in = out;
+    }
 }
-#endif
 #endif
 
 static void abstain(md_decoder *d, md_decision *out)

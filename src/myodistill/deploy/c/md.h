@@ -1,10 +1,11 @@
 /* One person's gesture decoder: samples in, decisions out. Written by MyoDistill.
  *
  * Memory: one md_decoder of MD_RAM_BYTES bytes, which you place; MD_TABLE_BYTES bytes of constant
- * tables; no allocation, no recursion, less than 640 bytes of stack (500 measured on a Cortex-M4F).
- * A network that was generated (md_network.c) adds static temporaries of its own, which the linker
- * map shows, and may use 1 kB of stack. Needs expf, logf and rintf of the C library, and IEEE
- * floats: do not compile with -ffast-math.
+ * tables; no allocation, no recursion, less than 640 bytes of stack with up to 32 channels (464
+ * measured with 10 on a Cortex-M4F), and 8 more for each further one. A network that was generated
+ * (md_network.c) adds static temporaries of its own, which the linker map shows, and may use 1 kB of
+ * stack. Needs expf, logf, rintf and sqrtf of the C library, and IEEE floats: do not compile with
+ * -ffast-math.
  *
  * @model@
  */
@@ -24,7 +25,6 @@ extern "C" {
 #else
 #define MD_PAD (MD_TAPS / 2)
 #endif
-#define MD_FEATURES (MD_BANDS * MD_PROJECTIONS)
 #define MD_WIDEST (MD_FEATURES > MD_HIDDEN ? MD_FEATURES : MD_HIDDEN)
 
 /* The decision not to decide. */
@@ -55,9 +55,9 @@ typedef struct {
     float filter[MD_CHANNELS][MD_SECTIONS][2];
     float signal[MD_INPUTS][MD_SAMPLES + 2 * MD_PAD]; /* zeros on both sides of the window */
 #if !MD_NETWORK
-    float block[MD_INPUTS][MD_BLOCK];
+    float block[MD_INPUTS][MD_ROW];
     float covariance[MD_INPUTS][MD_INPUTS];
-    float features[MD_FEATURES];
+    float features[MD_FEATURES]; /* and what layers give, in turn with the next */
     float hidden[MD_HIDDEN];
 #endif
 #if MD_INT8

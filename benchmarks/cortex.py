@@ -1,0 +1,67 @@
+"""What students take on a Cortex-M4F: flash, RAM, stack and instructions of a decision.
+
+python benchmarks/cortex.py [--geometry 3dc] [STUDENT ...]
+
+The students are untrained and decode noise, for none of the numbers depends on the weights. Flash
+and RAM are those of the linked program, start-up code and C library included, RAM without the
+stack; instructions are counted by QEMU and are not cycles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from myodistill.bundle import Bundle
+from myodistill.datasets.recording import Repetition
+from myodistill.deploy.cortex import build_cortex, emulate, footprint
+from myodistill.deploy.plain_c import to_c
+from myodistill.deploy.quantize import quantise
+from myodistill.models.registry import build
+from myodistill.models.verification import GEOMETRIES, geometry_spec
+from myodistill.signals.filters import apply, filter_mark
+from myodistill.signals.preprocessing import Preprocessing
+from myodistill.signals.windows import Windows
+
+STUDENTS = ("log-power-30k", "log-covariance-30k", "log-covariance-linear")
+STEP = 50
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--geometry", choices=GEOMETRIES, default="3dc")
+    parser.add_argument("students", nargs="*", default=STUDENTS)
+    options = parser.parse_args()
+    spec = geometry_spec(options.geometry)
+    print(spec.summary())
+    channels, seen = spec.channels, frozenset({Repetition("nobody", "a", 0)})
+    band = (20.0, min(450.0, 0.45 * spec.sampling_rate))
+    passes = Preprocessing(spec.sampling_rate, band, 0.0, np.eye(channels, dtype=np.float32), seen)
+    noise = np.random.default_rng(0).standard_normal((5 * spec.samples, channels))
+    filtered = apply(passes.sections(), noise.astype(np.float32))
+    starts = np.arange(0, len(noise) - spec.samples + 1, STEP)
+    nothing = np.zeros(len(starts), np.intp)
+    mark = filter_mark(passes.sections())
+    windows = Windows(filtered, spec.samples, starts, nothing, nothing, tuple(seen), mark)
+    for name in options.students:
+        network = build(name, spec, seed=0).eval()
+        bundle = Bundle(name, spec, network, passes, seen, {}, unit="mV", step=STEP)
+        for kind, quantised in ("float", None), ("8 bits", quantise(bundle, windows)):
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = Path(scratch) / "c"
+                to_c(bundle, quantised=quantised).write(folder)
+                memory = footprint(build_cortex(folder))
+                found = emulate(folder, noise.astype(np.float32))
+            print(
+                f"{name}, {kind}: flash {memory.flash / 1e3:.1f} kB, "
+                f"RAM {memory.ram / 1e3:.1f} kB, stack {found.stack} B, "
+                f"{found.instructions / 1e6:.2f} million instructions",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
