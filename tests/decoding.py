@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import nn
 
+from myodistill.adaptation import Adaptation
 from myodistill.bundle import Bundle
 from myodistill.datasets.recording import Repetition, SignalSpec, grid, ring
 from myodistill.models.covariance import BandCovariances
@@ -78,3 +81,14 @@ def bundle(
         "stage": "supervised",
     }
     return Bundle(model, spec, network.eval(), fitted, windows.seen(), origin, unit="mV", step=STEP)
+
+
+def adaptable(student: Bundle) -> Bundle:
+    """A student that knows what one needs to follow its wearer, from :func:`recording`."""
+    assert student.preprocessing is not None
+    gestures, channels = student.spec.classes, student.spec.channels
+    signal = apply(student.preprocessing.sections(), recording(gestures, channels))
+    windows = positions(signal, student.spec)
+    logits, people = student.logits(windows), np.zeros(len(windows), np.intp)
+    population = Adaptation.of_population(logits, windows.labels, people)
+    return replace(student, adaptation=population.of_person(logits, windows.labels, 1))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decoding import bundle, positions, recording
+from decoding import adaptable, bundle, positions, recording
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -179,12 +179,7 @@ def test_wrong_numbers_are_refused() -> None:
 
 @pytest.fixture(scope="module")
 def student() -> Bundle:
-    made = bundle()
-    assert made.preprocessing is not None
-    windows = positions(apply(made.preprocessing.sections(), recording(3, 4)), made.spec)
-    logits, people = made.logits(windows), np.zeros(len(windows), np.intp)
-    population = Adaptation.of_population(logits, windows.labels, people)
-    return replace(made, adaptation=population.of_person(logits, windows.labels, 1))
+    return adaptable(bundle())
 
 
 SIGNAL = recording(3, 4, seed=5, seconds=4) * np.array([1, 1.3, 0.8, 1], np.float32)

@@ -62,12 +62,13 @@ def lacking() -> str | None:
     return "libnewlib-arm-none-eabi" if path == _LIBRARY else None
 
 
-def build_cortex(folder: Path, *, golden: bool = False) -> Path:
+def build_cortex(folder: Path, *, golden: bool = False, adapt: bool = False) -> Path:
     """Link the decoder for a bare Cortex-M4F.
 
     Args:
         folder: With the files of :class:`~myodistill.deploy.plain_c.CCode`.
         golden: Build for :func:`emulate`; otherwise as it would be flashed.
+        adapt: Follow the wearer.
 
     Returns:
         The program; its linker map lies beside it.
@@ -77,6 +78,7 @@ def build_cortex(folder: Path, *, golden: bool = False) -> Path:
     """
     program = folder / ("md_golden.elf" if golden else "md_cortex.elf")
     options = ["-DMD_GOLDEN"] if golden else []
+    options += ["-DMD_ADAPTING"] if adapt else []
     linking = [*_LINK, "-T", "md_cortex.ld", f"-Wl,-Map={program.with_suffix('.map').name}"]
     command = [
         COMPILER,
@@ -102,13 +104,13 @@ def footprint(program: Path) -> Footprint:
     return Footprint(flash=text + data, ram=data + bss)
 
 
-def emulate(folder: Path, signal: Signal, *, timeout: float = 300) -> Emulated:
+def emulate(folder: Path, signal: Signal, *, adapt: bool = False, timeout: float = 300) -> Emulated:
     """Decode a whole recording, ``(time, channel)``, on an emulated Cortex-M4F.
 
     Raises:
         ToolError: The compiler or the emulator is missing or fails.
     """
-    program = build_cortex(folder, golden=True)
+    program = build_cortex(folder, golden=True, adapt=adapt)
     samples = np.ascontiguousarray(signal, dtype="<f4")
     (folder / "samples.f32").write_bytes(samples.tobytes())
     output = folder / "decisions.bin"

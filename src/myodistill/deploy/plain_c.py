@@ -25,6 +25,7 @@ from myodistill.deploy.quantize import Quantised
 from myodistill.errors import ModelError
 from myodistill.files import new_folder, write_text
 from myodistill.models.covariance import SHRINKAGE
+from myodistill.realtime.adaptation import AHEAD, DRIFT, HEAD_START, LONGEST, NOISE, SURE
 from myodistill.realtime.decoder import LIMIT
 from myodistill.signals.preprocessing import Preprocessing
 
@@ -166,6 +167,9 @@ def _source(
     elsewhere: int = 0,
     layers: str = "",
 ) -> CCode:
+    learned, constants = _adaptation(bundle)
+    sizes, tables = sizes | {"ADAPTS": int(bool(learned))}, tables | learned
+    scalars = scalars | constants
     ram = _ram(sizes)
     table_bytes = elsewhere + sum(values.nbytes for values in tables.values())
     defines = {
@@ -184,6 +188,21 @@ def _source(
     files = {"md.h": header, "md_model.h": _model(bundle, tables) + layers}
     files |= {name: _static(name) for name in ("md.c", "md_host.c", "md_cortex.c", "md_cortex.ld")}
     return CCode(files, ram, table_bytes, weights)
+
+
+def _adaptation(bundle: Bundle) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
+    """The tables and constants by which the decoder can follow its wearer; none if it cannot."""
+    known = bundle.adaptation
+    if known is None:
+        return {}, {}
+    tables: dict[str, NDArray[np.generic]] = {
+        "whitening": known.whitening.astype(np.float32),
+        "means": known.whitened.astype(np.float32),
+    }
+    numbers = {"GAIN": known.gain, "DRIFT": DRIFT, "NOISE": NOISE, "SURE": SURE, "AHEAD": AHEAD}
+    constants = {name: _number(value) for name, value in numbers.items()}
+    constants |= {"HEAD_START": _number(HEAD_START), "LONGEST": str(LONGEST)}
+    return tables, constants | {"ADAPTATION": f"0x{known.fingerprint[:8]}u"}
 
 
 def _require_no_constant(model: str, sections: NDArray[np.float64]) -> None:
@@ -209,6 +228,8 @@ def _ram(size: dict[str, int]) -> int:
     """Bytes of ``md_decoder``; ``md.c`` does not compile if they are wrong."""
     inputs, channels = size["INPUTS"], size["CHANNELS"]
     words = size["CLASSES"] * (1 + size["SMOOTHING"]) + 11 + size["VOTES"]
+    if size["ADAPTS"]:
+        words += 4 + size["CLASSES"] * (size["CLASSES"] + 1)
     words += channels * (2 + 2 * size["SECTIONS"]) + inputs * size["SAMPLES"]
     if size["NETWORK"]:
         return 4 * words

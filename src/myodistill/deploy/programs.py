@@ -95,7 +95,12 @@ def warnings(folder: Path) -> tuple[str, ...]:
 
 
 def build_host(
-    folder: Path, *, compiler: str = "gcc", optimise: str = "-O3", sanitise: bool = False
+    folder: Path,
+    *,
+    compiler: str = "gcc",
+    optimise: str = "-O3",
+    sanitise: bool = False,
+    adapt: bool = False,
 ) -> Path:
     """Compile the decoder for this computer.
 
@@ -104,6 +109,7 @@ def build_host(
         compiler: Any that takes GCC's options.
         optimise: As for GCC.
         sanitise: Stop at the first undefined behaviour or access outside of memory.
+        adapt: Follow the wearer.
 
     Returns:
         The program.
@@ -113,6 +119,7 @@ def build_host(
     """
     program = folder / "md_host"
     checks = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"] if sanitise else []
+    checks += ["-DMD_ADAPTING"] if adapt else []
     files = [*sources(folder), "md_host.c", "-lm"]
     run([compiler, *warnings(folder), optimise, *checks, "-o", str(program), *files], folder=folder)
     return program

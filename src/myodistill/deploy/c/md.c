@@ -39,7 +39,46 @@ void md_init(md_decoder *d)
     for (c = 0; c < MD_CHANNELS; c++) {
         d->newest[c] = NAN;
     }
+#if MD_ADAPTS
+    md_forget(d);
+#endif
 }
+
+#if MD_ADAPTS
+void md_forget(md_decoder *d)
+{
+    md_adaptation *a = &d->adaptation;
+    int g;
+    a->id = MD_ADAPTATION;
+    memcpy(a->means, md_means, sizeof a->means);
+    for (g = 0; g < MD_CLASSES; g++) {
+        a->variances[g] = MD_DRIFT;
+        a->evidence[g] = 0.0f;
+    }
+    d->last = MD_REJECTED;
+}
+
+int md_remember(md_decoder *d, const md_adaptation *learned)
+{
+    int g, i;
+    if (learned->id != MD_ADAPTATION) {
+        return 0;
+    }
+    for (g = 0; g < MD_CLASSES; g++) {
+        int sound = learned->variances[g] >= 0.0f && learned->variances[g] <= MD_DRIFT &&
+                    learned->evidence[g] >= 0.0f && isfinite(learned->evidence[g]);
+        for (i = 0; i < MD_CLASSES - 1; i++) {
+            sound = sound && isfinite(learned->means[g][i]);
+        }
+        if (!sound) {
+            return 0;
+        }
+    }
+    d->adaptation = *learned;
+    d->last = MD_REJECTED;
+    return 1;
+}
+#endif
 
 /* Keep the sound values; returns whether all were. What is not a number compares false. */
 static int repair(md_decoder *d, const float *sample)
@@ -418,9 +457,74 @@ static void network(md_decoder *d)
 }
 #endif
 
+#if MD_ADAPTS
+/* Whether a window of a gesture may move its mean, and by how much of an observation. Only a sure
+ * decision counts, that the student makes without adaptation, too; a long performance counts little
+ * more than a short one, and no gesture gets far ahead of the others. */
+static float weight(md_decoder *d, int gesture, float probability, int agreed)
+{
+    md_adaptation *a = &d->adaptation;
+    float mean = 0.0f, taken = probability;
+    int g;
+    d->performance = gesture != d->last ? 1 : d->performance + (d->performance < 1 << 20);
+    d->last = gesture;
+    for (g = 0; g < MD_CLASSES; g++) {
+        mean += a->evidence[g] / (float)MD_CLASSES;
+    }
+    if (!agreed || probability <= MD_SURE ||
+        a->evidence[gesture] > MD_AHEAD * (mean + MD_HEAD_START)) {
+        return 0.0f;
+    }
+    if (d->performance > MD_LONGEST) {
+        taken *= (float)MD_LONGEST / (float)d->performance;
+    }
+    a->evidence[gesture] += taken;
+    return taken;
+}
+
+/* Add to the logits what the means of gestures have moved by, as a linear discriminant would have
+ * it; then move the mean of the decided gesture by a Kalman gain. */
+static void adapt(md_decoder *d)
+{
+    md_adaptation *a = &d->adaptation;
+    float point[MD_CLASSES - 1], total = 0.0f, share;
+    int own = 0, gesture = 0, g, i;
+    for (i = 0; i < MD_CLASSES - 1; i++) {
+        point[i] = 0.0f;
+        for (g = 0; g < MD_CLASSES; g++) {
+            point[i] += d->logits[g] * md_whitening[g][i];
+        }
+    }
+    for (g = 1; g < MD_CLASSES; g++) {
+        own = d->logits[g] > d->logits[own] ? g : own;
+    }
+    for (g = 0; g < MD_CLASSES; g++) {
+        float moved = 0.0f;
+        for (i = 0; i < MD_CLASSES - 1; i++) {
+            const float now = a->means[g][i], then = md_means[g][i];
+            moved += (now - then) * (point[i] - 0.5f * (now + then));
+        }
+        d->logits[g] += MD_GAIN * moved;
+        gesture = d->logits[g] > d->logits[gesture] ? g : gesture;
+    }
+    for (g = 0; g < MD_CLASSES; g++) {
+        total += expf(d->logits[g] - d->logits[gesture]);
+    }
+    share = weight(d, gesture, 1.0f / total, own == gesture) * a->variances[gesture];
+    share /= share + MD_NOISE;
+    for (i = 0; i < MD_CLASSES - 1; i++) {
+        a->means[gesture][i] += share * (point[i] - a->means[gesture][i]);
+    }
+    a->variances[gesture] *= 1.0f - share;
+}
+#endif
+
 static void abstain(md_decoder *d, md_decision *out)
 {
     d->abstained++;
+#if MD_ADAPTS
+    d->last = MD_REJECTED;
+#endif
     d->predictions = d->smoothed = 0;
     d->current = MD_REJECTED;
     d->held = 0;
@@ -519,6 +623,11 @@ int md_push(md_decoder *d, const float sample[MD_CHANNELS], md_decision *decisio
     } else {
         network(d);
         if (finite_logits(d)) {
+#if MD_ADAPTS
+            if (d->adapting) {
+                adapt(d);
+            }
+#endif
             decide(d, decision);
         } else {
             abstain(d, decision);

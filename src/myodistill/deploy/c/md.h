@@ -33,12 +33,28 @@ extern "C" {
 typedef struct {
     uint32_t sample;  /* samples that had come; the window is the newest MD_SAMPLES of them */
     int32_t gesture;  /* label, or MD_REJECTED */
-    int32_t prediction;   /* the network's own prediction before the decision rule, or MD_REJECTED */
+    int32_t prediction;   /* the network's own, adapted if it is, before the rule; or MD_REJECTED */
     float confidence; /* probability of the most probable gesture, smoothed as the rule says */
 } md_decision;
 
-/* All state. Read `logits` and `abstained` as you like; leave the rest alone. */
+#if MD_ADAPTS
+/* What was learned of the wearer. Copy it before the power goes, and give it back afterwards. */
 typedef struct {
+    uint32_t id; /* MD_ADAPTATION, another number for each student */
+    float means[MD_CLASSES][MD_CLASSES - 1];
+    float variances[MD_CLASSES];
+    float evidence[MD_CLASSES];
+} md_adaptation;
+#endif
+
+/* All state. Read `logits`, `abstained` and `adaptation` as you like, and set `adapting` after
+ * md_init; leave the rest alone. */
+typedef struct {
+#if MD_ADAPTS
+    int32_t adapting; /* whether to follow the wearer; 0 after md_init */
+    int32_t last, performance; /* newest gesture, and for how many windows */
+    md_adaptation adaptation;
+#endif
     float logits[MD_CLASSES];
     uint32_t abstained; /* windows without a decision because of values that are not finite */
     uint32_t samples;   /* samples that have come */
@@ -74,6 +90,15 @@ void md_init(md_decoder *decoder);
 /* Take one sample of every channel, in MD_UNIT, MD_RATE_HZ times a second.
  * Returns 1 and fills `decision` when the sample completes a window, else 0. */
 int md_push(md_decoder *decoder, const float sample[MD_CHANNELS], md_decision *decision);
+
+#if MD_ADAPTS
+/* Forget what was learned of the wearer. */
+void md_forget(md_decoder *decoder);
+
+/* Go on with what was learned before. Returns 0, and changes nothing, if it is another student's
+ * or is damaged; else 1. */
+int md_remember(md_decoder *decoder, const md_adaptation *learned);
+#endif
 
 #ifdef __cplusplus
 }

@@ -52,6 +52,9 @@ static void run(void)
     TIMER[1] = 0xFFFFFF;
     TIMER[0] = 5;
     md_init(&decoder);
+#ifdef MD_ADAPTING
+    decoder.adapting = 1;
+#endif
     while (transfer(0x06, in, sample, sizeof sample) == 0) {
         const uint32_t before = TIMER[2];
         if (md_push(&decoder, sample, &decision)) {

@@ -17,6 +17,9 @@ static void decode(FILE *file)
     struct timespec a, b;
     int g;
     md_init(&decoder);
+#ifdef MD_ADAPTING
+    decoder.adapting = 1;
+#endif
     clock_gettime(CLOCK_MONOTONIC, &a);
     while (fread(sample, sizeof sample, 1, file) == 1) {
         if (!md_push(&decoder, sample, &decision)) {
