@@ -37,6 +37,7 @@ from myodistill.models import complexity, verification
 from myodistill.models.registry import MODELS
 from myodistill.processes import worker_pool
 from myodistill.studies import experiment
+from myodistill.studies.adaptation import METHODS
 from myodistill.studies.engines import local
 from myodistill.studies.experiment import run_experiment
 
@@ -519,12 +520,12 @@ def test_a_run_is_scored_while_its_students_adapt(
     tmp_path: Path,
 ) -> None:  # fmt: skip
     run = trained.parents[4]
-    words = ["evaluate", "adaptation", str(run), "--method", "common-shift,guarded-gesture-means"]
+    words = ["evaluate", "adaptation", str(run), "--method", ",".join(METHODS)]
     code, shown, _ = call(capsys, monkeypatch, *words)
     assert code == 0
     assert max(map(len, shown.splitlines()[:-3])) <= 80
     frame = adaptation_results.read(run / adaptation_results.FILE)
-    assert set(frame["method"]) == {"static", "common-shift", "guarded-gesture-means"}
+    assert set(frame["method"]) == {"static", *METHODS}
     assert set(frame["stream"]) == set(STREAMS)
     scores = pd.read_parquet(run / "results.parquet").set_index(["stage", "subject"])["accuracy"]
     recorded = frame[(frame["stream"] == "recorded") & (frame["method"] == "static")]

@@ -94,7 +94,8 @@ def long_term(settings: Settings, days: str | None, history: str | None, first_d
     metavar="LIST",
     default="guarded-gesture-means",
     show_default=True,
-    help="common-shift, gesture-means or guarded-gesture-means",
+    help="of channel-normalisation, adaptive-batch-norm, common-shift, gesture-means and "
+    "guarded-gesture-means",
 )
 def adaptation(run_folder: Path, k: str | None, student_model: str | None, method: str) -> None:
     """Score the students of RUN_FOLDER while they follow their wearer without labels.

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from myodistill.adaptation import Adaptation
 from myodistill.bundle import Bundle
 from myodistill.bundle_card import CARD
+from myodistill.datasets.recording import Signal
 from myodistill.datasets.trees import natural
 from myodistill.deploy.subject_data import SubjectData
-from myodistill.errors import BundleError, unknown_name
+from myodistill.errors import BundleError, SettingsError, unknown_name
 from myodistill.evaluation import results
 from myodistill.evaluation.adaptation_results import FILE, PARTS, STATIC, markdown, ordered
 from myodistill.evaluation.events import rest_of
@@ -30,7 +32,9 @@ from myodistill.models.orientation import orientations
 from myodistill.realtime.adaptation import ADAPTERS, GuardedGestureMeans
 from myodistill.reporting.figures.adaptation import accuracy_in_use
 from myodistill.signals.windows import Indices, Windows
+from myodistill.studies.window_methods import WINDOW_METHODS
 
+METHODS = (*WINDOW_METHODS, *ADAPTERS)
 DEFAULT = (GuardedGestureMeans.name,)
 _STAGE = "pretrained_distilled"
 
@@ -64,7 +68,7 @@ def evaluate_adaptation(
         run: Its folder.
         k: Calibration repetitions; all of the run by default.
         student: Name of one model; all of the run by default.
-        methods: Names in :data:`~myodistill.realtime.adaptation.ADAPTERS`.
+        methods: Names in :data:`METHODS`.
 
     Returns:
         See :mod:`myodistill.evaluation.adaptation_results`.
@@ -75,8 +79,8 @@ def evaluate_adaptation(
         SettingsError: There is no such method.
     """
     for method in methods:
-        if method not in ADAPTERS:
-            raise BundleError(unknown_name("method of adaptation", method, ADAPTERS))
+        if method not in METHODS:
+            raise SettingsError(unknown_name("method of adaptation", method, METHODS))
     rows = [
         row for folder in _students(run, k, student) for row in _rows(Bundle.load(folder), methods)
     ]
@@ -152,30 +156,48 @@ def _rows(bundle: Bundle, methods: Sequence[str]) -> Iterator[dict[str, object]]
 def _decided(
     data: SubjectData, adaptation: Adaptation, rest: int | None, methods: Sequence[str]
 ) -> Iterator[_Decided]:
-    windows, classes = data.scored, data.student.spec.classes
-    sound = data.student.logits(windows)
-    for stream in streams(windows.labels, classes, rest):
-        logits, labels, known = sound[stream.order], windows.labels[stream.order], adaptation
+    student, windows = data.student, data.scored
+    sound = student.logits(windows)
+    for stream in streams(windows.labels, student.spec.classes, rest):
+        altered = _altered(data, windows, stream.defect)
+        if altered is None:
+            continue
+        order, half = stream.order, len(stream.order) // 2
+        static, labels, known = sound[order], windows.labels[order], adaptation
         if stream.defect:
-            altered = _altered(data, windows, stream.defect)
-            if altered is None:
-                continue
-            half = len(logits) // 2
-            logits[half:] = data.student.logits(altered)[stream.order][half:]
+            static[half:] = student.logits(altered)[order][half:]
         if stream.unknown is not None:
-            logits = np.delete(logits, stream.unknown, axis=1)
-            known = adaptation.without(stream.unknown)
             labels = np.where(labels == stream.unknown, -1, labels - (labels > stream.unknown))
-        decisions = {STATIC: logits.argmax(axis=1)}
+            known = adaptation.without(stream.unknown)
+        logits = {STATIC: _known(static, stream)}
         for method in methods:
-            adapter = ADAPTERS[method](known)
-            adapted = (adapter.adapt(one) for one in logits)
-            decisions[method] = np.array([int(one.argmax()) for one in adapted])
+            if method in ADAPTERS:
+                adapter = ADAPTERS[method](known)
+                logits[method] = np.stack([adapter.adapt(one) for one in logits[STATIC]])
+            else:
+                read = _read(student, windows, order)
+                if stream.defect:
+                    read[half:] = _read(student, altered, order[half:])
+                logits[method] = _known(WINDOW_METHODS[method](student, read), stream)
+        decisions = {method: values.argmax(axis=1) for method, values in logits.items()}
         yield _Decided(stream, labels, decisions)
+
+
+def _known(logits: NDArray[np.float32], stream: Stream) -> NDArray[np.float32]:
+    """Leave out the logits of a gesture that the decoder must not know."""
+    return logits if stream.unknown is None else np.delete(logits, stream.unknown, axis=1)
+
+
+def _read(student: Bundle, windows: Windows, order: Indices) -> Signal:
+    """Return pre-processed windows in some order, as the network reads them."""
+    assert student.preprocessing is not None
+    return np.ascontiguousarray(student.preprocessing.map(windows).gather(order))
 
 
 def _altered(data: SubjectData, windows: Windows, defect: Defect) -> Windows | None:
     """Return the windows as a defect would have them; None where the electrodes rule it out."""
+    if not defect:
+        return windows
     if defect == "dead electrode":
         signal = windows.signal.copy()
         people = data.dataset.subjects()
