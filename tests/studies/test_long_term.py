@@ -84,10 +84,13 @@ def test_every_method_is_scored_under_every_condition(evaluate: Evaluate, tmp_pa
     assert found == {
         ("latest days", "no label", 2): {*students, "pretrain"},
         ("latest days", "re-centred", 2): {*students, "pretrain"},
+        ("latest days", "re-centred, adapting", 2): {"pretrained_distilled"},
         ("latest days", "first trial", 0): {"baseline", "supervised"},
         ("latest days", "first trial", 2): {*students, "finetune"},
+        ("latest days", "first trial, adapting", 2): {"pretrained_distilled"},
         ("day 1", "no label", 1): {*students, "pretrain"},
         ("day 1", "re-centred", 1): {*students, "pretrain"},
+        ("day 1", "re-centred, adapting", 1): {"pretrained_distilled"},
     }
     first_day = frame[frame["protocol"] == "day 1"]
     assert set(first_day["day"]) == {2, 3, 4}

@@ -20,7 +20,9 @@ PROTOCOLS = (LATEST_DAYS, FIRST_DAY)
 CONDITIONS = {
     "no label": "nothing of the day is used",
     "re-centred": "re-centred by the day's first trial, without labels",
+    "re-centred, adapting": "re-centred, and adapting in use, without labels",
     "first trial": "calibrated on the day's first trial (K=1)",
+    "first trial, adapting": "calibrated on it, and adapting in use",
 }
 """What is used of the day that is decoded, from least to most."""
 

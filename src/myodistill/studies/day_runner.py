@@ -39,6 +39,20 @@ class DayRunner(ExperimentRunner):
             rows.append(self._score(BASELINE, day, k, [], predict, fitted))
         return rows + super().subject("distill", day)
 
+    def _networks(self, until: Until, subject: str, k: int) -> list[Row]:
+        """Add the distilled students that follow their wearer, where anything of the day is used.
+
+        Their rows are marked ``adapting``.
+        """
+        rows = super()._networks(until, subject, k)
+        for method in self._taught(until, k) if self._data.split.uses_unlabelled else ():
+            student = self._calibrated_student(method, subject, k)
+            if student.adaptation is not None:
+                predict = partial(self._scorer.evaluate, [student], subject, adapt=True)
+                row = self._score(method, subject, k, [student], predict, variant="-adapting")
+                rows.append(row | {"adapting": True})
+        return rows
+
     def _decide_classically(self, day: str, k: int) -> Predictions:
         """Predict by linear discriminants on the history and, at K = 1, the day's first trial.
 

@@ -257,16 +257,23 @@ def _person_rows(
                 for seed in settings.seed:
                     runner = DayRunner(of_task, data, seed)
                     for day in task.split.heldout:
-                        rows = [row["result"] for row in runner.day(day)]
+                        rows = runner.day(day)
                         _print(person, task, day, "no label" if blind else "", rows)
                         for row in rows:
-                            used = "first trial" if row["k"] else "re-centred"
-                            yield row | {
+                            yield row["result"] | {
                                 "protocol": task.protocol,
-                                "condition": "no label" if blind else used,
+                                "condition": _condition(row, blind=blind),
                                 "history": task.history,
                                 "day": numbers[day],
                             }
+
+
+def _condition(row: Row, *, blind: bool) -> str:
+    """Return what a row's score used of the day."""
+    if blind:
+        return "no label"
+    used = "first trial" if row["result"]["k"] else "re-centred"
+    return f"{used}, adapting" if row.get("adapting") else used
 
 
 def _frames(settings: Settings, task: DayTask, person: str) -> Iterator[tuple[Split, Settings]]:
@@ -292,15 +299,13 @@ def _ks(settings: Settings, task: DayTask) -> list[int]:
     return [k for k in settings.k if (task.protocol == LATEST_DAYS if k else task.history > 0)]
 
 
-def _print(
-    person: str, task: DayTask, day: str, condition: str, rows: Sequence[dict[str, object]]
-) -> None:
+def _print(person: str, task: DayTask, day: str, condition: str, rows: Sequence[Row]) -> None:
     """Print one line of accuracies, of students alone."""
     text = ", ".join(
-        f"K={row['k']} {row['stage']} {named(str(row['model']), str(row['loss']))} "
-        f"{row['accuracy']:.1%}"
+        f"K={one['k']} {one['stage']} {named(str(one['model']), str(one['loss']))} "
+        f"{'adapting ' if row.get('adapting') else ''}{one['accuracy']:.1%}"
         for row in rows
-        if row["stage"] in STUDENTS
+        if (one := row["result"])["stage"] in STUDENTS
     )
     which = "day 1" if task.protocol == FIRST_DAY else f"{task.history} days before"
     used = f", {condition}" if condition else ""

@@ -270,9 +270,10 @@ class ExperimentRunner:
         bundles: Sequence[Bundle],
         predict: Callable[[], Predictions] | None = None,
         fitted: object = None,
+        variant: str = "",
     ) -> Row:
         """Store a row and its probabilities, once; ``fitted`` is what else decides ``predict``."""
-        name = f"{subject}/k-{k}/scores/{method.folder}"
+        name = f"{subject}/k-{k}/scores/{method.folder}{variant}"
         path = self._store.root / f"{name}.npz"
 
         def compute() -> Row:
@@ -328,7 +329,7 @@ class ExperimentRunner:
         key = digest(
             __version__,
             (digests.facts, split.dataset, split.fold, subject, split.test_sessions),
-            (k, self._pipeline.seed, asdict(method)),
+            (k, self._pipeline.seed, asdict(method), *([variant] if variant else [])),
             # A classical method depends on the subject's own repetitions alone.
             [bundle.origin["key"] for bundle in bundles] or fitted or of_subject.calibration[k],
             of_subject.test,

@@ -17,6 +17,7 @@ from myodistill.distillation.method import DistillationPipeline
 from myodistill.evaluation.events import DecisionStream, rest_of
 from myodistill.models.classical import CLASSICAL, DEFAULT_BASELINES, FEATURES, as_cut, fit
 from myodistill.provenance import require_scorable
+from myodistill.realtime.adaptation import GuardedGestureMeans
 from myodistill.signals.features import Features
 from myodistill.signals.windows import Indices, Windows
 from myodistill.signals.windows import running as running_windows
@@ -84,8 +85,15 @@ class Scorer:
         self._recordings = lru_cache(maxsize=1)(pipeline.dataset.recordings)
         self._features = lru_cache(maxsize=2 * len(DEFAULT_BASELINES))(self._extract_features)
 
-    def evaluate(self, bundles: Sequence[Bundle], subject: str) -> Predictions:
+    def evaluate(
+        self, bundles: Sequence[Bundle], subject: str, *, adapt: bool = False
+    ) -> Predictions:
         """Predict a subject's test sessions by a bundle, or by the mean logits of several.
+
+        Args:
+            bundles: What decides.
+            subject: Who is scored.
+            adapt: Follow the subject from window to window, by the adaptation of the first bundle.
 
         Raises:
             LeakageError: One of them has seen a test repetition, or hides what it has seen.
@@ -98,7 +106,12 @@ class Scorer:
 
         def predict(running: bool) -> NDArray[np.float32]:
             each = [self._log_probabilities(bundle, subject, running) for bundle in bundles]
-            return np.asarray(softmax(sum(each) / len(bundles), axis=1), dtype=np.float32)
+            logits = np.asarray(sum(each) / len(bundles), dtype=np.float32)
+            if adapt:
+                assert bundles[0].adaptation is not None
+                adapter = GuardedGestureMeans(bundles[0].adaptation)
+                logits = np.stack([adapter.adapt(one) for one in logits])
+            return np.asarray(softmax(logits, axis=1), dtype=np.float32)
 
         return self._predictions(subject, test_set, predict)
 

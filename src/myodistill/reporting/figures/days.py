@@ -16,7 +16,13 @@ from myodistill.evaluation.results import METHOD, STAGES, named
 from myodistill.reporting.figures.canvas import MARKS, PAGE, Picture, drawn, fitting
 
 _HEIGHT = 1.5
-_ROWS = {"no label": "nothing of the day", "re-centred": "re-centred", "first trial": "K=1"}
+_ROWS = {
+    "no label": "nothing of the day",
+    "re-centred": "re-centred",
+    "re-centred, adapting": "re-centred,\nadapting",
+    "first trial": "K=1",
+    "first trial, adapting": "K=1, adapting",
+}
 _STUDENT = ("pretrained_distilled", "pretrained", "supervised")
 
 
@@ -66,7 +72,9 @@ def accuracy_over_days(frame: pd.DataFrame) -> Picture:
         f"of days of history; the best mean of a person is {100 * best:.1f} %.",
         f"{STAGES[student[0]]} ({name}); rows: "
         + "; ".join(
-            f"{_ROWS[c]}: {text}" for c, text in CONDITIONS.items() if c in dict(rows).values()
+            f"{' '.join(_ROWS[condition].split())}: {text}"
+            for condition, text in CONDITIONS.items()
+            if condition in {shown for _, shown in rows}
         )
         + ". History of 0 days is the day's first trial alone; the classical baseline has the "
         "longest history that half of the days have.",
