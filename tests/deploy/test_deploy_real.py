@@ -13,30 +13,29 @@ from torch import nn
 from myodistill.bundle import Bundle
 from myodistill.datasets.registry import open_dataset
 from myodistill.deploy.parity import deploy_report
-from myodistill.models.logpower import LogPowerNetwork
+from myodistill.models.covariance import BandNetwork
 from myodistill.models.registry import build
-from myodistill.signals.filters import apply, design
-from myodistill.signals.preprocessing import Preprocessing, recentring
-from myodistill.signals.windows import cut
+from myodistill.signals.filters import design
+from myodistill.signals.preprocessing import Preprocessing, filtered, recentring
 
 
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc on this machine")
-def test_same_decisions_on_real_recordings(real_data: Path) -> None:
+@pytest.mark.parametrize("model", ["log-power-30k", "log-covariance-linear"])
+def test_same_decisions_on_real_recordings(model: str, real_data: Path) -> None:
     dataset = open_dataset("3dc")
     facts = dataset.facts
     recordings = dataset.recordings("Participant1")
     sections = design(facts.sampling_rate, facts.passband)
-    signals = [apply(sections, recording.signal) for recording in recordings]
-    windows = cut(recordings, signals, samples=facts.samples, step=facts.step)
+    windows = filtered(recordings, sections, samples=facts.samples, step=facts.step)
     known = [r for r in windows.seen() if r.session == facts.calibration_session]
     calibration = windows.select(known)
     fitted = Preprocessing(
         facts.sampling_rate, facts.passband, 0.0, recentring(calibration), calibration.seen()
     )
-    network = build("log-power-30k", facts.spec(), seed=0)
-    assert isinstance(network, LogPowerNetwork)
+    network = build(model, facts.spec(), seed=0)
+    assert isinstance(network, BandNetwork)
     inputs = torch.from_numpy(fitted.map(calibration).gather())
     labels = torch.from_numpy(calibration.labels)
     network.front.whitening.copy_(network.front.centre(inputs))
@@ -51,7 +50,7 @@ def test_same_decisions_on_real_recordings(real_data: Path) -> None:
             loss.backward()
             optimiser.step()
     student = Bundle(
-        "log-power-30k", facts.spec(), network.eval(), fitted, calibration.seen(),
+        model, facts.spec(), network.eval(), fitted, calibration.seen(),
         {"dataset": "3dc", "licence": facts.licence, "stage": "supervised"},
         unit=facts.unit, step=facts.step,
     )  # fmt: skip

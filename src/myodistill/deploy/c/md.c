@@ -320,11 +320,11 @@ static void rotate(float *restrict x, float *restrict y, float *a, float *b)
 /* Sweeps after which a matrix is at the accuracy of float; always as many, for a constant time. */
 #define MD_SWEEPS (MD_INPUTS <= 10 ? 5 : MD_INPUTS <= 20 ? 6 : 7)
 
-/* Logarithm of a covariance of which `m` has the upper triangle, and loses it: the logarithm's upper
- * triangle as a vector, what is off the diagonal times the root of two. The rows of Cholesky's R are
- * rotated until they are orthogonal (one-sided Jacobi: Veselic and Hari, A note on a one-sided Jacobi
- * algorithm, Numer. Math. 56, 1989; the longer row first after de Rijk, SIAM J. Sci. Stat. Comput.
- * 10(2), 1989); then each is an eigenvector as long as the root of its eigenvalue. */
+/* Logarithm of a covariance of which `m` has the upper triangle, and loses it: the logarithm's
+ * upper triangle as a vector, what is off the diagonal times the root of two. The rows of Cholesky's
+ * R are rotated until they are orthogonal (one-sided Jacobi: Veselic and Hari, A note on a one-sided
+ * Jacobi algorithm, Numer. Math. 56, 1989; the longer row first after de Rijk, SIAM J. Sci. Stat.
+ * Comput. 10(2), 1989); then each is an eigenvector as long as the root of its eigenvalue. */
 static void matrix_log(float (*m)[MD_ROW], float *out)
 {
     const float scale = factorise(m), of_scale = logf(scale);

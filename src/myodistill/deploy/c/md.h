@@ -3,8 +3,8 @@
  * Memory: one md_decoder of MD_RAM_BYTES bytes, which you place; MD_TABLE_BYTES bytes of constant
  * tables; no allocation, no recursion, less than 640 bytes of stack with up to 32 channels (464
  * measured with 10 on a Cortex-M4F), and 8 more for each further one. A network that was generated
- * (md_network.c) adds static temporaries of its own, which the linker map shows, and may use 1 kB of
- * stack. Needs expf, logf, rintf and sqrtf of the C library, and IEEE floats: do not compile with
+ * (md_network.c) adds static temporaries of its own, which the linker map shows, and may use 1 kB
+ * of stack. Needs expf, logf, rintf and sqrtf of the C library, and IEEE floats: do not compile with
  * -ffast-math.
  *
  * @model@
