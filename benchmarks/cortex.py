@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from myodistill.adaptation import Adaptation
 from myodistill.bundle import Bundle
 from myodistill.datasets.recording import Repetition
 from myodistill.deploy.cortex import build_cortex, emulate, footprint
@@ -49,12 +51,20 @@ def main() -> None:
     for name in options.students:
         network = build(name, spec, seed=0).eval()
         bundle = Bundle(name, spec, network, passes, seen, {}, unit="mV", step=STEP)
-        for kind, quantised in ("float", None), ("8 bits", quantise(bundle, windows)):
+        logits, labels = bundle.logits(windows), np.arange(len(windows)) % spec.classes
+        follows = replace(bundle, adaptation=Adaptation.of_population(logits, labels, nothing))
+        int8 = quantise(bundle, windows)
+        for kind, form, quantised in (
+            ("float", bundle, None),
+            ("8 bits", bundle, int8),
+            ("8 bits, adapting", follows, int8),
+        ):
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch) / "c"
-                to_c(bundle, quantised=quantised).write(folder)
-                memory = footprint(build_cortex(folder))
-                found = emulate(folder, noise.astype(np.float32))
+                to_c(form, quantised=quantised).write(folder)
+                adapt = form is follows
+                memory = footprint(build_cortex(folder, adapt=adapt))
+                found = emulate(folder, noise.astype(np.float32), adapt=adapt)
             print(
                 f"{name}, {kind}: flash {memory.flash / 1e3:.1f} kB, "
                 f"RAM {memory.ram / 1e3:.1f} kB, stack {found.stack} B, "
