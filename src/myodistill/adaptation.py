@@ -22,6 +22,10 @@ Floats = NDArray[np.float64]
 
 SHRINKAGE = 0.1
 """Share of the scatter that is made diagonal."""
+DRIFT, DRIFT_UNLABELLED = 2.0, 1.0
+"""Variance that a gesture's mean may drift by, in units of the scatter within gestures."""
+SURE, SURE_UNLABELLED = 0.9, 0.97
+"""Least probability at which a decision may teach; more of both care where K = 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +36,14 @@ class Adaptation:
         means: Of each gesture, ``(gesture, logit)``; each row adds up to zero.
         scatter: Within gestures, ``(logit, logit)``.
         gain: Logits per unit of the linear discriminant of the means.
+        repetitions: Labelled ones of the person, K with those of earlier sessions; 0 where only
+            the population is known.
     """
 
     means: NDArray[np.float32] = field(repr=False)
     scatter: NDArray[np.float32] = field(repr=False)
     gain: float
+    repetitions: int = 0
 
     def __post_init__(self) -> None:
         classes = len(self.means)
@@ -87,9 +94,8 @@ class Adaptation:
             scatter = deviations.T @ deviations / len(deviations)
             known = np.bincount(labels, minlength=classes)[:, None] > 0
             means = np.where(known, (k * own + self.means) / (k + 1), self.means)
-            updated = replace(
-                self, means=_single(means), scatter=_single((k * scatter + self.scatter) / (k + 1))
-            )
+            scatter = (k * scatter + self.scatter) / (k + 1)
+            updated = replace(self, means=_single(means), scatter=_single(scatter), repetitions=k)
         return updated._with_gain(centred)
 
     def _with_gain(self, centred: Floats) -> Adaptation:
@@ -99,6 +105,16 @@ class Adaptation:
         power = float((discriminant**2).sum())
         gain = float((discriminant * centred).sum()) / power if power > 0 else 0.0
         return replace(self, gain=float(np.float32(max(gain, 0.0))))
+
+    @property
+    def drift(self) -> float:
+        """Variance that a gesture's mean may drift by."""
+        return DRIFT if self.repetitions else DRIFT_UNLABELLED
+
+    @property
+    def sure(self) -> float:
+        """Least probability at which a decision may teach."""
+        return SURE if self.repetitions else SURE_UNLABELLED
 
     def without(self, gesture: int) -> Adaptation:
         """Return what is known of a student that does not know a gesture."""
@@ -129,7 +145,8 @@ class Adaptation:
     @property
     def fingerprint(self) -> str:
         """Hash of the numbers, 16 hex digits."""
-        content = (self.means.tobytes(), self.scatter.tobytes(), np.float64(self.gain).tobytes())
+        numbers = np.array([self.gain, self.repetitions])
+        content = (self.means.tobytes(), self.scatter.tobytes(), numbers.tobytes())
         return hashlib.sha256(b"".join(content)).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,6 +155,7 @@ class Adaptation:
             "means": self.means.tolist(),
             "scatter": self.scatter.tolist(),
             "gain": self.gain,
+            "repetitions": self.repetitions,
         }
 
     @classmethod
@@ -150,7 +168,7 @@ class Adaptation:
             ValueError: Something is no number.
         """
         means, scatter = (np.array(values[name], np.float32) for name in ("means", "scatter"))
-        return cls(means, scatter, float(values["gain"]))
+        return cls(means, scatter, float(values["gain"]), int(values["repetitions"]))
 
 
 def _centred(logits: ArrayLike) -> Floats:

@@ -25,7 +25,7 @@ from myodistill.deploy.quantize import Quantised
 from myodistill.errors import ModelError
 from myodistill.files import new_folder, write_text
 from myodistill.models.covariance import SHRINKAGE
-from myodistill.realtime.adaptation import AHEAD, DRIFT, HEAD_START, LONGEST, NOISE, SURE
+from myodistill.realtime.adaptation import AHEAD, HEAD_START, LONGEST, NOISE
 from myodistill.realtime.decoder import LIMIT
 from myodistill.signals.preprocessing import Preprocessing
 
@@ -199,7 +199,8 @@ def _adaptation(bundle: Bundle) -> tuple[dict[str, NDArray[np.generic]], dict[st
         "whitening": known.whitening.astype(np.float32),
         "means": known.whitened.astype(np.float32),
     }
-    numbers = {"GAIN": known.gain, "DRIFT": DRIFT, "NOISE": NOISE, "SURE": SURE, "AHEAD": AHEAD}
+    numbers = {"GAIN": known.gain, "DRIFT": known.drift, "SURE": known.sure}
+    numbers |= {"NOISE": NOISE, "AHEAD": AHEAD}
     constants = {name: _number(value) for name, value in numbers.items()}
     constants |= {"HEAD_START": _number(HEAD_START), "LONGEST": str(LONGEST)}
     return tables, constants | {"ADAPTATION": f"0x{known.fingerprint[:8]}u"}

@@ -21,12 +21,8 @@ from myodistill.errors import BundleError, DataError
 
 Floats = NDArray[np.float64]
 
-DRIFT = 2.0
-"""Variance that a gesture's mean may drift by, in units of the scatter within gestures."""
 NOISE = 50.0
 """Windows that count as one independent observation, as neighbours overlap and are alike."""
-SURE = 0.9
-"""Least probability at which a decision moves a mean."""
 LONGEST = 20
 """Windows of one performance that count fully; of later ones each counts less."""
 AHEAD = 1.5
@@ -60,8 +56,7 @@ class Adapter(ABC):
                 "calibrate again"
             ) from None
         self._half_norms = 0.5 * (self._fixed**2).sum(axis=1)
-        self._gain = adaptation.gain
-        self._fingerprint = adaptation.fingerprint
+        self._adaptation = adaptation
         self.reset()
 
     def reset(self) -> None:
@@ -85,7 +80,7 @@ class Adapter(ABC):
         point = logits.astype(float) @ self._whitening
         norms = 0.5 * (self._means**2).sum(axis=1)
         moved = (self._means - self._fixed) @ point - (norms - self._half_norms)
-        adapted = logits + self._gain * moved
+        adapted = logits + self._adaptation.gain * moved
         gesture = int(adapted.argmax())
         self._length = min(self._length + 1, 1 << 20) if gesture == self._last else 1
         self._last = gesture
@@ -108,7 +103,7 @@ class Adapter(ABC):
             {
                 "format": _STATE_FORMAT,
                 "method": self.name,
-                "adaptation": self._fingerprint,
+                "adaptation": self._adaptation.fingerprint,
                 **{name: value.tolist() for name, value in self._learned().items()},
             }
         )
@@ -127,7 +122,7 @@ class Adapter(ABC):
             raise BundleError(
                 "adaptation: expected a state that a decoder saved, got another text; reset instead"
             ) from None
-        if kind != [_STATE_FORMAT, self.name, self._fingerprint]:
+        if kind != [_STATE_FORMAT, self.name, self._adaptation.fingerprint]:
             raise BundleError(
                 "adaptation: expected a state of this bundle, it belongs to another one or to "
                 "another version; reset instead"
@@ -172,7 +167,7 @@ class GestureMeans(Adapter):
     def reset(self) -> None:
         """Forget what was learned: return to the calibrated means."""
         super().reset()
-        self._variance = np.full(len(self._fixed), DRIFT)
+        self._variance = np.full(len(self._fixed), self._adaptation.drift)
 
     def _learn(self, point: Floats, adapted: Floats, *, agreed: bool) -> None:
         gesture = int(adapted.argmax())
@@ -195,9 +190,9 @@ class GuardedGestureMeans(GestureMeans):
 
     A plain decoder that learns from its own decisions goes astray where the shares of gestures are
     not those it expects (label shift; Li et al., SPDIM, arXiv 2411.07249, 2024). Here a mean moves
-    only where the student, adapted or not, decides alike and with a probability of :data:`SURE`;
-    one long performance counts as :data:`LONGEST` windows and little more; and a gesture stops
-    to learn while its evidence is far ahead of that of others.
+    only where the student, adapted or not, decides alike and surely enough
+    (:attr:`Adaptation.sure`); one long performance counts as :data:`LONGEST` windows and little
+    more; and a gesture stops to learn while its evidence is far ahead of that of others.
     """
 
     name = "guarded-gesture-means"
@@ -209,7 +204,7 @@ class GuardedGestureMeans(GestureMeans):
 
     def _weight(self, gesture: int, probability: float, *, agreed: bool) -> float:
         most = AHEAD * (float(self._evidence.mean()) + HEAD_START)
-        if not agreed or probability <= SURE or self._evidence[gesture] > most:
+        if not agreed or probability <= self._adaptation.sure or self._evidence[gesture] > most:
             return 0.0
         weight = probability * min(1.0, LONGEST / self._length)
         self._evidence[gesture] += weight
