@@ -94,6 +94,24 @@ def test_an_unknown_movement_leads_only_the_unguarded_astray() -> None:
     assert guarded > plain + 0.5
 
 
+def test_adaptation_is_suspended_while_the_stream_is_unlike_what_it_was() -> None:
+    adapter = GuardedGestureMeans(fitted())
+    usual, _ = stream(SHIFT, windows=3000)
+    broken = 4 * stream(SHIFT, windows=3000, seed=3)[0]
+    again, _ = stream(SHIFT, windows=8000, seed=4)
+    decided(adapter, usual)
+    assert not adapter.suspended
+    decided(adapter, broken[:1500])
+    assert adapter.suspended
+    learned = json.loads(adapter.state())["means"]
+    late = broken[1500:]
+    np.testing.assert_array_equal(decided(adapter, late), late)
+    assert json.loads(adapter.state())["means"] == learned
+    after = decided(adapter, again)
+    assert not adapter.suspended
+    assert (after[-100:] != again[-100:]).any()
+
+
 @METHODS
 def test_the_first_window_is_decided_as_without(method: type[Adapter]) -> None:
     logits, _ = stream(SHIFT)

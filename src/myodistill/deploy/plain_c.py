@@ -25,7 +25,15 @@ from myodistill.deploy.quantize import Quantised
 from myodistill.errors import ModelError
 from myodistill.files import new_folder, write_text
 from myodistill.models.covariance import SHRINKAGE
-from myodistill.realtime.adaptation import AHEAD, HEAD_START, LONGEST, NOISE
+from myodistill.realtime.adaptation import (
+    AHEAD,
+    HEAD_START,
+    LONGEST,
+    NEWEST,
+    NOISE,
+    UNFAMILIAR,
+    USUAL,
+)
 from myodistill.realtime.decoder import LIMIT
 from myodistill.signals.preprocessing import Preprocessing
 
@@ -200,7 +208,8 @@ def _adaptation(bundle: Bundle) -> tuple[dict[str, NDArray[np.generic]], dict[st
         "means": known.whitened.astype(np.float32),
     }
     numbers = {"GAIN": known.gain, "DRIFT": known.drift, "SURE": known.sure}
-    numbers |= {"NOISE": NOISE, "AHEAD": AHEAD}
+    numbers |= {"NOISE": NOISE, "AHEAD": AHEAD, "NEWEST": NEWEST, "USUAL": USUAL}
+    numbers["UNFAMILIAR"] = float(np.log(UNFAMILIAR))
     constants = {name: _number(value) for name, value in numbers.items()}
     constants |= {"HEAD_START": _number(HEAD_START), "LONGEST": str(LONGEST)}
     return tables, constants | {"ADAPTATION": f"0x{known.fingerprint[:8]}u"}
@@ -230,7 +239,7 @@ def _ram(size: dict[str, int]) -> int:
     inputs, channels = size["INPUTS"], size["CHANNELS"]
     words = size["CLASSES"] * (1 + size["SMOOTHING"]) + 11 + size["VOTES"]
     if size["ADAPTS"]:
-        words += 4 + size["CLASSES"] * (size["CLASSES"] + 1)
+        words += 7 + size["CLASSES"] * (size["CLASSES"] + 1)
     words += channels * (2 + 2 * size["SECTIONS"]) + inputs * size["SAMPLES"]
     if size["NETWORK"]:
         return 4 * words

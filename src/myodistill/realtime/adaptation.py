@@ -29,6 +29,10 @@ AHEAD = 1.5
 """How far the evidence for a gesture may run ahead of the mean over gestures."""
 HEAD_START = 20.0
 """Evidence for every gesture to begin with, in windows."""
+UNFAMILIAR = 1.5
+"""Growth of the distance to the means at which adaptation is suspended."""
+NEWEST, USUAL = 0.003, 0.0005
+"""Shares of a window in the newest and in the usual distance (333 and 2,000 windows)."""
 RATE = 0.005
 """Share of a window in a common shift (a time constant of 200 windows)."""
 
@@ -68,6 +72,11 @@ class Adapter(ABC):
         """Take note that a window was not decided: the next one begins a performance."""
         self._last, self._length = -1, 0
 
+    @property
+    def suspended(self) -> bool:
+        """Whether the student decides alone for now."""
+        return False
+
     def adapt(self, logits: NDArray[np.floating]) -> NDArray[np.float32]:
         """Decide one window, then learn from it.
 
@@ -84,8 +93,9 @@ class Adapter(ABC):
         gesture = int(adapted.argmax())
         self._length = min(self._length + 1, 1 << 20) if gesture == self._last else 1
         self._last = gesture
+        decided = logits if self.suspended else adapted
         self._learn(point, adapted, agreed=gesture == int(logits.argmax()))
-        return np.asarray(adapted, dtype=np.float32)
+        return np.asarray(decided, dtype=np.float32)
 
     @abstractmethod
     def _learn(self, point: Floats, adapted: Floats, *, agreed: bool) -> None:
@@ -192,7 +202,9 @@ class GuardedGestureMeans(GestureMeans):
     not those it expects (label shift; Li et al., SPDIM, arXiv 2411.07249, 2024). Here a mean moves
     only where the student, adapted or not, decides alike and surely enough
     (:attr:`Adaptation.sure`); one long performance counts as :data:`LONGEST` windows and little
-    more; and a gesture stops to learn while its evidence is far ahead of that of others.
+    more; and a gesture stops to learn while its evidence is far ahead of that of others. Where
+    windows come to lie :data:`UNFAMILIAR` times as far from the means as usual, as when an
+    electrode fails or the band slips, adaptation is suspended until they no longer do.
     """
 
     name = "guarded-gesture-means"
@@ -201,17 +213,43 @@ class GuardedGestureMeans(GestureMeans):
         """Forget what was learned: return to the calibrated means."""
         super().reset()
         self._evidence = np.zeros(len(self._fixed))
+        self._distances = np.zeros(3)  # logarithms of the newest and the usual; windows so far
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the student decides alone for now."""
+        newest, usual, _ = self._distances
+        return bool(newest > usual + np.log(UNFAMILIAR))
+
+    def _learn(self, point: Floats, adapted: Floats, *, agreed: bool) -> None:
+        distance = ((point - self._means[int(adapted.argmax())]) ** 2).mean()
+        level = np.log(max(distance, np.finfo(np.float32).tiny))
+        self._distances[2] += 1
+        first = 1 / max(self._distances[2], 1)
+        self._distances[0] += max(NEWEST, first) * (level - self._distances[0])
+        if not self.suspended:
+            self._distances[1] += max(USUAL, first) * (level - self._distances[1])
+        super()._learn(point, adapted, agreed=agreed)
 
     def _weight(self, gesture: int, probability: float, *, agreed: bool) -> float:
         most = AHEAD * (float(self._evidence.mean()) + HEAD_START)
-        if not agreed or probability <= self._adaptation.sure or self._evidence[gesture] > most:
+        if (
+            self.suspended
+            or not agreed
+            or probability <= self._adaptation.sure
+            or self._evidence[gesture] > most
+        ):
             return 0.0
         weight = probability * min(1.0, LONGEST / self._length)
         self._evidence[gesture] += weight
         return weight
 
     def _learned(self) -> dict[str, Floats]:
-        return {**super()._learned(), "evidence": self._evidence}
+        return {
+            **super()._learned(),
+            "evidence": self._evidence,
+            "distances": self._distances,
+        }
 
 
 ADAPTERS: dict[str, type[Adapter]] = {

@@ -50,6 +50,7 @@ void md_forget(md_decoder *d)
     md_adaptation *a = &d->adaptation;
     int g;
     a->id = MD_ADAPTATION;
+    a->newest = a->usual = a->windows = 0.0f;
     memcpy(a->means, md_means, sizeof a->means);
     for (g = 0; g < MD_CLASSES; g++) {
         a->variances[g] = MD_DRIFT;
@@ -61,7 +62,8 @@ void md_forget(md_decoder *d)
 int md_remember(md_decoder *d, const md_adaptation *learned)
 {
     int g, i;
-    if (learned->id != MD_ADAPTATION) {
+    if (learned->id != MD_ADAPTATION || !isfinite(learned->newest) || !isfinite(learned->usual) ||
+        !(learned->windows >= 0.0f)) {
         return 0;
     }
     for (g = 0; g < MD_CLASSES; g++) {
@@ -458,6 +460,30 @@ static void network(md_decoder *d)
 #endif
 
 #if MD_ADAPTS
+static int suspended(const md_adaptation *a)
+{
+    return a->newest > a->usual + MD_UNFAMILIAR;
+}
+
+/* Take note of how far from its gesture's mean a window is. Where windows come to be further away
+ * than usual, as when an electrode fails, adaptation is suspended. */
+static void watch(md_adaptation *a, const float *point, int gesture)
+{
+    float distance = 0.0f, first;
+    int i;
+    for (i = 0; i < MD_CLASSES - 1; i++) {
+        const float away = point[i] - a->means[gesture][i];
+        distance += away * away / (float)(MD_CLASSES - 1);
+    }
+    distance = logf(distance > FLT_MIN ? distance : FLT_MIN);
+    a->windows += a->windows < 1e6f; /* beyond, it changes nothing */
+    first = 1.0f / a->windows;
+    a->newest += (first > MD_NEWEST ? first : MD_NEWEST) * (distance - a->newest);
+    if (!suspended(a)) {
+        a->usual += (first > MD_USUAL ? first : MD_USUAL) * (distance - a->usual);
+    }
+}
+
 /* Whether a window of a gesture may move its mean, and by how much of an observation. Only a sure
  * decision counts, that the student makes without adaptation, too; a long performance counts little
  * more than a short one, and no gesture gets far ahead of the others. */
@@ -471,7 +497,7 @@ static float weight(md_decoder *d, int gesture, float probability, int agreed)
     for (g = 0; g < MD_CLASSES; g++) {
         mean += a->evidence[g] / (float)MD_CLASSES;
     }
-    if (!agreed || probability <= MD_SURE ||
+    if (suspended(a) || !agreed || probability <= MD_SURE ||
         a->evidence[gesture] > MD_AHEAD * (mean + MD_HEAD_START)) {
         return 0.0f;
     }
@@ -487,7 +513,7 @@ static float weight(md_decoder *d, int gesture, float probability, int agreed)
 static void adapt(md_decoder *d)
 {
     md_adaptation *a = &d->adaptation;
-    float point[MD_CLASSES - 1], total = 0.0f, share;
+    float point[MD_CLASSES - 1], adapted[MD_CLASSES], total = 0.0f, share;
     int own = 0, gesture = 0, g, i;
     for (i = 0; i < MD_CLASSES - 1; i++) {
         point[i] = 0.0f;
@@ -504,12 +530,16 @@ static void adapt(md_decoder *d)
             const float now = a->means[g][i], then = md_means[g][i];
             moved += (now - then) * (point[i] - 0.5f * (now + then));
         }
-        d->logits[g] += MD_GAIN * moved;
-        gesture = d->logits[g] > d->logits[gesture] ? g : gesture;
+        adapted[g] = d->logits[g] + MD_GAIN * moved;
+        gesture = adapted[g] > adapted[gesture] ? g : gesture;
     }
     for (g = 0; g < MD_CLASSES; g++) {
-        total += expf(d->logits[g] - d->logits[gesture]);
+        total += expf(adapted[g] - adapted[gesture]);
     }
+    if (!suspended(a)) {
+        memcpy(d->logits, adapted, sizeof adapted);
+    }
+    watch(a, point, gesture);
     share = weight(d, gesture, 1.0f / total, own == gesture) * a->variances[gesture];
     share /= share + MD_NOISE;
     for (i = 0; i < MD_CLASSES - 1; i++) {

@@ -44,6 +44,8 @@ typedef struct {
     float means[MD_CLASSES][MD_CLASSES - 1];
     float variances[MD_CLASSES];
     float evidence[MD_CLASSES];
+    float newest, usual; /* logarithm of the distance to the means */
+    float windows;
 } md_adaptation;
 #endif
 
