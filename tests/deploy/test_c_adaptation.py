@@ -55,7 +55,7 @@ def test_decides_as_python_does(student: Bundle, tmp_path: Path) -> None:
         static = Decoder(student, step=STEP).push(signal)
         moved += [a.confidence != b.confidence for a, b in zip(decisions, static, strict=True)]
     assert np.mean(equal) >= 0.999
-    assert 0.2 < np.mean(moved) < 0.9  # suspended where the drift has become too much
+    assert np.mean(moved) > 0.5
 
 
 def test_is_off_until_it_is_asked_for(student: Bundle, tmp_path: Path) -> None:

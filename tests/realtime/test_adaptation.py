@@ -94,6 +94,14 @@ def test_an_unknown_movement_leads_only_the_unguarded_astray() -> None:
     assert guarded > plain + 0.5
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_stream_that_stays_as_it_was_is_never_taken_for_another(seed: int) -> None:
+    adapter = GuardedGestureMeans(fitted())
+    for one in stream(SHIFT, windows=3000, seed=seed)[0]:
+        adapter.adapt(one)
+        assert not adapter.suspended
+
+
 def test_adaptation_is_suspended_while_the_stream_is_unlike_what_it_was() -> None:
     adapter = GuardedGestureMeans(fitted())
     usual, _ = stream(SHIFT, windows=3000)

@@ -227,7 +227,9 @@ class GuardedGestureMeans(GestureMeans):
         self._distances[2] += 1
         first = 1 / max(self._distances[2], 1)
         self._distances[0] += max(NEWEST, first) * (level - self._distances[0])
-        if not self.suspended:
+        if first > NEWEST:  # there is nothing usual yet
+            self._distances[1] = self._distances[0]
+        elif not self.suspended:
             self._distances[1] += max(USUAL, first) * (level - self._distances[1])
         super()._learn(point, adapted, agreed=agreed)
 

@@ -479,7 +479,9 @@ static void watch(md_adaptation *a, const float *point, int gesture)
     a->windows += a->windows < 1e6f; /* beyond, it changes nothing */
     first = 1.0f / a->windows;
     a->newest += (first > MD_NEWEST ? first : MD_NEWEST) * (distance - a->newest);
-    if (!suspended(a)) {
+    if (first > MD_NEWEST) { /* there is nothing usual yet */
+        a->usual = a->newest;
+    } else if (!suspended(a)) {
         a->usual += (first > MD_USUAL ? first : MD_USUAL) * (distance - a->usual);
     }
 }
