@@ -533,6 +533,10 @@ def test_a_run_is_scored_while_its_students_adapt(
         assert accuracy == pytest.approx(scores["pretrained_distilled", subject], abs=0.01)
     assert "| 1 | recorded |" in (run / "adaptation.md").read_text()
     assert (run / "figures" / "accuracy-in-use.png").stat().st_size > 1000
+    assert call(capsys, monkeypatch, "report", str(run))[0] == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "log-power-10k: common-shift against static" in page
+    assert "Accuracy in use." in page
 
     for words, wanted in (
         ([str(run), "--k", "3"], "there are none of any model at K=3"),

@@ -94,45 +94,54 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+HEADINGS = (
+    *("K", "stream", "static", "gain [95 %]", "better", "worst", "p", "balanced"),
+    "false activations a minute",
+)
+
+
+def tables(frame: pd.DataFrame) -> dict[str, list[tuple[str, ...]]]:
+    """Return rows under :data:`HEADINGS` for each student and method, by what they are."""
+    return {
+        f"{named(str(model), str(loss))}: {method} against static": [
+            (str(row["k"]), *_cells(row)) for _, row in group.iterrows()
+        ]
+        for (model, loss, method), group in summary(frame).groupby(
+            ["model", "loss", "method"], sort=False
+        )
+    }
+
+
 def markdown(frame: pd.DataFrame) -> str:
     """Write a table for each student and method."""
     parts = []
-    head = [
-        *("K", "stream", "static", "adapting: gain", "better", "worst", "p", "balanced"),
-        "false activations a minute",
-    ]
-    for (model, loss, method), group in summary(frame).groupby(
-        ["model", "loss", "method"], sort=False
-    ):
-        lines = [head, ["---:", "---", *["---:"] * (len(head) - 2)]]
-        lines += [[str(row["k"]), *_cells(row)] for _, row in group.iterrows()]
+    for title, rows in tables(frame).items():
+        lines = [HEADINGS, ("---:", "---", *["---:"] * (len(HEADINGS) - 2)), *rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        parts.append(f"{named(str(model), str(loss))}, {method}\n\n{table}\n")
+        parts.append(f"{title}\n\n{table}\n")
     return "\n".join(parts)
 
 
 def render(frame: pd.DataFrame) -> list[Table]:
     """Lay the comparison out for a terminal of 80 columns: a table for each student and method."""
-    tables = []
-    for (model, loss, method), group in summary(frame).groupby(
-        ["model", "loss", "method"], sort=False
-    ):
+    made = []
+    for title, rows in tables(frame).items():
         shown = Table(
-            title=f"{named(str(model), str(loss))}: {method} against static",
+            title=title,
             title_justify="left",
             title_style="bold",
             box=SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
             pad_edge=False,
         )
-        shown.add_column("K", justify="right")
-        shown.add_column("stream", ratio=1)
-        for name in ("static", "gain [95 %]", "better", "worst", "p", "balanced"):
+        shown.add_column(HEADINGS[0], justify="right")
+        shown.add_column(HEADINGS[1], ratio=1)
+        for name in HEADINGS[2:-1]:
             shown.add_column(name, justify="right", no_wrap=True)
-        for _, row in group.iterrows():
-            shown.add_row(str(row["k"]), *_cells(row)[:-1])
-        tables.append(shown)
-    return tables
+        for row in rows:
+            shown.add_row(*row[:-1])
+        made.append(shown)
+    return made
 
 
 def _cells(row: pd.Series) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from myodistill import __version__
 from myodistill.datasets.trees import natural
 from myodistill.errors import DataError
+from myodistill.evaluation import adaptation_results
 from myodistill.evaluation.event_metrics import EVENT_COLUMNS, not_counted
 from myodistill.evaluation.power import power_note
 from myodistill.evaluation.protocol import (
@@ -28,6 +29,7 @@ from myodistill.evaluation.results import METHOD, STAGES
 from myodistill.files import write_text
 from myodistill.reporting import device
 from myodistill.reporting.figures import FIGURES
+from myodistill.reporting.figures.adaptation import accuracy_in_use
 from myodistill.reporting.figures.canvas import Picture
 from myodistill.reporting.headline import GLOSSARY, headline, lead, leading, title
 from myodistill.reporting.limits import chance_notes, limits, warnings
@@ -113,6 +115,7 @@ def _context(run: Run) -> dict[str, Any]:
         "felt_leading": _felt_leading(run, means),
         "felt_heads": list(EVENT_COLUMNS.values()),
         "not_counted": not_counted(run.events) if run.events is not None else [],
+        **_adapting(run),
         "key_pairs": key_pairs(tests, means),
         "all_pairs": all_pairs(tests),
         "no_tests": no_tests,
@@ -150,6 +153,19 @@ def _sessions(run: Run, ks: list[int]) -> dict[str, Any]:
     return {
         "sessions": sorted(run.sessions["session"].unique()),
         "by_session": [(k, session_table(run.sessions, k)) for k in ks],
+    }
+
+
+def _adapting(run: Run) -> dict[str, Any]:
+    """Return what ``myodistill evaluate adaptation`` found, if it was asked for."""
+    path = run.folder / adaptation_results.FILE
+    if not path.is_file():
+        return {"adapting": {}}
+    frame = adaptation_results.read(path)
+    return {
+        "adapting": adaptation_results.tables(frame),
+        "adapting_heads": adaptation_results.HEADINGS,
+        "adapting_picture": _embedded(accuracy_in_use(frame), "accuracy-in-use"),
     }
 
 

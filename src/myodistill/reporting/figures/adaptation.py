@@ -31,7 +31,7 @@ def accuracy_in_use(frame: pd.DataFrame) -> Picture:
     methods = list(dict.fromkeys(people["method"]))
     size = (max(PAGE, COLUMN), 0.8 + 1.25 * len(counts))
     figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(len(counts), len(names), sharex=True, sharey="row", squeeze=False)
+    panels = figure.subplots(len(counts), len(names), sharex=True, squeeze=False)
     share = (np.arange(len(PARTS)) + 0.5) * 100 / len(PARTS)
     for k, line in zip(counts, panels, strict=True):
         for name, axes in zip(names, line, strict=True):
