@@ -42,7 +42,7 @@ def accuracy_in_use(frame: pd.DataFrame) -> Picture:
                 axes.plot(share, means, label=method, **_style(method, methods))
         line[0].set_ylabel(f"K={k}\naccuracy (%)")
     for name, axes in zip(names, panels[0], strict=True):
-        axes.set_title(name)
+        axes.set_title(name.replace(" ", "\n"))
     for axes in panels[-1]:
         axes.set_xlabel("% of stream")
         axes.set_xticks([0, 50, 100])
