@@ -52,7 +52,8 @@ class Adaptation:
                 f"adaptation: expected means and scatter of (gesture, gesture), got "
                 f"{self.means.shape} and {self.scatter.shape}; calibrate again"
             )
-        if not all(np.isfinite(value).all() for value in (self.means, self.scatter, self.gain)):
+        sound = all(np.isfinite(value).all() for value in (self.means, self.scatter, self.gain))
+        if not sound or self.repetitions < 0:
             raise DataError("adaptation: expected finite numbers, got others; calibrate again")
 
     @classmethod
@@ -163,12 +164,17 @@ class Adaptation:
         """Rebuild what :meth:`to_dict` returned.
 
         Raises:
-            DataError: The shapes are wrong, or a number is not finite.
-            LookupError: Something is missing.
-            ValueError: Something is no number.
+            DataError: Something is missing, has another shape, or is no finite number.
         """
-        means, scatter = (np.array(values[name], np.float32) for name in ("means", "scatter"))
-        return cls(means, scatter, float(values["gain"]), int(values["repetitions"]))
+        try:
+            means, scatter = (np.array(values[name], np.float32) for name in ("means", "scatter"))
+            gain, repetitions = float(values["gain"]), int(values["repetitions"])
+        except (LookupError, TypeError, ValueError, ArithmeticError):
+            raise DataError(
+                "adaptation: expected means, scatter, gain and repetitions, got others; calibrate "
+                "again"
+            ) from None
+        return cls(means, scatter, gain, repetitions)
 
 
 def _centred(logits: ArrayLike) -> Floats:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from myodistill.adaptation import Adaptation
 from myodistill.bundle import Bundle
+from myodistill.bundle_card import CARD, card_hash
 from myodistill.deploy.onnx import write_onnx
-from myodistill.errors import BundleError, DataError, MyoDistillError
+from myodistill.errors import BundleError, DataError
 from myodistill.realtime.adaptation import (
     ADAPTERS,
     Adapter,
@@ -181,6 +182,7 @@ def test_a_state_of_another_bundle_is_refused(method: type[Adapter]) -> None:
         changed(state, method="none"),
         changed(state, means=[[1.0]]),
         changed(state, means=float("nan")),
+        changed(state, means=[[10**400]]),
         changed(state, means="x"),
     ):
         with pytest.raises(BundleError, match="reset instead"):
@@ -272,12 +274,26 @@ def test_a_student_without_a_population_does_not_adapt() -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [{"means": [[0.0]]}, {"scatter": "x"}, {"gain": None}, {"gain": float("inf")}]
+    "damage",
+    [
+        {"means": [[0.0]]},
+        {"means": [[10**400] * 3] * 3},
+        {"means": [[0.0], [0.0, 1.0]]},
+        {"scatter": "x"},
+        {"gain": None},
+        {"gain": float("inf")},
+        {"repetitions": float("inf")},
+        {"repetitions": -1},
+    ],
 )
-def test_a_damaged_adaptation_is_refused(
+def test_a_damaged_adaptation_is_refused_in_one_line(
     student: Bundle, tmp_path: Path, damage: dict[str, object]
 ) -> None:
-    assert student.adaptation is not None
-    values = {**student.adaptation.to_dict(), **damage}
-    with pytest.raises((MyoDistillError, TypeError, ValueError)):
-        Adaptation.from_dict(values)
+    student.save(tmp_path)
+    card = json.loads((tmp_path / CARD).read_text())
+    card["adaptation"] |= damage
+    card["card_sha256"] = card_hash(card)
+    (tmp_path / CARD).write_text(json.dumps(card))
+    with pytest.raises(BundleError) as raised:
+        Bundle.load(tmp_path)
+    assert "\n" not in str(raised.value)

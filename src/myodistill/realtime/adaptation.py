@@ -128,7 +128,7 @@ class Adapter(ABC):
             stored = json.loads(state)
             kind = [stored[name] for name in ("format", "method", "adaptation")]
             values = {name: np.array(stored[name], float) for name in self._learned()}
-        except (TypeError, ValueError, LookupError, RecursionError):
+        except (TypeError, ValueError, LookupError, ArithmeticError, RecursionError):
             raise BundleError(
                 "adaptation: expected a state that a decoder saved, got another text; reset instead"
             ) from None
