@@ -10,8 +10,7 @@ from myodistill.datasets.recording import Signal
 from myodistill.live.health import Health
 from myodistill.realtime.sources import Chunk
 
-JITTER = 0.005
-"""Seconds by which a device's time stamps may be off without a sample missing."""
+_FOLLOW = 0.1  # share of its deviation by which the expected time follows the stamps
 
 
 class Continuity:
@@ -62,7 +61,7 @@ class Continuity:
         if chunk.number is not None:
             samples, missing = self._by_number(samples, chunk.number)
         elif chunk.time is not None:
-            samples, missing = self._by_time(samples, chunk.time)
+            samples, missing = self._by_time(samples, chunk.time, chunk.jitter)
         else:
             missing = self._unread if self._health.samples else 0  # a line holds one sample
         if not len(samples):
@@ -125,21 +124,20 @@ class Continuity:
                 return True
         return False
 
-    def _by_time(self, samples: Signal, time: float) -> tuple[Signal, int]:
+    def _by_time(self, samples: Signal, time: float, jitter: float) -> tuple[Signal, int]:
         expected = time if self._time is None else self._time
-        after = time + len(samples) / self._rate
+        length, allowed = len(samples) / self._rate, max(jitter, 1.5 / self._rate)
         ahead = time - expected
-        if self._broken and ahead < 0:
-            self._time = after
-            return samples, 0
-        if ahead < -max(JITTER, 1.5 / self._rate):
+        if ahead < -allowed and not self._broken:
             self._old += len(samples)
-            if self._old > self._rate:
-                self._health.restarts += 1
-                self._broken, self._old, self._time = True, 0, after
-                return samples, 0
-            self._health.late += len(samples)
-            return samples[:0], 0
+            if self._old <= self._rate:
+                self._health.late += len(samples)
+                return samples[:0], 0
+            self._health.restarts += 1
+            self._broken = True
         self._old = 0
-        self._time = after
-        return samples, round(ahead * self._rate) if ahead > max(JITTER, 1.5 / self._rate) else 0
+        if abs(ahead) <= allowed:
+            self._time = expected + _FOLLOW * ahead + length
+            return samples, 0
+        self._time = time + length
+        return samples, max(round(ahead * self._rate), 0)

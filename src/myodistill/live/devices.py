@@ -16,6 +16,7 @@ from myodistill.realtime.sources import Chunk, register_source
 _FIND = 3.0  # seconds to look for streams
 _MOST = 1024  # samples of a chunk
 _TICK = 0.1
+_JITTER = 0.1  # seconds; many devices are stamped when their samples arrive
 
 
 def _library(name: str) -> Any:
@@ -79,9 +80,9 @@ def _stretches(
 ) -> Iterator[Chunk]:
     """Cut samples where their time stamps jump."""
     off = np.abs(np.diff(stamps) - 1 / spec.sampling_rate)
-    cuts = np.flatnonzero(off > max(0.005, 1.5 / spec.sampling_rate)) + 1
+    cuts = np.flatnonzero(off > _JITTER) + 1
     for part, times in zip(np.split(samples, cuts), np.split(stamps, cuts), strict=True):
-        yield Chunk(part, time=float(times[0]), arrived=now)
+        yield Chunk(part, time=float(times[0]), arrived=now, jitter=_JITTER)
 
 
 @register_source("brainflow")

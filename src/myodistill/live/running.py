@@ -91,7 +91,7 @@ def run_stream(
                 sink.send(message)
     finally:
         sink.close()
-        if state is not None:
+        if state is not None and session.decisions:
             state.save()
     dropped = f"; {sink.dropped} decisions not delivered" if sink.dropped else ""
     return session.summary(time.monotonic() - begin) + dropped

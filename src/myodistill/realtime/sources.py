@@ -25,6 +25,7 @@ class Chunk:
         samples: Shape ``(time, channel)``; none where there is only something to tell.
         number: The device's count of samples before the first of these.
         time: Of the first sample by the device's clock, in seconds.
+        jitter: Seconds by which ``time`` may be off without a sample missing.
         arrived: When they came, in seconds of this machine's monotonic clock.
         joined: A device has just connected, perhaps another one than before.
         left: The device is gone.
@@ -35,6 +36,7 @@ class Chunk:
     samples: Signal
     number: int | None = None
     time: float | None = None
+    jitter: float = 0.005
     arrived: float | None = None
     joined: bool = False
     left: bool = False
