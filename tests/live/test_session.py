@@ -103,7 +103,8 @@ def test_reordered_samples_are_late_once_and_then_double(student: Bundle) -> Non
 
 
 def test_overlapping_samples_are_taken_once(student: Bundle) -> None:
-    chunks = [Chunk(SIGNAL[max(i - 7, 0) : i + 20], number=max(i - 7, 0)) for i in range(0, 400, 20)]
+    begins = [(i, max(i - 7, 0)) for i in range(0, 400, 20)]
+    chunks = [Chunk(SIGNAL[begin : i + 20], number=begin) for i, begin in begins]
     session, messages = live(student, chunks)
     assert said(messages) == offline(student, SIGNAL[:400])
     assert session.health.duplicated == 7 * 19
@@ -143,7 +144,9 @@ def test_a_refused_message_of_a_device_that_does_not_count_is_a_gap(student: Bun
     assert (session.health.refused, session.health.lost) == (2, 2)
 
 
-@pytest.mark.parametrize(("rate", "fits"), [(1000, True), (1015, True), (1030, False), (500, False)])
+@pytest.mark.parametrize(
+    ("rate", "fits"), [(1000, True), (1015, True), (1030, False), (500, False)]
+)
 def test_another_rate_is_refused(student: Bundle, rate: float, fits: bool) -> None:
     chunks = [
         Chunk(SIGNAL[:20], number=20 * i, arrived=20 * (i + 1) / rate) for i in range(int(rate))
