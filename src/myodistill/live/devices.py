@@ -15,7 +15,7 @@ from myodistill.realtime.sources import Chunk, register_source
 
 _FIND = 3.0  # seconds to look for streams
 _MOST = 1024  # samples of a chunk
-_TICK = 0.1
+_TICK = 0.02  # seconds that samples wait for each other
 _JITTER = 0.1  # seconds; many devices are stamped when their samples arrive
 
 
@@ -65,14 +65,19 @@ def lsl(address: str, spec: SignalSpec) -> Iterator[Chunk]:
     inlet = pylsl.StreamInlet(fitting[0], max_chunklen=_MOST, processing_flags=0, recover=True)
     correction = inlet.time_correction(timeout=_FIND)
     empty = np.zeros((0, spec.channels), np.float32)
-    yield Chunk(empty, arrived=time.monotonic(), joined=True)
-    while True:
-        rows, stamps = inlet.pull_chunk(timeout=_TICK, max_samples=_MOST)
-        now = time.monotonic()
-        if not stamps:
-            yield Chunk(empty, arrived=now)
-            continue
-        yield from _stretches(np.array(rows, np.float32), np.array(stamps) + correction, spec, now)
+    try:
+        yield Chunk(empty, arrived=time.monotonic(), joined=True)
+        while True:
+            rows, stamps = inlet.pull_chunk(timeout=_TICK, max_samples=_MOST)
+            now = time.monotonic()
+            if not stamps:
+                yield Chunk(empty, arrived=now)
+                continue
+            yield from _stretches(
+                np.array(rows, np.float32), np.array(stamps) + correction, spec, now
+            )
+    finally:
+        inlet.close_stream()
 
 
 def _stretches(
@@ -112,7 +117,7 @@ def brainflow(address: str, spec: SignalSpec) -> Iterator[Chunk]:
         empty = np.zeros((0, spec.channels), np.float32)
         yield Chunk(empty, arrived=time.monotonic(), joined=True)
         while True:
-            time.sleep(0.02)
+            time.sleep(_TICK)
             data = board.get_board_data()[channels].T.astype(np.float32)
             yield Chunk(data, arrived=time.monotonic())
     finally:

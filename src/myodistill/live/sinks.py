@@ -9,6 +9,7 @@ import socket
 import struct
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from myodistill.errors import SettingsError, shown
@@ -129,7 +130,7 @@ class JsonLines:
 class Datagrams:
     """A datagram a decision."""
 
-    def __init__(self, address: str, encode: Any) -> None:
+    def __init__(self, address: str, encode: Callable[[Message], bytes]) -> None:
         self.dropped = 0
         self._encode = encode
         host, port = host_and_port(address)
@@ -137,14 +138,14 @@ class Datagrams:
             family, kind, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         except OSError:
             raise SettingsError(f"to: expected a host that is known, got {shown(host)}") from None
-        self._target = target
         self._socket = socket.socket(family, kind)
+        self._socket.connect(target)  # so that the system tells if nobody is there
         self._socket.setblocking(False)
 
     def send(self, message: Message) -> None:
         """Send a decision; who does not listen has missed it."""
         try:
-            self._socket.sendto(self._encode(message), self._target)
+            self._socket.send(self._encode(message))
         except OSError:
             self.dropped += 1
 
