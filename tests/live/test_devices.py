@@ -62,11 +62,11 @@ def test_lsl_by_name_and_by_type() -> None:
             chunks = collect(f"lsl:{name}", 100)
             assert chunks[0].joined
             values = [row[0] for chunk in chunks for row in chunk.samples]
-            assert [b - a for a, b in zip(values, values[1:], strict=False)] == [1.0] * (
-                len(values) - 1
-            )
+            assert set(np.diff(values)) == {1.0}
             assert all(chunk.time is not None for chunk in chunks if len(chunk.samples))
-        with pytest.raises(DataError, match=r"or type 'legs', got 0; there are: wrist \(armband\)"):
+        with pytest.raises(
+            DataError, match=r"or type 'legs', got 0; there are: .*wrist \(armband\)"
+        ):
             next(open_chunks("lsl:legs", SPEC))
         slow = SignalSpec(ring(8), 100, RATE, ("a", "b"))
         with pytest.raises(DataError, match="expected 1000 samples a second, the stream says 250"):
@@ -83,7 +83,7 @@ def test_brainflow_synthetic() -> None:
     chunks = collect("brainflow:synthetic", 100)
     assert chunks[0].joined
     assert {chunk.samples.shape[1] for chunk in chunks} == {8}
-    with pytest.raises(SettingsError, match="expected a board, as synthetic, got 'nothing'"):
+    with pytest.raises(SettingsError, match="the name of a board, .* got 'nothing'"):
         next(open_chunks("brainflow:nothing", SPEC))
     with pytest.raises(DataError, match="expected board 'cyton', got: UNABLE_TO_OPEN_PORT"):
         next(open_chunks("brainflow:cyton,/dev/nothing", SPEC))

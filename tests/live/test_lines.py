@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ MESSAGES = (
 @given(cuts=st.lists(st.integers(0, len(MESSAGES)), max_size=12))
 def test_where_the_bytes_are_cut_changes_nothing(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(MESSAGES)]
-    chunks = feed(*(MESSAGES[a:b] for a, b in zip(edges, edges[1:], strict=False)))
+    chunks = feed(*(MESSAGES[a:b] for a, b in pairwise(edges)))
     assert np.concatenate([chunk.samples for chunk in chunks]).shape == (23, 4)
     assert [chunk.number for chunk in chunks if chunk.number is not None] == [3]
     assert sum(chunk.refused for chunk in chunks) == 1

@@ -189,11 +189,11 @@ def test_addresses(student: Bundle) -> None:
     for wrong in ("", "x", "a:", "a:0", "a:65536", "a:-1", "a:999999999"):
         with pytest.raises(SettingsError, match="address: expected HOST:PORT"):
             host_and_port(wrong)
-    with pytest.raises(DataError, match="tcp: expected .* to answer, got: Connection refused"):
+    with pytest.raises(DataError, match=r"tcp: expected .* to answer, got: Connection refused"):
         next(open_chunks(f"tcp:127.0.0.1:{free_port()}", student.spec))
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(DataError, match="Address already in use.*; choose another port"):
+        with pytest.raises(DataError, match=r"Address already in use.*; choose another port"):
             next(open_chunks(f"tcp-listen:{port}", student.spec))
 
 

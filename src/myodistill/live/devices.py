@@ -13,7 +13,8 @@ from myodistill.datasets.recording import Signal, SignalSpec
 from myodistill.errors import DataError, SettingsError, ToolError, one_line, shown
 from myodistill.realtime.sources import Chunk, register_source
 
-_FIND = 3.0  # seconds to look for streams
+_FIND = 1.0  # seconds to look for streams
+_ANSWER = 5.0  # seconds that a stream has to answer
 _MOST = 1024  # samples of a chunk
 _TICK = 0.02  # seconds that samples wait for each other
 _JITTER = 0.1  # seconds; many devices are stamped when their samples arrive
@@ -63,7 +64,7 @@ def lsl(address: str, spec: SignalSpec) -> Iterator[Chunk]:
         )
     _checked("lsl", fitting[0].channel_count(), fitting[0].nominal_srate(), spec)
     inlet = pylsl.StreamInlet(fitting[0], max_chunklen=_MOST, processing_flags=0, recover=True)
-    correction = inlet.time_correction(timeout=_FIND)
+    correction = inlet.time_correction(timeout=_ANSWER)
     empty = np.zeros((0, spec.channels), np.float32)
     try:
         yield Chunk(empty, arrived=time.monotonic(), joined=True)
