@@ -154,9 +154,9 @@ def test_a_reader_that_does_not_read_or_has_gone_holds_nothing_up(files: Path) -
         with connected(port) as device:
             if gone:
                 process.stdout.close()
-            for begin in range(0, 50 * len(SIGNAL), len(SIGNAL)):
-                message = {"samples": SIGNAL.tolist(), "seq": begin}
-                device.sendall(json.dumps(message).encode()[:-1] + b"}\n")
+            for begin in range(0, 75_000, 300):
+                message = {"samples": SIGNAL[:300].tolist(), "seq": begin}
+                device.sendall(json.dumps(message).encode() + b"\n")
         for line in process.stderr:
             if "the device is gone" in line:
                 break

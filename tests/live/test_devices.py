@@ -83,7 +83,7 @@ def test_brainflow_synthetic() -> None:
     chunks = collect("brainflow:synthetic", 100)
     assert chunks[0].joined
     assert {chunk.samples.shape[1] for chunk in chunks} == {8}
-    with pytest.raises(SettingsError, match="the name of a board, .* got 'nothing'"):
+    with pytest.raises(SettingsError, match=r"the name of a board, .* got 'nothing'"):
         next(open_chunks("brainflow:nothing", SPEC))
     with pytest.raises(DataError, match="expected board 'cyton', got: UNABLE_TO_OPEN_PORT"):
         next(open_chunks("brainflow:cyton,/dev/nothing", SPEC))
