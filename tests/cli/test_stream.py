@@ -144,30 +144,30 @@ def test_bad_input_is_one_line(
         assert told in refused(capsys, monkeypatch, "stream", *words)
 
 
-def test_a_reader_that_does_not_read_or_has_gone_holds_nothing_up(files: Path) -> None:
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_reader_that_does_not_read_or_has_gone_holds_nothing_up(files: Path, gone: bool) -> None:
     """Of a live stream; 200 kB of decisions do not fit into a pipe."""
-    for gone in (False, True):
-        port = free_port()
-        process = run(files, "anna.onnx", "--source", f"tcp-listen:{port}", "--rate-after", "0")
-        assert process.stdout is not None
-        assert process.stderr is not None
-        with connected(port) as device:
-            if gone:
-                process.stdout.close()
-            for begin in range(0, 75_000, 300):
-                message = {"samples": SIGNAL[:300].tolist(), "seq": begin}
-                device.sendall(json.dumps(message).encode() + b"\n")
-        for line in process.stderr:
-            if "the device is gone" in line:
-                break
-        process.send_signal(signal.SIGTERM)
-        err = process.stderr.read()
-        assert process.wait(timeout=20) == 0, err
-        summary = err.splitlines()[-2]
-        assert "decisions not delivered" in summary
-        if not gone:
+    port = free_port()
+    process = run(files, "anna.onnx", "--source", f"tcp-listen:{port}", "--rate-after", "0")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with connected(port) as device:
+        if gone:
             process.stdout.close()
-        process.stderr.close()
+        for begin in range(0, 75_000, 300):
+            message = {"samples": SIGNAL[:300].tolist(), "seq": begin}
+            device.sendall(json.dumps(message).encode() + b"\n")
+    for line in process.stderr:
+        if "the device is gone" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    err = process.stderr.read()
+    assert process.wait(timeout=20) == 0, err
+    summary = err.splitlines()[-2]
+    assert "decisions not delivered" in summary
+    if not gone:
+        process.stdout.close()
+    process.stderr.close()
 
 
 def test_decisions_go_where_they_are_sent(files: Path) -> None:

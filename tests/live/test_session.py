@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 from streams import SIGNAL, numbered
 
 from myodistill.bundle import Bundle
+from myodistill.datasets.recording import SignalSpec
 from myodistill.errors import DataError
 from myodistill.live.session import Session
 from myodistill.live.sinks import Message
 from myodistill.realtime.decoder import Decoder
-from myodistill.realtime.sources import Chunk
+from myodistill.realtime.sources import SOURCES, Chunk, open_chunks, open_source
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +216,23 @@ def test_adaptation_rests_in_gaps(student: Bundle) -> None:
 def test_another_number_of_channels_is_one_line(student: Bundle) -> None:
     with pytest.raises(DataError, match=r"4 channels\), got \(10, 3\)"):
         live(student, [Chunk(SIGNAL[:10, :3])])
+
+
+def test_a_plugin_may_tell_of_its_chunks_or_not(
+    student: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mine(address: str, spec: SignalSpec) -> list[Any]:
+        odd = {"text": np.array([["a"] * 4]), "number": 3.0, "objects": np.array([[None] * 4])}
+        if address in odd:
+            return [odd[address]]
+        return [SIGNAL[:200].tolist(), Chunk(SIGNAL[200:300], number=200), *numbered(SIGNAL[300:])]
+
+    monkeypatch.setitem(SOURCES, "mine", mine)
+    chunks = list(open_chunks("mine:", student.spec))[:2]
+    session, messages = live(student, chunks)
+    assert said(messages) == offline(student, SIGNAL[:300])
+    assert sum(map(len, open_source("mine:", student.spec))) == len(SIGNAL)
+    for odd in ("text", "number", "objects"):
+        with pytest.raises(DataError) as caught:
+            live(student, list(open_chunks(f"mine:{odd}", student.spec)))
+        assert len(str(caught.value).splitlines()) == 1

@@ -28,7 +28,7 @@ class Health:
         lost: Samples missing in them, as far as the device tells.
         duplicated: Samples that came again.
         late: Samples that came after later ones.
-        broken: Samples with a value that is not finite.
+        broken: Samples with a value that is not finite, or beyond what an amplifier gives.
         refused: Messages that could not be read.
         reason: Why the newest was refused.
         silences: Times at which nothing came although a device was there.

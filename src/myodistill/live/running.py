@@ -85,14 +85,14 @@ def run_stream(
         DataError: The stream is of another rate or kind.
     """
     stop, begin = Stop(), time.monotonic()
-    try:
-        with stop.heeding_signals():
+    with stop.heeding_signals():
+        try:
             for message in session.run(stop.watch(_saving(chunks, state))):
                 sink.send(message)
-    finally:
-        sink.close()
-        if state is not None and session.decisions:
-            state.save()
+        finally:
+            sink.close()
+            if state is not None and session.decisions:
+                state.save()
     dropped = f"; {sink.dropped} decisions not delivered" if sink.dropped else ""
     return session.summary(time.monotonic() - begin) + dropped
 

@@ -13,8 +13,9 @@ from myodistill.errors import DataError
 from myodistill.live.continuity import Continuity
 from myodistill.live.health import ENOUGH, ChannelCheck, Health, RateMeter
 from myodistill.live.sinks import Message
-from myodistill.realtime.decoder import Decoder
+from myodistill.realtime.decoder import LIMIT, Decoder
 from myodistill.realtime.sources import Chunk
+from myodistill.signals.samples import real_numbers
 
 SILENT = 0.5
 """Seconds without samples after which a stream counts as silent."""
@@ -74,14 +75,15 @@ class Session:
 
     def take(self, chunk: Chunk) -> Iterator[Message]:
         """Yield what one chunk decides."""
+        chunk = replace(chunk, samples=real_numbers(chunk.samples, what="stream"))
+        if chunk.samples.ndim != 2 or chunk.samples.shape[1] != self._spec.channels:
+            self._decoder.push(chunk.samples)  # says what is wrong
         self._connections(chunk)
         self._refusals(chunk)
         if not len(chunk.samples):
             yield from self._listen(chunk)
             self._continuity.take(chunk)
             return
-        if chunk.samples.ndim != 2 or chunk.samples.shape[1] != self._spec.channels:
-            self._decoder.push(chunk.samples)  # says what is wrong
         if self._silent:
             self._tell("samples come again")
             self._rate.restart()
@@ -95,7 +97,7 @@ class Session:
             self._position += skipped
             self._ahead += skipped
         self.health.samples += len(samples)
-        self.health.broken += int((~np.isfinite(samples).all(axis=1)).sum())
+        self.health.broken += int((~(np.abs(samples) <= LIMIT).all(axis=1)).sum())
         self._channels.take(samples)
         yield from self._decide(samples)
         if chunk.arrived is not None:

@@ -62,9 +62,11 @@ def to_json(message: Message) -> bytes:
 
 
 def to_osc(message: Message) -> bytes:
-    """Encode a message as OSC 1.0: ``/myodistill/decision`` with seconds (double), sample (int64),
-    gesture (string, empty if withheld), confidence (float) and abstained (int32).
-    """  # noqa: D205
+    """Encode a message as OSC 1.0.
+
+    To ``/myodistill/decision``: seconds (double), sample (int64), gesture (string, empty if
+    withheld), confidence (float), abstained (int32).
+    """
     return b"".join(
         [
             _padded("/myodistill/decision"),
