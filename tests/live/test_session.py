@@ -229,7 +229,7 @@ def test_a_plugin_may_tell_of_its_chunks_or_not(
 
     monkeypatch.setitem(SOURCES, "mine", mine)
     chunks = list(open_chunks("mine:", student.spec))[:2]
-    session, messages = live(student, chunks)
+    _, messages = live(student, chunks)
     assert said(messages) == offline(student, SIGNAL[:300])
     assert sum(map(len, open_source("mine:", student.spec))) == len(SIGNAL)
     for odd in ("text", "number", "objects"):
