@@ -17,6 +17,7 @@ from myodistill.cli.models import exporters, losses, models
 from myodistill.cli.population import calibrate, population, recalibrate
 from myodistill.cli.record import record
 from myodistill.cli.report import figure, figures, report, table
+from myodistill.cli.stream import stream
 from myodistill.errors import MyoDistillError, one_line
 
 _UNREADABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP)
@@ -31,7 +32,7 @@ add_experiments(app)
 for _command in (evaluate, report, table, figure, figures, data, models, losses, exporters):
     app.add_command(_command)
 app.add_command(data.commands["list"], "datasets")
-for _command in (population, record, calibrate, recalibrate, export, deploy_report, decode):
+for _command in (population, record, calibrate, recalibrate, export, deploy_report, decode, stream):
     app.add_command(_command)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from myodistill.datasets.arrays import read_arrays
 from myodistill.datasets.foreign import as_signal
@@ -13,7 +16,35 @@ from myodistill.datasets.trees import File
 from myodistill.errors import DataError, SettingsError, shown
 from myodistill.plugins import Registry, foreign_code
 
-Source = Callable[[str, SignalSpec], Iterable[Signal]]
+
+@dataclass(frozen=True)
+class Chunk:
+    """Samples with what their source can tell about them; what it cannot tell is None.
+
+    Attributes:
+        samples: Shape ``(time, channel)``; none where there is only something to tell.
+        number: The device's count of samples before the first of these.
+        time: Of the first sample by the device's clock, in seconds.
+        jitter: Seconds by which ``time`` may be off without a sample missing.
+        arrived: When they came, in seconds of this machine's monotonic clock.
+        joined: A device has just connected, perhaps another one than before.
+        left: The device is gone.
+        refused: Messages that could not be read.
+        reason: Why, in one line.
+    """
+
+    samples: Signal
+    number: int | None = None
+    time: float | None = None
+    jitter: float = 0.005
+    arrived: float | None = None
+    joined: bool = False
+    left: bool = False
+    refused: int = 0
+    reason: str = ""
+
+
+Source = Callable[[str, SignalSpec], Iterable[Signal | Chunk]]
 """From an address and the signal that is decoded to chunks ``(time, channel)`` of any length."""
 
 SOURCES: Registry[Source] = Registry("source", SettingsError)
@@ -25,7 +56,8 @@ _CHUNKS_A_SECOND = 50
 def register_source(name: str) -> Callable[[Source], Source]:
     """Add a source; decorates ``(address, spec) -> iterable of chunks``.
 
-    Chunks are in the unit that the bundle was trained on.
+    Chunks are arrays ``(time, channel)``, or :class:`Chunk` where the source can say more of them.
+    They are in the unit that the bundle was trained on.
 
     Raises:
         SettingsError: The name is taken or is not one plain word.
@@ -34,6 +66,12 @@ def register_source(name: str) -> Callable[[Source], Source]:
 
 
 def open_source(text: str, spec: SignalSpec) -> Iterator[Signal]:
+    """Yield the samples of a source; see :func:`open_chunks`, which tells of gaps as well."""
+    for chunk in open_chunks(text, spec):
+        yield chunk.samples
+
+
+def open_chunks(text: str, spec: SignalSpec) -> Iterator[Chunk]:
     """Yield the chunks of a source.
 
     Args:
@@ -49,7 +87,8 @@ def open_source(text: str, spec: SignalSpec) -> Iterator[Signal]:
         raise SettingsError(f"source: expected NAME:ADDRESS, as replay:take.csv, got {shown(text)}")
     source = SOURCES.look_up(name)
     with foreign_code(f"source {name}", "chunks of samples", DataError):
-        yield from source(address, spec)
+        for chunk in source(address, spec):
+            yield chunk if isinstance(chunk, Chunk) else Chunk(np.asarray(chunk))
 
 
 @register_source("replay")

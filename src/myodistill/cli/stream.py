@@ -1,0 +1,71 @@
+"""The command that decodes a live stream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from myodistill.cli.flags import Command
+
+_path = click.Path(path_type=Path)
+
+
+@click.command("stream", cls=Command)
+@click.argument("bundle", type=_path)
+@click.option("--source", required=True, metavar="NAME:ADDRESS", help="e.g. tcp-listen:7000")
+@click.option("--to", default="json", show_default=True, help="json, udp:HOST:PORT, osc:HOST:PORT")
+@click.option("--adapt", is_flag=True, help="follow the wearer without labels")
+@click.option("--state", type=_path, help="file that keeps what adapting learned")
+@click.option(
+    "--speed",
+    type=click.FloatRange(0, 1000),
+    default=1.0,
+    show_default=True,
+    help="of a replay, times as fast as recorded; 0 for as fast as possible",
+)
+@click.option(
+    "--rate-after",
+    type=click.FloatRange(0, 3600),
+    default=10.0,
+    show_default=True,
+    help="seconds after which a wrong sampling rate is refused; 0 for never",
+)
+@click.option(
+    "--give-up", type=click.FloatRange(0.1), help="seconds of silence that end the stream"
+)
+def stream(
+    bundle: Path,
+    source: str,
+    to: str,
+    adapt: bool,
+    state: Path | None,
+    speed: float,
+    rate_after: float,
+    give_up: float | None,
+) -> None:
+    """Decode a live stream with a bundle's folder or an exported .onnx file.
+
+    What happens to the stream is said on stderr; its last line is a summary.
+    """
+    from myodistill import live
+    from myodistill.live.models import StateFile, load_model
+    from myodistill.live.running import paced, run_stream
+    from myodistill.live.session import Session
+    from myodistill.live.sinks import open_sink
+    from myodistill.realtime.decoder import Decoder
+    from myodistill.realtime.sources import open_chunks
+
+    live.register_sources()
+    model = load_model(bundle)
+    decoder = Decoder(model, adapt=adapt)
+    kept = StateFile(state, decoder) if state is not None else None
+    chunks = open_chunks(source, model.spec)
+    replayed = source.startswith("replay:")
+    if replayed:
+        chunks = paced(chunks, model.spec.sampling_rate, speed)
+    session = Session(
+        decoder, tell=lambda line: click.echo(line, err=True), enough=rate_after, give_up=give_up
+    )
+    sink = open_sink(to, wait=replayed and speed == 0)
+    click.echo(run_stream(session, chunks, sink, kept), err=True)

@@ -1,0 +1,9 @@
+"""Live use: real streams in, decisions out to whoever acts on them. Nothing here needs PyTorch."""
+
+from importlib import import_module
+
+
+def register_sources() -> None:
+    """Make the sources of this package known by name."""
+    for name in ("network", "devices"):
+        import_module(f"{__name__}.{name}")

@@ -1,0 +1,182 @@
+"""`myodistill stream`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import call, refused
+from decoding import adaptable, bundle
+from streams import SIGNAL, connected, free_port
+
+from myodistill.bundle import Bundle
+from myodistill.deploy.onnx import to_onnx
+from myodistill.realtime.decoder import Decoder
+from myodistill.realtime.runtime import OnnxModel
+
+WATCHED = """
+import sys
+from myodistill.cli.main import main
+try:
+    main()
+finally:
+    print("torch" in sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def student() -> Bundle:
+    return adaptable(bundle(epochs=5))
+
+
+@pytest.fixture
+def files(student: Bundle, tmp_path: Path) -> Path:
+    """A folder with a bundle, its exported form, and a take."""
+    student.save(tmp_path / "anna")
+    (tmp_path / "anna.onnx").write_bytes(to_onnx(student).SerializeToString())
+    np.save(tmp_path / "take.npy", SIGNAL)
+    return tmp_path
+
+
+def run(folder: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WATCHED, "stream", *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_a_replay_decides_as_offline(
+    files: Path,
+    student: Bundle,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["stream", "anna", "--source", "replay:take.npy", "--speed"]
+    for speed in ("0", "5"):
+        code, out, err = call(capsys, monkeypatch, *words, speed)
+        assert code == 0
+        lines = [json.loads(line) for line in out.splitlines()]
+        expected = Decoder(student).push(SIGNAL)
+        assert [(one["sample"], one["confidence"]) for one in lines] == [
+            (one.sample, one.confidence) for one in expected
+        ]
+        assert set(lines[0]) == {"seconds", "sample", "gesture", "confidence", "abstained"}
+        last = err.splitlines()[-1]
+        assert last.startswith(
+            f"1800 samples; {len(expected)} decisions; 0 abstained; 0 gaps (0 samples lost); "
+            "0 duplicated; 0 late; 0 broken; 0 messages refused; 0 silences; rate not measured; "
+        )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_and_an_exported_file_needs_no_torch(
+    files: Path, number: signal.Signals
+) -> None:
+    port = free_port()
+    words = ["--source", f"tcp-listen:{port}", "--adapt", "--state", "anna.state"]
+    process = run(files, "anna.onnx", *words)
+    with connected(port) as device:
+        message = {"samples": SIGNAL[:300].tolist(), "seq": 0}
+        device.sendall(json.dumps(message).encode() + b"\n")
+        assert process.stdout is not None
+        assert select.select([process.stdout], [], [], 20)[0]
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    *_, summary, torch = err.splitlines()
+    assert torch == "False"
+    assert summary.startswith("300 samples; 9 decisions; 0 abstained; 0 gaps (0 samples lost); ")
+    assert len(out.splitlines()) == 9
+    decoder = Decoder(OnnxModel.load(files / "anna.onnx"), adapt=True)
+    decoder.push(SIGNAL[:300])
+    assert decoder.adapter is not None
+    assert (files / "anna.state").read_text() == decoder.adapter.state()
+
+
+def test_a_state_goes_on_and_belongs_to_one_bundle(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["stream", "anna.onnx", "--source", "replay:take.npy", "--speed", "0", "--adapt"]
+    code, first, _ = call(capsys, monkeypatch, *words, "--state", "s")
+    before = (files / "s").read_text()
+    again, second, _ = call(capsys, monkeypatch, *words, "--state", "s")
+    assert code == again == 0
+    assert first != second
+    assert (files / "s").read_text() != before
+    for text, told in (
+        (before.replace('"adaptation": "', '"adaptation": "0'), "it belongs to another one"),
+        ("nonsense", "expected a state that a decoder saved"),
+    ):
+        (files / "s").write_text(text)
+        assert told in refused(capsys, monkeypatch, *words, "--state", "s")
+        assert (files / "s").read_text() == text
+    line = refused(capsys, monkeypatch, *words[:-1], "--state", "s")
+    assert "expected --adapt beside --state" in line
+
+
+def test_bad_input_is_one_line(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(files / "three.npy", SIGNAL[:, :3])
+    for words, told in {
+        ("anna", "--source", "nothing:here"): "unknown source 'nothing'",
+        ("anna", "--source", "replay"): "expected NAME:ADDRESS",
+        ("anna", "--source", "replay:none.npy"): "there is no file",
+        ("anna", "--source", "replay:three.npy"): "4 channels), got (20, 3)",
+        ("anna", "--source", "udp:99999"): "expected HOST:PORT or a port",
+        ("anna", "--source", "replay:take.npy", "--to", "carrier-pigeon"): "to: expected json",
+        ("none", "--source", "replay:take.npy"): "none",
+        ("none.onnx", "--source", "replay:take.npy"): "expected an exported student",
+        ("take.npy", "--source", "replay:take.npy"): "take.npy",
+    }.items():
+        assert told in refused(capsys, monkeypatch, "stream", *words)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_reader_that_does_not_read_or_has_gone_holds_nothing_up(files: Path, gone: bool) -> None:
+    """Of a live stream; 200 kB of decisions do not fit into a pipe."""
+    port = free_port()
+    process = run(files, "anna.onnx", "--source", f"tcp-listen:{port}", "--rate-after", "0")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with connected(port) as device:
+        if gone:
+            process.stdout.close()
+        for begin in range(0, 75_000, 300):
+            message = {"samples": SIGNAL[:300].tolist(), "seq": begin}
+            device.sendall(json.dumps(message).encode() + b"\n")
+    for line in process.stderr:
+        if "the device is gone" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    err = process.stderr.read()
+    assert process.wait(timeout=20) == 0, err
+    summary = err.splitlines()[-2]
+    assert "decisions not delivered" in summary
+    if not gone:
+        process.stdout.close()
+    process.stderr.close()
+
+
+def test_decisions_go_where_they_are_sent(files: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(20)
+        to = f"udp:127.0.0.1:{receiver.getsockname()[1]}"
+        process = run(files, "anna.onnx", "--source", "replay:take.npy", "--to", to, "--speed", "0")
+        first = json.loads(receiver.recv(2000))
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, ""), err
+    assert first["sample"] == 100
