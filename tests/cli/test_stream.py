@@ -122,6 +122,10 @@ def test_a_state_goes_on_and_belongs_to_one_bundle(
         (files / "s").write_text(text)
         assert told in refused(capsys, monkeypatch, *words, "--state", "s")
         assert (files / "s").read_text() == text
+    Path("file").touch()
+    code, shown, line = call(capsys, monkeypatch, *words, "--state", "file/s")
+    assert (code, shown) == (2, "")
+    assert "file/s" in line
     line = refused(capsys, monkeypatch, *words[:-1], "--state", "s")
     assert "expected --adapt beside --state" in line
 

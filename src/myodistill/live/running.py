@@ -83,7 +83,10 @@ def run_stream(
 
     Raises:
         DataError: The stream is of another rate or kind.
+        OutputError: The state cannot be written; found before anything is decoded.
     """
+    if state is not None:
+        state.save()
     stop, begin = Stop(), time.monotonic()
     with stop.heeding_signals():
         try:
