@@ -184,6 +184,7 @@ def test_a_state_of_another_bundle_is_refused(method: type[Adapter]) -> None:
         changed(state, means=float("nan")),
         changed(state, means=[[10**400]]),
         changed(state, means="x"),
+        *([changed(state, variance=[-1.0] * GESTURES)] if "variance" in state else []),
     ):
         with pytest.raises(BundleError, match="reset instead"):
             adapter.restore(wrong)

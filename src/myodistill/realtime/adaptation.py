@@ -30,7 +30,7 @@ AHEAD = 1.5
 HEAD_START = 20.0
 """Evidence for every gesture to begin with, in windows."""
 UNFAMILIAR = 1.5
-"""Growth of the distance to the means at which adaptation is suspended."""
+"""Growth of the squared distance to the means at which adaptation is suspended."""
 NEWEST, USUAL = 0.003, 0.0005
 """Shares of a window in the newest and in the usual distance (333 and 2,000 windows)."""
 RATE = 0.005
@@ -138,10 +138,12 @@ class Adapter(ABC):
                 "another version; reset instead"
             )
         for name, now in self._learned().items():
-            if values[name].shape != now.shape or not np.isfinite(values[name]).all():
+            least = 0 if name in ("variance", "evidence") else -np.inf
+            sound = np.isfinite(values[name]) & (values[name] >= least)
+            if values[name].shape != now.shape or not sound.all():
                 raise BundleError(
-                    f"adaptation: expected {now.shape} finite {name}, the state has others; "
-                    f"reset instead"
+                    f"adaptation: expected {now.shape} sound values of {name}, the state has "
+                    f"others; reset instead"
                 )
         for name, now in self._learned().items():
             now[...] = values[name]
@@ -203,8 +205,8 @@ class GuardedGestureMeans(GestureMeans):
     only where the student, adapted or not, decides alike and surely enough
     (:attr:`Adaptation.sure`); one long performance counts as :data:`LONGEST` windows and little
     more; and a gesture stops to learn while its evidence is far ahead of that of others. Where
-    windows come to lie :data:`UNFAMILIAR` times as far from the means as usual, as when an
-    electrode fails or the band slips, adaptation is suspended until they no longer do.
+    the squared distance to the means comes to be :data:`UNFAMILIAR` times the usual one, as when
+    an electrode fails or the band slips, adaptation is suspended until it no longer is.
     """
 
     name = "guarded-gesture-means"
