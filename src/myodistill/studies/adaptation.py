@@ -40,11 +40,31 @@ _STAGE = "pretrained_distilled"
 
 
 @dataclass(frozen=True)
+class Played:
+    """A stream as a static student decides it.
+
+    Attributes:
+        stream: Which.
+        labels: Gesture of each window; -1 for one that is not scored.
+        logits: Of the known gestures, ``(window, gesture)``.
+        adaptation: To these gestures.
+        altered: The windows with the stream's defect, in recorded order.
+    """
+
+    stream: Stream
+    labels: Indices
+    logits: NDArray[np.float32]
+    adaptation: Adaptation
+    altered: Windows
+
+
+@dataclass(frozen=True)
 class _Decided:
     """Decisions for a stream.
 
     Attributes:
-        labels: Gesture of each window; -1 for one that is not scored.
+        stream: Which.
+        labels: As those of :class:`Played`.
         decisions: Of each method, ``static`` first.
     """
 
@@ -153,34 +173,44 @@ def _rows(bundle: Bundle, methods: Sequence[str]) -> Iterator[dict[str, object]]
             }
 
 
-def _decided(
-    data: SubjectData, adaptation: Adaptation, rest: int | None, methods: Sequence[str]
-) -> Iterator[_Decided]:
-    student, windows = data.student, data.scored
+def stream_logits(data: SubjectData, adaptation: Adaptation, rest: int | None) -> Iterator[Played]:
+    """Yield every stream of a person's test sessions as their student decides it, static.
+
+    Args:
+        data: Of the person; the guard against leakage is in it.
+        adaptation: Of their student.
+        rest: Which gesture is rest, if any.
+    """
+    windows, student = data.scored, data.student
     sound = student.logits(windows)
     for stream in streams(windows.labels, student.spec.classes, rest):
         altered = _altered(data, windows, stream.defect)
         if altered is None:
             continue
         order, half = stream.order, len(stream.order) // 2
-        static, labels, known = sound[order], windows.labels[order], adaptation
+        logits, labels, known = sound[order], windows.labels[order], adaptation
         if stream.defect:
-            static[half:] = student.logits(altered)[order][half:]
+            logits[half:] = student.logits(altered)[order][half:]
         if stream.unknown is not None:
             labels = np.where(labels == stream.unknown, -1, labels - (labels > stream.unknown))
             known = adaptation.without(stream.unknown)
-        logits = {STATIC: _known(static, stream)}
+        yield Played(stream, labels, _known(logits, stream), known, altered)
+
+
+def _decided(
+    data: SubjectData, adaptation: Adaptation, rest: int | None, methods: Sequence[str]
+) -> Iterator[_Decided]:
+    for played in stream_logits(data, adaptation, rest):
+        logits = {STATIC: played.logits}
         for method in methods:
             if method in ADAPTERS:
-                adapter = ADAPTERS[method](known)
-                logits[method] = np.stack([adapter.adapt(one) for one in logits[STATIC]])
+                adapter = ADAPTERS[method](played.adaptation)
+                logits[method] = np.stack([adapter.adapt(one) for one in played.logits])
             else:
-                read = _read(student, windows, order)
-                if stream.defect:
-                    read[half:] = _read(student, altered, order[half:])
-                logits[method] = _known(WINDOW_METHODS[method](student, read), stream)
+                read = _read(data, played)
+                logits[method] = _known(WINDOW_METHODS[method](data.student, read), played.stream)
         decisions = {method: values.argmax(axis=1) for method, values in logits.items()}
-        yield _Decided(stream, labels, decisions)
+        yield _Decided(played.stream, played.labels, decisions)
 
 
 def _known(logits: NDArray[np.float32], stream: Stream) -> NDArray[np.float32]:
@@ -188,10 +218,13 @@ def _known(logits: NDArray[np.float32], stream: Stream) -> NDArray[np.float32]:
     return logits if stream.unknown is None else np.delete(logits, stream.unknown, axis=1)
 
 
-def _read(student: Bundle, windows: Windows, order: Indices) -> Signal:
-    """Return pre-processed windows in some order, as the network reads them."""
-    assert student.preprocessing is not None
-    return np.ascontiguousarray(student.preprocessing.map(windows).gather(order))
+def _read(data: SubjectData, played: Played) -> Signal:
+    """Return the pre-processed windows of a stream, as the network reads them."""
+    mapping, order = data.student.preprocessing, played.stream.order
+    assert mapping is not None
+    half = len(order) // 2 if played.stream.defect else len(order)
+    parts = (data.scored, order[:half]), (played.altered, order[half:])
+    return np.concatenate([mapping.map(windows).gather(some) for windows, some in parts])
 
 
 def _altered(data: SubjectData, windows: Windows, defect: Defect) -> Windows | None:
