@@ -110,7 +110,7 @@ def test_tense_rest_is_pointed_out() -> None:
     person.does("start", repetitions=2)
     person.until("perform")
     person.until("rest")
-    person.strengths["rest"] = 6.0
+    person.strengths["rest"] = 9.0
     person.until("review")
     bad = [one for one in person.guide.state(person.now)["takes"] if not one["ok"]]
     assert [(one["gesture"], one["repetition"]) for one in bad] == [("rest", 2)]

@@ -15,7 +15,7 @@ Levels = NDArray[np.float64]
 
 STRONGER = 1.5
 """Times the level of rest that at least one channel of a gesture should reach."""
-TENSE = 3.0
+TENSE = 5.0
 """Times the level of the quietest rest that no channel of another rest should reach."""
 
 _BLOCK = 0.1  # seconds
