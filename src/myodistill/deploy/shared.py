@@ -30,7 +30,7 @@ def write_shared(bundle: Bundle, code: CCode, out: Path, *, compiler: str = "cc"
         OutputError: It cannot be written.
         ToolError: There is no compiler, or it refuses.
     """
-    stored = metadata(bundle if _maps(code) else _unmapped(bundle))
+    stored = metadata(_unmapped(bundle))
     with new_folder(out) as part:
         for name, content in code.files.items():
             write_text(part / name, content)
@@ -41,13 +41,8 @@ def write_shared(bundle: Bundle, code: CCode, out: Path, *, compiler: str = "cc"
         write_text(part / METADATA, json.dumps(stored, ensure_ascii=False, indent=1))
 
 
-def _maps(code: CCode) -> bool:
-    """Whether a map of channels is applied to samples, not within the tables."""
-    return "#define MD_MAPPED 1\n" in code.files["md.h"]
-
-
 def _unmapped(bundle: Bundle) -> Bundle:
-    """The bundle as its reader has to pre-process: the map of channels is in the tables."""
+    """The bundle as its reader has to pre-process: the map of channels is in C."""
     assert bundle.preprocessing is not None
     identity = np.eye(bundle.spec.channels, dtype=np.float32)
     return replace(bundle, preprocessing=replace(bundle.preprocessing, matrix=identity))

@@ -38,7 +38,7 @@ class CModel:
 
     Attributes:
         spec: The signal that it reads.
-        preprocessing: The person's own, less a map of channels that the tables hold.
+        preprocessing: The person's own, less the map of channels, which C applies.
         origin: Provenance for people, as in the bundle.
         unit: Physical unit of the samples that it expects.
         step: Samples from one decision to the next.
