@@ -49,6 +49,7 @@ def _require_one(reject_below: float | None, withhold: float | None) -> None:
 @_bundle
 @click.option("--to", required=True, help="target, see 'myodistill exporters'")
 @click.option("--out", type=_path, help="file for ONNX, else folder")
+@click.option("--shared", is_flag=True, help="with C: compile it for this computer as well")
 @_dataset
 @_reject_below
 @_withhold
@@ -56,6 +57,7 @@ def export(
     bundle: Path,
     to: str,
     out: Path | None,
+    shared: bool,
     dataset: str | None,
     reject_below: float | None,
     withhold: float | None,
@@ -73,7 +75,7 @@ def export(
     subject_data = SubjectData.of(student, dataset)
     rule = _rule(subject_data, reject_below, withhold)
     path = out or bundle / ("decoder.onnx" if to == "onnx" else to)
-    export_bundle(student, to, path, windows=subject_data.ranges, rule=rule)
+    export_bundle(student, to, path, windows=subject_data.ranges, rule=rule, shared=shared)
     click.echo(f"{to}: {path}")
     if rule.threshold:
         click.echo(f"decisions less than {rule.threshold:.4g} confident are withheld")

@@ -6,16 +6,20 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from myodistill.bundle import Bundle
 from myodistill.decision_rule import DecisionRule, require_step
 from myodistill.deploy.installed import EXPORT, require
 from myodistill.deploy.lowering import can_lower
 from myodistill.deploy.targets import EXPORTERS, require_target
-from myodistill.errors import DataError, ModelError
+from myodistill.errors import DataError, ModelError, SettingsError, shown
 from myodistill.files import new_folder, write_bytes, writing
 from myodistill.plugins import foreign_code
 from myodistill.signals.windows import Windows
+
+if TYPE_CHECKING:
+    from myodistill.deploy.plain_c import CCode
 
 
 def export(
@@ -26,6 +30,7 @@ def export(
     windows: Windows | None = None,
     step: int | None = None,
     rule: DecisionRule | None = None,
+    shared: bool = False,
 ) -> None:
     """Write a bundle for a target; nothing is written if it fails.
 
@@ -38,6 +43,7 @@ def export(
             hold in operation only if rest is among the windows (:attr:`SubjectData.ranges`).
         step: Samples from one decision to the next; the bundle's own by default.
         rule: How predictions become decisions; the bundle's own by default.
+        shared: Compile C to a shared library for this computer as well.
 
     Raises:
         BundleError: The bundle has no person's pre-processing.
@@ -48,6 +54,8 @@ def export(
         ToolError: The exporter is not installed.
     """
     require_target(to)
+    if shared and to not in ("c", "c-int8"):
+        raise SettingsError(f"shared: expected --to c or c-int8 with it, got {shown(to)}")
     if to != "c" and (windows is None or not len(windows)):
         raise DataError(
             f"{to}: expected calibration windows, got none; give the person's calibration "
@@ -83,7 +91,7 @@ def export(
         write_onnx(bundle, out, windows)
         return
     if to == "c":
-        to_c(bundle).write(out)
+        _write_c(bundle, to_c(bundle), out, shared=shared)
         return
     if not can_lower(bundle.network):
         raise ModelError(
@@ -95,7 +103,16 @@ def export(
     if to == "int8":
         write_bytes(out, quantised.model.SerializeToString())
         return
-    to_c(bundle, quantised=quantised).write(out)
+    _write_c(bundle, to_c(bundle, quantised=quantised), out, shared=shared)
+
+
+def _write_c(bundle: Bundle, code: CCode, out: Path, *, shared: bool) -> None:
+    from myodistill.deploy.shared import write_shared
+
+    if shared:
+        write_shared(bundle, code, out)
+    else:
+        code.write(out)
 
 
 def _write_foreign(

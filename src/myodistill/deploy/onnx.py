@@ -27,7 +27,8 @@ from myodistill.bundle_card import require_labels
 from myodistill.errors import BundleError, ModelError
 from myodistill.files import write_bytes
 from myodistill.models.covariance import Standardise
-from myodistill.realtime.runtime import FORMAT, OnnxModel
+from myodistill.realtime.runtime import OnnxModel
+from myodistill.realtime.stored import FORMAT
 from myodistill.signals.windows import Windows
 
 OPSET = 20

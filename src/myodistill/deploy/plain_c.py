@@ -37,6 +37,7 @@ from myodistill.realtime.adaptation import (
 from myodistill.realtime.decoder import LIMIT
 from myodistill.signals.preprocessing import Preprocessing
 
+_STATIC = ("md.c", "md_host.c", "md_library.c", "md_cortex.c", "md_cortex.ld")
 _BLOCK = 32
 """Most samples that are filtered into a band at a time; a multiple of four."""
 
@@ -194,7 +195,10 @@ def _source(
     parts = {"@model@": _about(bundle), "@defines@": lines}
     header = re.sub("|".join(parts), lambda match: parts[match[0]], _static("md.h"))
     files = {"md.h": header, "md_model.h": _model(bundle, tables) + layers}
-    files |= {name: _static(name) for name in ("md.c", "md_host.c", "md_cortex.c", "md_cortex.ld")}
+    files |= {
+        name: _static(name)
+        for name in ("md.c", "md_host.c", "md_library.c", "md_cortex.c", "md_cortex.ld")
+    }
     return CCode(files, ram, table_bytes, weights)
 
 

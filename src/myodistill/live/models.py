@@ -17,7 +17,9 @@ _WANTED = Wanted("a state that a decoder saved", BundleError, "choose another fi
 
 
 def load_model(path: Path) -> Model:
-    """Load the folder of a bundle, or an exported ``.onnx`` file, which needs no PyTorch.
+    """Load the folder of a bundle, or what was exported, which needs no PyTorch.
+
+    Exported is a ``.onnx`` file, or a folder of C with its shared library, or that library.
 
     Raises:
         BundleError: It is neither, or damaged.
@@ -26,6 +28,10 @@ def load_model(path: Path) -> Model:
         from myodistill.realtime.runtime import OnnxModel
 
         return OnnxModel.load(path)
+    from myodistill.realtime.native import CModel
+
+    if CModel.is_one(path):
+        return CModel.load(path)
     from myodistill.bundle import Bundle
 
     return Bundle.load(path)

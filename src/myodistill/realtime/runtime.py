@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from myodistill.adaptation import Adaptation
-from myodistill.datasets.recording import Electrodes, SignalSpec
-from myodistill.decision_rule import DecisionRule, require_step
-from myodistill.errors import BundleError, MyoDistillError, ToolError, shown
+from myodistill.datasets.recording import SignalSpec
+from myodistill.decision_rule import DecisionRule
+from myodistill.errors import BundleError, ToolError
+from myodistill.realtime.stored import read_metadata
 from myodistill.signals.preprocessing import Preprocessing
 from myodistill.signals.samples import finite_windows
 
@@ -23,8 +23,6 @@ except ImportError as error:
     raise ToolError(
         "onnxruntime: expected it to be installed, it is not; pip install 'myodistill[runtime]'"
     ) from error
-
-FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -71,34 +69,7 @@ class OnnxModel:
             raise BundleError(
                 f"{where}: expected an exported student, got: {reason}; export it again"
             ) from error
-        if stored.get("format") != str(FORMAT):
-            raise BundleError(
-                f"{where}: expected an exported student of format {FORMAT}, got "
-                f"{shown(stored.get('format'))}; update myodistill or export the bundle again"
-            )
-        try:
-            return cls(
-                spec=_signal(stored),
-                preprocessing=Preprocessing.from_dict(json.loads(stored["preprocessing"])),
-                origin=json.loads(stored["origin"]),
-                unit=stored["unit"],
-                step=require_step(int(stored["step"])),
-                rule=DecisionRule(**json.loads(stored["rule"])),
-                adaptation=_adaptation(stored),
-                _session=session,
-            )
-        except (
-            LookupError,
-            TypeError,
-            ArithmeticError,
-            ValueError,
-            MyoDistillError,
-            RecursionError,
-        ) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise BundleError(
-                f"{where}: expected complete metadata, got: {reason}; export the bundle again"
-            ) from error
+        return cls(**read_metadata(stored, where), _session=session)
 
     def _infer(self, windows: ArrayLike) -> NDArray[np.float32]:
         """Return the calibrated logits of pre-processed windows ``(window, channel, time)``.
@@ -111,23 +82,3 @@ class OnnxModel:
             return np.zeros((0, self.spec.classes), np.float32)
         (logits,) = self._session.run(None, {"windows": read})
         return np.asarray(logits, dtype=np.float32)
-
-
-def _signal(stored: dict[str, str]) -> SignalSpec:
-    electrodes = json.loads(stored["electrodes"])
-    electrodes["order"] = tuple(electrodes["order"])
-    return SignalSpec(
-        Electrodes(**electrodes),
-        int(stored["samples"]),
-        float(stored["sampling_rate"]),
-        tuple(json.loads(stored["labels"])),
-    )
-
-
-def _adaptation(stored: dict[str, str]) -> Adaptation | None:
-    if "adaptation" not in stored:  # by an older export, or without a population
-        return None
-    adaptation = Adaptation.from_dict(json.loads(stored["adaptation"]))
-    if len(adaptation.means) != len(json.loads(stored["labels"])):
-        raise ValueError("adaptation to other gestures")
-    return adaptation
