@@ -267,9 +267,10 @@ def test_without_recentring_nothing_is_centred(fold: DistillationPipeline) -> No
     person = plain.data.subject(subject, 1)
     matrix = person.preprocessing.matrix
     assert np.count_nonzero(matrix - np.diag(np.diag(matrix))) == 0
-    identity = torch.eye(len(matrix)).expand_as(person.centre)
-    assert torch.equal(person.centre, identity)
-    assert not torch.equal(fold.data.subject(subject, 1).centre, identity)
+    channels = len(matrix)
+    identity = torch.eye(channels).expand_as(person.centre(channels))
+    assert torch.equal(person.centre(channels), identity)
+    assert not torch.equal(fold.data.subject(subject, 1).centre(channels), identity)
 
 
 def test_early_stopping_holds_out_a_repetition(
@@ -337,6 +338,12 @@ def test_a_bundle_that_was_tampered_with_is_refused(
         (folder / "weights.safetensors").write_bytes(content)
         edit(weights_sha256=hashlib.sha256(content).hexdigest())(folder)  # type: ignore[operator]
 
+    def resize(folder: Path) -> None:
+        state = load((folder / "weights.safetensors").read_bytes())
+        content = save(state | {next(iter(state)): torch.zeros(9)})
+        (folder / "weights.safetensors").write_bytes(content)
+        edit(weights_sha256=hashlib.sha256(content).hexdigest())(folder)  # type: ignore[operator]
+
     def altered(folder: Path) -> None:
         text = (folder / "bundle.json").read_text()
         (folder / "bundle.json").write_text(text.replace('"fold": 1', '"fold": 2'))
@@ -367,6 +374,7 @@ def test_a_bundle_that_was_tampered_with_is_refused(
         "unit: expected text": edit(unit=None),
         "expected a complete bundle, got: no 'rule'": lambda f: drop(f, "rule"),
         "expected a complete bundle": edit(signal={}),
+        r"of shape \(9,\), where this version's network has \(.*\); train it again": resize,
         r"pre-processing of \(1, 1\) for": edit(
             preprocessing={
                 "sampling_rate": 1,
