@@ -23,6 +23,7 @@ from myodistill.distillation.data import FoldData
 from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.errors import BundleError, LeakageError, ModelError, SettingsError
 from myodistill.evaluation import results
+from myodistill.models.covariance import BandCovariances
 from myodistill.provenance import implied_seen
 from myodistill.splits import make_split
 from myodistill.studies.experiment import run_experiment
@@ -271,6 +272,15 @@ def test_without_recentring_nothing_is_centred(fold: DistillationPipeline) -> No
     identity = torch.eye(channels).expand_as(person.centre(channels))
     assert torch.equal(person.centre(channels), identity)
     assert not torch.equal(fold.data.subject(subject, 1).centre(channels), identity)
+
+
+def test_each_front_is_centred_by_the_channels_that_it_reads(fold: DistillationPipeline) -> None:
+    person = fold.data.subject(fold.split.heldout[0], 1)
+    windows = torch.from_numpy(person.windows(person.fitted_on).gather())
+    for channels in (person.spec.channels, -(-person.spec.channels // 2)):
+        front = BandCovariances(person.spec, most_channels=channels)
+        assert front.channels == channels
+        torch.testing.assert_close(person.centre(channels), front.centre(windows))
 
 
 def test_early_stopping_holds_out_a_repetition(
