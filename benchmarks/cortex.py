@@ -1,6 +1,6 @@
 """What students take on a Cortex-M4F: flash, RAM, stack and instructions of a decision.
 
-python benchmarks/cortex.py [--geometry 3dc] [STUDENT ...]
+python benchmarks/cortex.py [--geometry 3dc] [--ring 32] [STUDENT ...]
 
 The students are untrained and decode noise, for none of the numbers depends on the weights. Flash
 and RAM are those of the linked program, start-up code and C library included, RAM without the
@@ -18,7 +18,7 @@ import numpy as np
 
 from myodistill.adaptation import Adaptation
 from myodistill.bundle import Bundle
-from myodistill.datasets.recording import Repetition
+from myodistill.datasets.recording import Repetition, ring
 from myodistill.deploy.cortex import build_cortex, emulate, footprint
 from myodistill.deploy.plain_c import to_c
 from myodistill.deploy.quantize import quantise
@@ -28,16 +28,26 @@ from myodistill.signals.filters import apply, filter_mark
 from myodistill.signals.preprocessing import Preprocessing
 from myodistill.signals.windows import Windows
 
-STUDENTS = ("log-power-30k", "log-covariance-30k", "log-covariance-linear")
+STUDENTS = (
+    "log-power-30k",
+    "log-covariance-30k",
+    "log-covariance-10k",
+    "log-covariance-linear",
+)
 STEP = 50
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--geometry", choices=GEOMETRIES, default="3dc")
+    parser.add_argument(
+        "--ring", type=int, metavar="N", help="N electrodes around the limb instead"
+    )
     parser.add_argument("students", nargs="*", default=STUDENTS)
     options = parser.parse_args()
     spec = geometry_spec(options.geometry)
+    if options.ring:
+        spec = replace(spec, electrodes=ring(options.ring))
     print(spec.summary())
     channels, seen = spec.channels, frozenset({Repetition("nobody", "a", 0)})
     band = (20.0, min(450.0, 0.45 * spec.sampling_rate))

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from scipy.special import softmax
-from torch import nn
+from torch import Tensor, nn
 
 from myodistill import bundle_card as cards
 from myodistill.adaptation import Adaptation
@@ -273,6 +273,7 @@ class Bundle:
                 f"model {model:.40} needs plug-in {needed}: pass --plugin {needed} or install it"
             )
         network = build(model, spec)
+        _require_shapes(network, state)
         network.load_state_dict(state)
         seen = cards.repetitions_of(card["seen"])
         stored, preprocessing = card["preprocessing"], None
@@ -296,6 +297,17 @@ class Bundle:
             rule=DecisionRule(**card["rule"]),
             adaptation=adaptation,
         )
+
+
+def _require_shapes(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """Refuse weights of a network of another shape, as another version had (``ValueError``)."""
+    for name, ours in network.state_dict().items():
+        theirs = state.get(name, ours)
+        if theirs.shape != ours.shape:
+            raise ValueError(
+                f"{name:.40} of shape {tuple(theirs.shape)}, where this version's network has "
+                f"{tuple(ours.shape)}; train it again"
+            )
 
 
 def _require_fit(

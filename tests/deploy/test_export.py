@@ -112,7 +112,7 @@ def test_says_before_training_what_runs_where(student: Bundle) -> None:
     assert set(deployable("log-power-10k", spec).values()) == {None}
     assert deployable("tcn-10k", spec)["onnx"] is None
     assert deployable("covariance", spec)["onnx"] == "no matrix logarithm"
-    for name in ("log-covariance-30k", "log-covariance-linear"):
+    for name in ("log-covariance-30k", "log-covariance-10k", "log-covariance-linear"):
         runs = deployable(name, spec)
         assert runs.pop("executorch") == "matrix logarithm untested"
         assert set(runs.values()) == {None}

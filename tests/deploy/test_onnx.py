@@ -65,6 +65,8 @@ def test_metadata(student: Bundle, exported: bytes) -> None:
     [
         ("tcn-10k", 1),
         ("log-power-30k", 8),
+        pytest.param("log-covariance-10k", 1, marks=pytest.mark.slow),
+        pytest.param("log-covariance-10k", 8, marks=pytest.mark.slow),  # pooled
         pytest.param("log-covariance-30k", 1, marks=pytest.mark.slow),
     ],
 )

@@ -23,6 +23,7 @@ from myodistill.distillation.data import FoldData
 from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.errors import BundleError, LeakageError, ModelError, SettingsError
 from myodistill.evaluation import results
+from myodistill.models.covariance import BandCovariances
 from myodistill.provenance import implied_seen
 from myodistill.splits import make_split
 from myodistill.studies.experiment import run_experiment
@@ -267,9 +268,19 @@ def test_without_recentring_nothing_is_centred(fold: DistillationPipeline) -> No
     person = plain.data.subject(subject, 1)
     matrix = person.preprocessing.matrix
     assert np.count_nonzero(matrix - np.diag(np.diag(matrix))) == 0
-    identity = torch.eye(len(matrix)).expand_as(person.centre)
-    assert torch.equal(person.centre, identity)
-    assert not torch.equal(fold.data.subject(subject, 1).centre, identity)
+    channels = len(matrix)
+    identity = torch.eye(channels).expand_as(person.centre(channels))
+    assert torch.equal(person.centre(channels), identity)
+    assert not torch.equal(fold.data.subject(subject, 1).centre(channels), identity)
+
+
+def test_each_front_is_centred_by_the_channels_that_it_reads(fold: DistillationPipeline) -> None:
+    person = fold.data.subject(fold.split.heldout[0], 1)
+    windows = torch.from_numpy(person.windows(person.fitted_on).gather())
+    for channels in (person.spec.channels, -(-person.spec.channels // 2)):
+        front = BandCovariances(person.spec, most_channels=channels)
+        assert front.channels == channels
+        torch.testing.assert_close(person.centre(channels), front.centre(windows))
 
 
 def test_early_stopping_holds_out_a_repetition(
@@ -337,6 +348,12 @@ def test_a_bundle_that_was_tampered_with_is_refused(
         (folder / "weights.safetensors").write_bytes(content)
         edit(weights_sha256=hashlib.sha256(content).hexdigest())(folder)  # type: ignore[operator]
 
+    def resize(folder: Path) -> None:
+        state = load((folder / "weights.safetensors").read_bytes())
+        content = save(state | {next(iter(state)): torch.zeros(9)})
+        (folder / "weights.safetensors").write_bytes(content)
+        edit(weights_sha256=hashlib.sha256(content).hexdigest())(folder)  # type: ignore[operator]
+
     def altered(folder: Path) -> None:
         text = (folder / "bundle.json").read_text()
         (folder / "bundle.json").write_text(text.replace('"fold": 1', '"fold": 2'))
@@ -367,6 +384,7 @@ def test_a_bundle_that_was_tampered_with_is_refused(
         "unit: expected text": edit(unit=None),
         "expected a complete bundle, got: no 'rule'": lambda f: drop(f, "rule"),
         "expected a complete bundle": edit(signal={}),
+        r"of shape \(9,\), where this version's network has \(.*\); train it again": resize,
         r"pre-processing of \(1, 1\) for": edit(
             preprocessing={
                 "sampling_rate": 1,

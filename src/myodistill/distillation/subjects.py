@@ -59,6 +59,7 @@ class Subject:
     fitted_on: frozenset[Repetition]
     recentred: bool
     filtered: Callable[[], Windows] = field(repr=False)
+    _centres: dict[int, Tensor] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def windows(self, repetitions: Collection[Repetition] | None = None) -> Windows:
         """Pre-process the windows of some repetitions; None for all."""
@@ -67,13 +68,20 @@ class Subject:
             windows = windows.select(repetitions).trimmed()
         return self.preprocessing.map(windows)
 
-    @cached_property
-    def centre(self) -> Tensor:
-        """The whitening that re-centres band covariances to this subject, computed once."""
-        front = BandCovariances(self.spec)
-        if not self.recentred:
-            return front.whitening
-        return front.centre(map(torch.from_numpy, self.windows(self.fitted_on).batches()))
+    def centre(self, channels: int) -> Tensor:
+        """Return the whitening that re-centres band covariances to this subject, computed once.
+
+        Args:
+            channels: Of the covariances, to which electrodes are pooled.
+        """
+        if channels not in self._centres:
+            front = BandCovariances(self.spec, most_channels=channels)
+            centre = front.whitening
+            if self.recentred:
+                windows = self.windows(self.fitted_on)
+                centre = front.centre(map(torch.from_numpy, windows.batches()))
+            self._centres[channels] = centre
+        return self._centres[channels]
 
 
 class SubjectPool:
@@ -337,4 +345,4 @@ def recentre(network: nn.Module, subject: Subject) -> None:
 
 def _recentre(front: nn.Module | None, subject: Subject) -> None:
     if isinstance(front, BandCovariances):
-        front.whitening.copy_(subject.centre)
+        front.whitening.copy_(subject.centre(front.channels))

@@ -26,7 +26,8 @@ EDGES_HZ = (20.0, 45.0, 80.0, 120.0, 170.0, 250.0, 450.0)
 """Edges of the bands where the sampling rate allows them: narrow where EMG is strong."""
 
 SHRINKAGE = 1e-3
-_MOST_CHANNELS = 32
+MOST_CHANNELS = 32
+"""Electrodes beyond these are pooled before covariances are taken."""
 
 
 def band_edges(sampling_rate: float) -> tuple[float, ...]:
@@ -46,8 +47,14 @@ def taps_length(sampling_rate: float) -> int:
     return max(15, 2 * round(0.0155 * sampling_rate) + 1)
 
 
-def pool_electrodes(electrodes: Electrodes) -> np.ndarray:
-    """Weights that average neighbouring electrodes until at most 32 are left.
+def pool_electrodes(electrodes: Electrodes, most: int = MOST_CHANNELS) -> np.ndarray:
+    """Weights that average neighbouring electrodes until few enough are left.
+
+    The patches are halves of the longer side, again and again: runs of a ring, blocks of a grid.
+
+    Args:
+        electrodes: Where they sit.
+        most: How many may be left.
 
     Returns:
         Shape ``(pooled, channel)``; the identity where nothing is pooled.
@@ -55,7 +62,7 @@ def pool_electrodes(electrodes: Electrodes) -> np.ndarray:
     positions = electrodes.positions()
     rows, columns = positions.shape
     high, wide = 1, 1
-    while -(-rows // high) * -(-columns // wide) > _MOST_CHANNELS:
+    while -(-rows // high) * -(-columns // wide) > most:
         if rows / high >= columns / wide:
             high *= 2
         else:
@@ -77,10 +84,15 @@ class BandCovariances(nn.Module):
     """Covariances between channels in each band, re-centred to one person.
 
     Each band is a linear-phase FIR filter run inside the window, with zeros around it. Where there
-    are more than 32 electrodes, neighbours are averaged first. Nothing here is trained.
+    are too many electrodes, neighbours are averaged first. Nothing here is trained.
 
     Args:
         spec: The signal.
+        most_channels: Electrodes beyond these are pooled (:func:`pool_electrodes`).
+
+    Attributes:
+        bands: Number of bands.
+        channels: Number of channels after pooling.
 
     Raises:
         ModelError: A window is too short for the filters.
@@ -90,7 +102,7 @@ class BandCovariances(nn.Module):
     pooling: Tensor
     whitening: Tensor
 
-    def __init__(self, spec: SignalSpec) -> None:
+    def __init__(self, spec: SignalSpec, *, most_channels: int = MOST_CHANNELS) -> None:
         super().__init__()
         edges = band_edges(spec.sampling_rate)
         length = taps_length(spec.sampling_rate)
@@ -103,7 +115,7 @@ class BandCovariances(nn.Module):
             firwin(length, band, pass_zero=False, fs=spec.sampling_rate) for band in pairwise(edges)
         ]
         self.bands = len(taps)
-        pooling = pool_electrodes(spec.electrodes)
+        pooling = pool_electrodes(spec.electrodes, most_channels)
         self.channels = len(pooling)
         kernels = torch.tensor(np.stack(taps)[:, None, ::-1].tolist())
         self.register_buffer("taps", kernels, persistent=False)

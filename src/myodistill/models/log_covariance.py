@@ -4,7 +4,8 @@ The teachers ``population`` are linear in log-covariances, so a student that rea
 keep what they know; one that reads log powers of projections cannot. The logarithm of a matrix
 needs its eigenvectors. Exported networks find them by Jacobi rotations, all of them products and
 sums, as ONNX has no operator for it (Golub and Van Loan, Matrix Computations, 4th ed., section
-8.5).
+8.5). Their work grows with the third power of the channels, so above 16 electrodes neighbours are
+averaged first.
 """
 
 from __future__ import annotations
@@ -27,9 +28,19 @@ from myodistill.models.registry import register_model
 _SWEEPS = 5
 """Sweeps of rotations, after which 32 channels are at the accuracy of float32."""
 
+MOST_CHANNELS = 16
+"""A logarithm of 32 channels takes a microcontroller eight times the work of one of 16."""
+
 
 class ExportableLogCovariances(LogCovariances):
-    """As :class:`LogCovariances`, by rotations in a program that is exported."""
+    """As :class:`LogCovariances`, of fewer channels, and by rotations in an exported program.
+
+    Args:
+        spec: The signal.
+    """
+
+    def __init__(self, spec: SignalSpec) -> None:
+        super().__init__(spec, most_channels=MOST_CHANNELS)
 
     @property
     def exportable(self) -> bool:
@@ -145,6 +156,12 @@ class LogCovariance(BandNetwork):
 def log_covariance_30k(spec: SignalSpec) -> nn.Module:
     """Build the widest student of at most 30 k parameters."""
     return widest(lambda width: LogCovariance(spec, width=width), 30_000)
+
+
+@register_model("log-covariance-10k", "student")
+def log_covariance_10k(spec: SignalSpec) -> nn.Module:
+    """Build the widest student of at most 10 k parameters."""
+    return widest(lambda width: LogCovariance(spec, width=width), 10_000)
 
 
 @register_model("log-covariance-linear", "student")

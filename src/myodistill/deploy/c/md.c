@@ -320,7 +320,7 @@ static void rotate(float *restrict x, float *restrict y, float *a, float *b)
 }
 
 /* Sweeps after which a matrix is at the accuracy of float; always as many, for a constant time. */
-#define MD_SWEEPS (MD_INPUTS <= 10 ? 5 : MD_INPUTS <= 20 ? 6 : 7)
+#define MD_SWEEPS (MD_INPUTS <= 10 ? 5 : 6)
 
 /* Logarithm of a covariance of which `m` has the upper triangle, and loses it: the logarithm's
  * upper triangle as a vector, what is off the diagonal times the root of two. The rows of Cholesky's
