@@ -31,6 +31,7 @@ class Chunk:
         left: The device is gone.
         refused: Messages that could not be read.
         reason: Why, in one line.
+        note: A line for the user about the source.
     """
 
     samples: Signal
@@ -42,6 +43,7 @@ class Chunk:
     left: bool = False
     refused: int = 0
     reason: str = ""
+    note: str = ""
 
 
 Source = Callable[[str, SignalSpec], Iterable[Signal | Chunk]]
