@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from myodistill.cli.flags import Command
+from myodistill.errors import SettingsError, shown
 
 _path = click.Path(path_type=Path)
 
@@ -24,6 +25,7 @@ _path = click.Path(path_type=Path)
     show_default=True,
     help="of a replay, times as fast as recorded; 0 for as fast as possible",
 )
+@click.option("--loop", is_flag=True, help="begin a replay again when it ends")
 @click.option(
     "--rate-after",
     type=click.FloatRange(0, 3600),
@@ -41,6 +43,7 @@ def stream(
     adapt: bool,
     state: Path | None,
     speed: float,
+    loop: bool,
     rate_after: float,
     give_up: float | None,
 ) -> None:
@@ -50,7 +53,7 @@ def stream(
     """
     from myodistill import live
     from myodistill.live.models import StateFile, load_model
-    from myodistill.live.running import paced, run_stream
+    from myodistill.live.running import looped, paced, run_stream
     from myodistill.live.session import Session
     from myodistill.live.sinks import open_sink
     from myodistill.realtime.decoder import Decoder
@@ -60,8 +63,12 @@ def stream(
     model = load_model(bundle)
     decoder = Decoder(model, adapt=adapt)
     kept = StateFile(state, decoder) if state is not None else None
-    chunks = open_chunks(source, model.spec)
     replayed = source.startswith("replay:")
+    if loop and not replayed:
+        raise SettingsError(f"loop: expected a replay, got the source {shown(source)}")
+    chunks = open_chunks(source, model.spec)
+    if loop:
+        chunks = looped(lambda: open_chunks(source, model.spec))
     if replayed:
         chunks = paced(chunks, model.spec.sampling_rate, speed)
     session = Session(
