@@ -15,7 +15,13 @@ _path = click.Path(path_type=Path)
 @click.command("stream", cls=Command)
 @click.argument("bundle", type=_path)
 @click.option("--source", required=True, metavar="NAME:ADDRESS", help="e.g. tcp-listen:7000")
-@click.option("--to", default="json", show_default=True, help="json, udp:HOST:PORT, osc:HOST:PORT")
+@click.option(
+    "--to",
+    multiple=True,
+    default=["json"],
+    show_default=True,
+    help="json, udp:HOST:PORT, osc:HOST:PORT, lsl:NAME or keys:FILE.yaml; may be repeated",
+)
 @click.option("--adapt", is_flag=True, help="follow the wearer without labels")
 @click.option("--state", type=_path, help="file that keeps what adapting learned")
 @click.option(
@@ -39,7 +45,7 @@ _path = click.Path(path_type=Path)
 def stream(
     bundle: Path,
     source: str,
-    to: str,
+    to: tuple[str, ...],
     adapt: bool,
     state: Path | None,
     speed: float,
@@ -55,7 +61,7 @@ def stream(
     from myodistill.live.models import StateFile, load_model
     from myodistill.live.running import looped, paced, run_stream
     from myodistill.live.session import Session
-    from myodistill.live.sinks import open_sink
+    from myodistill.live.sinks import open_sinks
     from myodistill.realtime.decoder import Decoder
     from myodistill.realtime.sources import open_chunks
 
@@ -74,5 +80,5 @@ def stream(
     session = Session(
         decoder, tell=lambda line: click.echo(line, err=True), enough=rate_after, give_up=give_up
     )
-    sink = open_sink(to, wait=replayed and speed == 0)
+    sink = open_sinks(to, model.spec.gestures, wait=replayed and speed == 0)
     click.echo(run_stream(session, chunks, sink, kept), err=True)
