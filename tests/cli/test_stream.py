@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from myodistill.realtime.runtime import OnnxModel
 
 WATCHED = """
 import sys
+import urllib.request
 from myodistill.cli.main import main
 try:
     main()
@@ -252,3 +254,44 @@ def test_a_source_of_a_plugin(
     code, out, err = call(capsys, monkeypatch, *words)
     assert (code, len(out.splitlines())) == (0, 9)
     assert err.splitlines()[-1].startswith("300 samples; 9 decisions")
+
+
+def test_headless_with_metrics_and_a_log_for_machines(files: Path) -> None:
+    port, web = free_port(), free_port()
+    words = ["--source", f"tcp-listen:{port}", "--metrics", f"127.0.0.1:{web}", "--log", "json"]
+    process = run(files, "anna.onnx", *words)
+    assert process.stdout is not None
+    with connected(port) as device:
+        for begin in (0, 320):
+            message = {"samples": SIGNAL[begin : begin + 300].tolist(), "seq": begin}
+            device.sendall(json.dumps(message).encode() + b"\n")
+        process.stdout.readline()
+        with urllib.request.urlopen(f"http://127.0.0.1:{web}/health", timeout=20) as answer:
+            assert json.loads(answer.read())["status"] == "ok"
+        with urllib.request.urlopen(f"http://127.0.0.1:{web}/metrics", timeout=20) as answer:
+            assert b"myodistill_decisions_total" in answer.read()
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    *lines, torch = err.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert torch == "False"
+    assert all({"time", "level", "event", "message"} <= set(one) for one in events)
+    gap = next(one for one in events if one["event"] == "gap")
+    assert (gap["level"], gap["lost"]) == ("warning", 20)
+    last = events[-1]
+    assert (last["event"], last["level"], last["samples"], last["lost"]) == (
+        "summary",
+        "info",
+        600,
+        20,
+    )
+
+
+def test_an_error_is_an_event_of_such_a_log(files: Path) -> None:
+    process = run(files, "anna.onnx", "--source", "replay:none.npy", "--log", "json")
+    _, err = process.communicate(timeout=20)
+    line, _ = err.splitlines()
+    told = json.loads(line)
+    assert (process.returncode, told["event"], told["level"]) == (2, "error", "error")
+    assert "there is no file" in told["message"]

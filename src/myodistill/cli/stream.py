@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -42,6 +43,14 @@ _path = click.Path(path_type=Path)
 @click.option(
     "--give-up", type=click.FloatRange(0.1), help="seconds of silence that end the stream"
 )
+@click.option("--metrics", metavar="HOST:PORT", help="serve /metrics (Prometheus) and /health")
+@click.option(
+    "--log",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="what happens, as lines for people or one JSON object a line",
+)
 def stream(
     bundle: Path,
     source: str,
@@ -52,12 +61,16 @@ def stream(
     loop: bool,
     rate_after: float,
     give_up: float | None,
+    metrics: str | None,
+    log: str,
 ) -> None:
     """Decode a live stream with a bundle's folder or an exported .onnx file.
 
     What happens to the stream is said on stderr; its last line is a summary.
     """
     from myodistill import live
+    from myodistill.live.logs import StreamLog
+    from myodistill.live.metrics import serving
     from myodistill.live.models import StateFile, load_model
     from myodistill.live.running import looped, paced, run_stream
     from myodistill.live.session import Session
@@ -65,20 +78,24 @@ def stream(
     from myodistill.realtime.decoder import Decoder
     from myodistill.realtime.sources import open_chunks
 
-    live.register_sources()
-    model = load_model(bundle)
-    decoder = Decoder(model, adapt=adapt)
-    kept = StateFile(state, decoder) if state is not None else None
-    replayed = source.startswith("replay:")
-    if loop and not replayed:
-        raise SettingsError(f"loop: expected a replay, got the source {shown(source)}")
-    chunks = open_chunks(source, model.spec)
-    if loop:
-        chunks = looped(lambda: open_chunks(source, model.spec))
-    if replayed:
-        chunks = paced(chunks, model.spec.sampling_rate, speed)
-    session = Session(
-        decoder, tell=lambda line: click.echo(line, err=True), enough=rate_after, give_up=give_up
-    )
-    sink = open_sinks(to, model.spec.gestures, wait=replayed and speed == 0)
-    click.echo(run_stream(session, chunks, sink, kept), err=True)
+    logger = StreamLog(log)
+    with logger.closing(), ExitStack() as stack:
+        live.register_sources()
+        model = load_model(bundle)
+        decoder = Decoder(model, adapt=adapt)
+        kept = StateFile(state, decoder) if state is not None else None
+        replayed = source.startswith("replay:")
+        if loop and not replayed:
+            raise SettingsError(f"loop: expected a replay, got the source {shown(source)}")
+        chunks = open_chunks(source, model.spec)
+        if loop:
+            chunks = looped(lambda: open_chunks(source, model.spec))
+        if replayed:
+            chunks = paced(chunks, model.spec.sampling_rate, speed)
+        session = Session(
+            decoder, tell=logger.tell, log=logger.log, enough=rate_after, give_up=give_up
+        )
+        sink = open_sinks(to, model.spec.gestures, wait=replayed and speed == 0)
+        if metrics is not None:
+            stack.enter_context(serving(metrics, session, sink))
+        logger.summary(run_stream(session, chunks, sink, kept), session)

@@ -15,7 +15,7 @@ class Event:
     Attributes:
         name: One word for machines: ``"gap"``.
         text: One line for people.
-        level: ``"info"`` or ``"warning"``.
+        level: ``"info"``, ``"warning"`` or ``"error"``.
         fields: Numbers and names that belong to it.
     """
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from myodistill.errors import SettingsError, shown
 from myodistill.live.libraries import library
@@ -160,21 +160,26 @@ class Markers:
         del self._outlet
 
 
-class JsonLines:
-    """A line of JSON a decision on standard output, written by a thread of its own."""
+class LineWriter:
+    """Lines to a stream of this process, written by a thread of its own.
 
-    def __init__(self, *, wait: bool) -> None:
+    Args:
+        stream: As ``sys.stdout``.
+        wait: Wait for a slow reader.
+    """
+
+    def __init__(self, stream: TextIO, *, wait: bool = False) -> None:
         self.dropped = 0
-        self._wait = wait
+        self._stream, self._wait = stream, wait
         self._queue: queue.Queue[bytes | None] = queue.Queue(_WAITING)
         self._gone = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def send(self, message: Message) -> None:
-        """Hand a decision to the thread."""
+    def write(self, line: bytes) -> None:
+        """Hand a line, its end among it, to the thread."""
         try:
-            self._queue.put(to_json(message), block=self._wait and not self._gone)
+            self._queue.put(line, block=self._wait and not self._gone)
         except queue.Full:
             self.dropped += 1
 
@@ -189,7 +194,7 @@ class JsonLines:
 
     def _run(self) -> None:
         try:
-            handle: int | None = sys.stdout.fileno()  # no lock that a slow reader could hold
+            handle: int | None = self._stream.fileno()  # no lock that a slow reader could hold
         except (OSError, ValueError):  # not a file, as in tests
             handle = None
         while (line := self._queue.get()) is not None:
@@ -198,12 +203,27 @@ class JsonLines:
                 continue
             try:
                 if handle is None:
-                    sys.stdout.write(line.decode())
+                    self._stream.write(line.decode())
                 while handle is not None and line:
                     line = line[os.write(handle, line) :]
             except OSError:  # the reader has gone
                 self._gone = True
                 self.dropped += 1
+
+
+class JsonLines(LineWriter):
+    """A line of JSON a decision on standard output.
+
+    Args:
+        wait: Wait for a slow reader.
+    """
+
+    def __init__(self, *, wait: bool) -> None:
+        super().__init__(sys.stdout, wait=wait)
+
+    def send(self, message: Message) -> None:
+        """Hand a decision to the thread."""
+        self.write(to_json(message))
 
 
 class Datagrams:
