@@ -187,8 +187,9 @@ def endure(channels: int, rate: float, minutes: float, seed: int, speed: float =
         begin, spent = time.monotonic(), time.process_time()
         for chunk in chunks:
             for one in session.take(chunk):
-                ends.append(one["sample"])
-                confidences.append(one["confidence"])
+                if session.decisions > len(ends):  # else it says that the device is silent
+                    ends.append(one["sample"])
+                    confidences.append(one["confidence"])
             if session.health.samples >= len(sizes) * total / 20:
                 sizes.append(memory())
             if session.health.vanished == connections:
