@@ -18,7 +18,7 @@ from decoding import RATE, bundle
 from myodistill import live
 from myodistill.datasets.recording import SignalSpec, ring
 from myodistill.errors import DataError, SettingsError, ToolError
-from myodistill.live import libraries
+from myodistill.live import boards, libraries
 from myodistill.live.boards import PackageNumbers
 from myodistill.live.lsl import _stretches
 from myodistill.live.session import Session
@@ -162,6 +162,43 @@ def test_brainflow_synthetic(shim: Any) -> None:
             next(open_chunks(f"brainflow:{wrong}", SPEC))
     with pytest.raises(DataError, match="expected board 'cyton', got: UNABLE_TO_OPEN_PORT"):
         next(open_chunks("brainflow:cyton,/dev/nothing", SPEC))
+
+
+@pytest.mark.parametrize("fault", ["fails", "falls silent"])
+def test_a_board_that_is_lost_is_connected_anew(
+    shim: Any, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    read, calls, opened = shim.BoardShim.get_board_data, [0], [0]
+
+    def faulty(board: Any) -> Any:
+        calls[0] += 1
+        data = read(board)
+        if calls[0] < 40 or opened[0] > 1:
+            return data
+        if fault == "fails":
+            raise shim.BrainFlowError("lost", 1)
+        return data[:, :0]
+
+    prepare = shim.BoardShim.prepare_session
+
+    def reluctant(board: Any) -> None:
+        opened[0] += 1
+        if opened[0] == 2:
+            raise shim.BrainFlowError("not yet", 1)
+        prepare(board)
+
+    monkeypatch.setattr(boards, "_LOST", 0.2)
+    monkeypatch.setattr(shim.BoardShim, "get_board_data", faulty)
+    monkeypatch.setattr(shim.BoardShim, "prepare_session", reluctant)
+    spec = SignalSpec(ring(4), 100, 250.0, ("a", "b", "c"))
+    session, end = Session(_decoder(spec), enough=0), time.monotonic() + 30
+    for chunk in open_chunks("brainflow:synthetic", spec):
+        list(session.take(chunk))
+        assert time.monotonic() < end, (session.health, calls, opened)
+        if session.health.connections == 2 and calls[0] > 100:
+            break
+    assert opened[0] == 3
+    assert (session.health.vanished, session.health.gaps) == (1, 1)
 
 
 def played(tmp_path: Path, shim: Any, keep: np.ndarray, spec: SignalSpec, master: str) -> Session:

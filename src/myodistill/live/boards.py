@@ -96,15 +96,15 @@ def brainflow(address: str, spec: SignalSpec) -> Iterator[Chunk]:
         finally:
             _release(shim, board)
         yield Chunk(empty, arrived=time.monotonic(), left=True)
-        note, again = "", None
-        while again is None:
+        note = ""
+        board = None  # while it lives it would, when it goes, release the one that comes after it
+        while board is None:
             yield Chunk(empty, arrived=time.monotonic())
             time.sleep(0.2)
             try:
-                again = _connected(shim, board_id, inputs)
+                board = _connected(shim, board_id, inputs)
             except shim.BrainFlowError:
                 continue
-        board = again
 
 
 def _board(shim: Any, kind: str) -> int:
