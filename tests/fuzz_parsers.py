@@ -23,6 +23,7 @@ import yaml
 from decoding import bundle
 from evaluation_tables import example_results, write_answers, write_run
 from fuzz_inputs import RAW_JSON, RAW_YAML
+from fuzz_live import add_live
 from layouts import write_bids
 from scipy.io import savemat
 from torch import nn
@@ -97,7 +98,8 @@ def targets(root: Path) -> list[Target]:
             chosen = (*chosen, whole, whole)
         found.append(Target(name, path, chosen, read, share, content))
 
-    parts = (_settings, _runs, _bundles, _people, _tensors, _recordings, _described, _subjects)
+    parts = (_settings, _runs, _bundles, _people, _tensors, _recordings, _described, _subjects,
+             add_live)  # fmt: skip
     for part in parts:
         part(root / part.__name__, add)
     return found

@@ -16,10 +16,11 @@ from streams import SIGNAL, beside, connected, free_port
 
 from myodistill import live
 from myodistill.bundle import Bundle
-from myodistill.errors import DataError, SettingsError
+from myodistill.errors import DataError, SettingsError, ToolError
+from myodistill.live import libraries
 from myodistill.live.network import host_and_port
 from myodistill.live.session import Session
-from myodistill.live.sinks import Datagrams, Message, open_sink
+from myodistill.live.sinks import Datagrams, Message, Several, Sink, open_sinks
 from myodistill.realtime.decoder import Decoder
 from myodistill.realtime.sources import Chunk, open_chunks
 
@@ -31,6 +32,10 @@ DECISION: Message = {
     "confidence": 0.5,
     "abstained": False,
 }
+
+
+def open_sink_of(*texts: str) -> Sink:
+    return open_sinks(texts, ("a", "b", "c"))
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +207,7 @@ def test_datagram_sinks(kind: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
         receiver.settimeout(20)
-        sink = open_sink(f"{kind}:127.0.0.1:{receiver.getsockname()[1]}")
+        sink = open_sink_of(f"{kind}:127.0.0.1:{receiver.getsockname()[1]}")
         sink.send(DECISION)
         sink.send({**DECISION, "gesture": None, "abstained": True})
         data, withheld = receiver.recv(2000), receiver.recv(2000)
@@ -220,7 +225,7 @@ def test_datagram_sinks(kind: str) -> None:
 
 
 def test_an_absent_receiver_is_counted_and_holds_nothing_up() -> None:
-    sink = open_sink(f"udp:127.0.0.1:{free_port(socket.SOCK_DGRAM)}")
+    sink = open_sink_of(f"udp:127.0.0.1:{free_port(socket.SOCK_DGRAM)}")
     assert isinstance(sink, Datagrams)
     for _ in range(50):
         sink.send(DECISION)
@@ -231,4 +236,55 @@ def test_an_absent_receiver_is_counted_and_holds_nothing_up() -> None:
 @pytest.mark.parametrize("wrong", ["", "jsn", "udp", "udp:", "udp:x", "tcp:127.0.0.1:7000"])
 def test_unknown_sinks_are_one_line(wrong: str) -> None:
     with pytest.raises(SettingsError, match=r"expected (json, udp|HOST:PORT)"):
-        open_sink(wrong)
+        open_sink_of(wrong)
+    with pytest.raises(SettingsError, match="expected each sink once"):
+        open_sink_of("json", "json")
+
+
+def test_several_sinks_all_get_it_and_all_are_closed() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(20)
+        port = receiver.getsockname()[1]
+        gone = free_port(socket.SOCK_DGRAM)
+        sink = open_sink_of(f"udp:127.0.0.1:{gone}", f"udp:127.0.0.1:{port}", f"osc:{port}")
+        for _ in range(20):
+            sink.send(DECISION)
+        assert json.loads(receiver.recv(2000)) == DECISION
+        assert receiver.recv(2000).startswith(b"/myodistill/decision")
+        sink.close()
+    assert sink.dropped > 0
+
+    class Broken(Datagrams):
+        def close(self) -> None:
+            super().close()
+            raise RuntimeError("broken")
+
+    one, two = Broken(str(gone), lambda message: b""), Datagrams(str(gone), lambda message: b"")
+    with pytest.raises(RuntimeError, match="broken"):
+        Several([two, one, two]).close()
+    assert two._socket.fileno() == -1
+
+
+def test_lsl_markers() -> None:
+    pylsl = pytest.importorskip("pylsl")
+    sink = open_sink_of("lsl:myodistill-test")
+    (found,) = pylsl.resolve_byprop("name", "myodistill-test", timeout=20)
+    assert (found.type(), found.channel_count(), found.nominal_srate()) == ("Markers", 1, 0)
+    inlet = pylsl.StreamInlet(found)
+    inlet.open_stream(timeout=20)
+    for gesture in ("fist", None):
+        sink.send({**DECISION, "gesture": gesture})
+    assert [inlet.pull_sample(timeout=20)[0] for _ in range(2)] == [["fist"], [""]]
+    sink.close()
+    inlet.close_stream()
+
+
+@pytest.mark.parametrize("to", ["osc:7000", "lsl:me"])
+def test_a_library_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch, to: str) -> None:
+    def absent(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(libraries, "import_module", absent)
+    with pytest.raises(ToolError, match=r"not; pip install 'myodistill\[live\]'"):
+        open_sink_of(to)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +17,7 @@ from streams import SIGNAL, numbered
 from myodistill.bundle import Bundle
 from myodistill.datasets.recording import SignalSpec
 from myodistill.errors import DataError
+from myodistill.live.events import Event
 from myodistill.live.session import Session
 from myodistill.live.sinks import Message
 from myodistill.realtime.decoder import Decoder
@@ -236,3 +239,54 @@ def test_a_plugin_may_tell_of_its_chunks_or_not(
         with pytest.raises(DataError) as caught:
             live(student, list(open_chunks(f"mine:{odd}", student.spec)))
         assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_quality_of_channels_is_that_of_the_newest_second(student: Bundle) -> None:
+    signal = np.array(np.tile(SIGNAL, (2, 1))[:3000])
+    signal[:1000, 1] = 3.0
+    signal[1000:1100, 2] = np.nan
+    signal[2000:2099, 2] = np.nan  # less than a tenth of a second
+    events: list[Event] = []
+    session = Session(Decoder(student), log=events.append)
+    bad = []
+    for chunk in numbered(signal):
+        list(session.take(chunk))
+        if session.health.samples % 1000 == 0:
+            quality = session.health.quality
+            assert quality is not None
+            bad.append([np.flatnonzero(one).tolist() for one in (quality.flat, quality.invalid)])
+            part = signal[session.health.samples - 1000 : session.health.samples]
+            assert np.allclose(quality.rms, np.nanstd(part.astype(float), axis=0), rtol=1e-4)
+    assert bad == [[[1], []], [[], [2]], [[], []]]
+    assert (session.health.flat, session.health.invalid) == ({1}, {2})
+    assert "flat channels 1; invalid channels 2" in session.summary(1.0)
+    assert [(one.name, one.fields) for one in events] == [
+        ("flat", {"channels": [1]}),
+        ("not-flat", {"channels": [1]}),
+        ("invalid", {"channels": [2]}),
+        ("not-invalid", {"channels": [2]}),
+    ]
+    told = json.loads(events[0].to_json())
+    assert told["message"] == "channels 1: flat"
+    assert set(told) == {"time", "level", "event", "message", "channels"}
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "bursts", "delay"),
+    [
+        ([0.02 * i for i in range(50)], 0, 0.0),
+        ([0.02 * i for i in range(10)] + [0.68 + 0.001 * i for i in range(25)], 1, 0.5),
+        ([0.02 * i for i in range(10)] + [0.68 + 0.02 * i for i in range(25)], 0, 0.0),  # lost
+        ([0.02 * (i - i % 10 + 9) for i in range(50)], 4, 0.2),  # the first has not waited for us
+    ],
+)
+def test_samples_that_were_held_up_are_a_burst(
+    student: Bundle, arrivals: list[float], bursts: int, delay: float
+) -> None:
+    session = Session(Decoder(student))
+    chunks = numbered(SIGNAL[: 20 * len(arrivals)])
+    for chunk, arrived in zip(chunks, arrivals, strict=True):
+        list(session.take(replace(chunk, arrived=arrived)))
+    assert session.health.bursts == bursts
+    assert session.health.delay == pytest.approx(delay, abs=0.01)
+    assert ("bursts" in session.summary(1.0)) == bool(bursts)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from myodistill.cli.flags import Command
+from myodistill.errors import SettingsError, shown
 
 _path = click.Path(path_type=Path)
 
@@ -14,7 +16,13 @@ _path = click.Path(path_type=Path)
 @click.command("stream", cls=Command)
 @click.argument("bundle", type=_path)
 @click.option("--source", required=True, metavar="NAME:ADDRESS", help="e.g. tcp-listen:7000")
-@click.option("--to", default="json", show_default=True, help="json, udp:HOST:PORT, osc:HOST:PORT")
+@click.option(
+    "--to",
+    multiple=True,
+    default=["json"],
+    show_default=True,
+    help="json, udp:HOST:PORT, osc:HOST:PORT, lsl:NAME or keys:FILE.yaml; may be repeated",
+)
 @click.option("--adapt", is_flag=True, help="follow the wearer without labels")
 @click.option("--state", type=_path, help="file that keeps what adapting learned")
 @click.option(
@@ -24,6 +32,7 @@ _path = click.Path(path_type=Path)
     show_default=True,
     help="of a replay, times as fast as recorded; 0 for as fast as possible",
 )
+@click.option("--loop", is_flag=True, help="begin a replay again when it ends")
 @click.option(
     "--rate-after",
     type=click.FloatRange(0, 3600),
@@ -34,38 +43,59 @@ _path = click.Path(path_type=Path)
 @click.option(
     "--give-up", type=click.FloatRange(0.1), help="seconds of silence that end the stream"
 )
+@click.option("--metrics", metavar="HOST:PORT", help="serve /metrics (Prometheus) and /health")
+@click.option(
+    "--log",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="what happens, as lines for people or one JSON object a line",
+)
 def stream(
     bundle: Path,
     source: str,
-    to: str,
+    to: tuple[str, ...],
     adapt: bool,
     state: Path | None,
     speed: float,
+    loop: bool,
     rate_after: float,
     give_up: float | None,
+    metrics: str | None,
+    log: str,
 ) -> None:
     """Decode a live stream with a bundle's folder or an exported .onnx file.
 
     What happens to the stream is said on stderr; its last line is a summary.
     """
     from myodistill import live
+    from myodistill.live.logs import StreamLog
+    from myodistill.live.metrics import serving
     from myodistill.live.models import StateFile, load_model
-    from myodistill.live.running import paced, run_stream
+    from myodistill.live.running import looped, paced, run_stream
     from myodistill.live.session import Session
-    from myodistill.live.sinks import open_sink
+    from myodistill.live.sinks import open_sinks
     from myodistill.realtime.decoder import Decoder
     from myodistill.realtime.sources import open_chunks
 
-    live.register_sources()
-    model = load_model(bundle)
-    decoder = Decoder(model, adapt=adapt)
-    kept = StateFile(state, decoder) if state is not None else None
-    chunks = open_chunks(source, model.spec)
-    replayed = source.startswith("replay:")
-    if replayed:
-        chunks = paced(chunks, model.spec.sampling_rate, speed)
-    session = Session(
-        decoder, tell=lambda line: click.echo(line, err=True), enough=rate_after, give_up=give_up
-    )
-    sink = open_sink(to, wait=replayed and speed == 0)
-    click.echo(run_stream(session, chunks, sink, kept), err=True)
+    logger = StreamLog(log)
+    with logger.closing(), ExitStack() as stack:
+        live.register_sources()
+        model = load_model(bundle)
+        decoder = Decoder(model, adapt=adapt)
+        kept = StateFile(state, decoder) if state is not None else None
+        replayed = source.startswith("replay:")
+        if loop and not replayed:
+            raise SettingsError(f"loop: expected a replay, got the source {shown(source)}")
+        chunks = open_chunks(source, model.spec)
+        if loop:
+            chunks = looped(lambda: open_chunks(source, model.spec))
+        if replayed:
+            chunks = paced(chunks, model.spec.sampling_rate, speed)
+        session = Session(
+            decoder, tell=logger.tell, log=logger.log, enough=rate_after, give_up=give_up
+        )
+        sink = open_sinks(to, model.spec.gestures, wait=replayed and speed == 0)
+        if metrics is not None:
+            stack.enter_context(serving(metrics, session, sink))
+        logger.summary(run_stream(session, chunks, sink, kept), session)

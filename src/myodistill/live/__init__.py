@@ -5,5 +5,5 @@ from importlib import import_module
 
 def register_sources() -> None:
     """Make the sources of this package known by name."""
-    for name in ("network", "devices"):
+    for name in ("network", "serial_port", "lsl", "boards"):
         import_module(f"{__name__}.{name}")

@@ -71,12 +71,13 @@ class LineReader:
 
     Args:
         channels: Numbers that a sample has.
+        midway: The bytes begin in the middle of a line, which is left out.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, midway: bool = False) -> None:
         self._channels = channels
         self._rest = b""
-        self._skipping = False
+        self._skipping = midway
 
     def feed(self, data: bytes) -> Iterator[Chunk]:
         """Yield what the bytes complete, in order; plain samples in a row as one chunk."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 
+from myodistill.errors import DataError
 from myodistill.live.models import StateFile
 from myodistill.live.session import Session
 from myodistill.live.sinks import Sink
@@ -72,6 +74,27 @@ def paced(chunks: Iterable[Chunk], rate: float, speed: float) -> Iterator[Chunk]
         if speed:
             time.sleep(max(begin + count / rate / speed - time.monotonic(), 0))
         yield chunk
+
+
+def looped(open_again: Callable[[], Iterable[Chunk]]) -> Iterator[Chunk]:
+    """Yield a recording again and again; nothing is decided across its end.
+
+    Args:
+        open_again: Returns its chunks from the beginning.
+
+    Raises:
+        DataError: It holds no samples.
+    """
+    again = False
+    while True:
+        count = 0
+        for chunk in open_again():
+            count += len(chunk.samples)
+            yield replace(chunk, joined=True) if again else chunk
+            again = False
+        if not count:
+            raise DataError("replay: expected samples to repeat, got none; choose another file")
+        again = True
 
 
 def run_stream(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from myodistill.datasets.recording import Signal
 from myodistill.decision_rule import REJECTED
-from myodistill.errors import DataError
+from myodistill.errors import DataError, one_line
 from myodistill.live.continuity import Continuity
-from myodistill.live.health import ENOUGH, ChannelCheck, Health, RateMeter
+from myodistill.live.events import Event
+from myodistill.live.health import ENOUGH, BurstMeter, ChannelCheck, Health, RateMeter
 from myodistill.live.sinks import Message
 from myodistill.realtime.decoder import LIMIT, Decoder
 from myodistill.realtime.sources import Chunk
@@ -22,6 +25,8 @@ SILENT = 0.5
 HOPELESS = 20
 """Messages that are refused before the first is read; then the device speaks something else."""
 
+_FAULTS = ("flat", "saturated", "invalid")
+
 
 class Session:
     """One decoder, one stream.
@@ -31,10 +36,13 @@ class Session:
         tell: Takes a line for the user when something happens to the stream.
         enough: Seconds after which the rate is judged; 0 for never.
         give_up: Seconds of silence that end the stream; None for never.
+        log: Takes the same as an event.
 
     Attributes:
         health: What the stream was like.
         decisions: Windows that were decided or abstained from.
+        delay: Seconds from the arrival of the newest decision's last sample to the decision; None
+            before there was one, and of a file.
     """
 
     def __init__(
@@ -44,17 +52,27 @@ class Session:
         tell: Callable[[str], None] = lambda line: None,
         enough: float = ENOUGH,
         give_up: float | None = None,
+        log: Callable[[Event], None] = lambda event: None,
     ) -> None:
         spec = decoder.model.spec
         self.health, self.decisions = Health(), 0
-        self._decoder, self._spec, self._tell, self._give_up = decoder, spec, tell, give_up
+        self.delay: float | None = None
+        self._decoder, self._spec, self._give_up = decoder, spec, give_up
+        self._tell, self._log = tell, log
         self._continuity = Continuity(spec.sampling_rate, spec.samples, decoder.step, self.health)
         self._rate = RateMeter(spec.sampling_rate, enough)
+        self._bursts = BurstMeter(spec.sampling_rate, self.health)
         self._channels = ChannelCheck(spec.sampling_rate, self.health)
+        self._bad: dict[str, list[int]] = {}  # channels of the newest second, by what is wrong
         self._heard: float | None = None
         self._silent = False
         self._position = 0  # samples of the stream so far, lost ones among them
         self._ahead = 0  # lost ones that the decoder knows nothing of
+
+    @property
+    def abstained(self) -> int:
+        """Decisions that were withheld because the stream was broken."""
+        return self._decoder.abstained
 
     @property
     def measured_rate(self) -> float | None:
@@ -70,7 +88,7 @@ class Session:
         for chunk in chunks:
             yield from self.take(chunk)
             if self._over(chunk):
-                self._tell("silent for too long: the stream ends")
+                self._say("over", "silent for too long: the stream ends")
                 return
 
     def take(self, chunk: Chunk) -> Iterator[Message]:
@@ -85,22 +103,32 @@ class Session:
             self._continuity.take(chunk)
             return
         if self._silent:
-            self._tell("samples come again")
+            self._say("resumed", "samples come again", "info")
             self._rate.restart()
         self._heard, self._silent = chunk.arrived, False
+        self.health.newest = time.monotonic()
         before = replace(self.health)
         gap, samples, skipped = self._continuity.take(chunk)
         if self.health.gaps > before.gaps:
-            self._tell(f"gap: {self.health.lost - before.lost} samples are missing")
+            lost = self.health.lost - before.lost
+            self._say("gap", f"gap: {lost} samples are missing", lost=lost)
         if len(gap):
             yield from self._decide(gap)
             self._position += skipped
             self._ahead += skipped
         self.health.samples += len(samples)
         self.health.broken += int((~(np.abs(samples) <= LIMIT).all(axis=1)).sum())
-        self._channels.take(samples)
-        yield from self._decide(samples)
+        for message in self._decide(samples):
+            if chunk.arrived is not None:
+                self.delay = time.monotonic() - chunk.arrived
+            yield message
+        if self._channels.take(samples):
+            self._tell_quality()
         if chunk.arrived is not None:
+            self._bursts.take(len(samples), chunk.arrived)
+            if self.health.bursts > before.bursts:
+                delay = f"burst: samples were held up for {self.health.delay:.2f} s at most"
+                self._say("burst", delay, delay=self.health.delay)
             lost = self.health.lost - before.lost
             self._rate.take(len(samples) + lost, chunk.arrived)
 
@@ -118,33 +146,54 @@ class Session:
             f"{health.refused} messages refused",
             f"{health.silences} silences",
         ]
+        if health.bursts:
+            parts += [f"{health.bursts} bursts (samples up to {health.delay:.2f} s late)"]
         if health.vanished or health.restarts:
             parts += [f"device gone {health.vanished} times, restarted {health.restarts}"]
-        for name, channels in (("flat", health.flat), ("saturated", health.saturated)):
-            if channels:
+        for name in _FAULTS:
+            if channels := getattr(health, name):
                 parts.append(f"{name} channels {', '.join(map(str, sorted(channels)))}")
         rate = self.measured_rate
         parts.append("rate not measured" if rate is None else f"{rate:.1f} samples/s")
         return "; ".join([*parts, f"{seconds:.1f} s"])
 
+    def _say(self, name: str, text: str, level: str = "warning", **fields: Any) -> None:
+        self._tell(text)
+        self._log(Event(name, text, level, fields))
+
+    def _tell_quality(self) -> None:
+        """Say which channels have become bad or sound in the newest second."""
+        for name in _FAULTS:
+            now = np.flatnonzero(getattr(self.health.quality, name)).tolist()
+            before, self._bad[name] = self._bad.get(name, []), now
+            for channels, word in ((set(now) - set(before), ""), (set(before) - set(now), "not ")):
+                if channels:
+                    which = sorted(channels)
+                    text = f"channels {one_line(str(which)[1:-1], 60)}: {word}{name}"
+                    level = "info" if word else "warning"
+                    self._say(f"{word}{name}".replace(" ", "-"), text, level, channels=which)
+
     def _connections(self, chunk: Chunk) -> None:
+        if chunk.note:
+            self._say("source", chunk.note)
         if chunk.joined:
             self.health.connections += 1
             self._continuity.interrupt()
             self._rate.restart()
+            self._bursts.restart()
             self._heard = chunk.arrived
             if self.health.connections > 1:
-                self._tell("a device is back")
+                self._say("connected", "a device is back", "info")
         if chunk.left:
             self.health.vanished += 1
-            self._tell("the device is gone")
+            self._say("vanished", "the device is gone")
 
     def _refusals(self, chunk: Chunk) -> None:
         if not chunk.refused:
             return
         health = self.health
         if chunk.reason != health.reason:
-            self._tell(f"refused: {chunk.reason}")
+            self._say("refused", f"refused: {chunk.reason}")
         health.refused += chunk.refused
         health.reason = chunk.reason
         if not health.samples and health.refused >= HOPELESS:
@@ -159,7 +208,7 @@ class Session:
         if self._heard is not None and chunk.arrived - self._heard >= SILENT:
             self._silent = True
             self.health.silences += 1
-            self._tell("silent: no samples come")
+            self._say("silent", "silent: no samples come")
             if not self._continuity.counts:
                 self._continuity.interrupt()
             yield self._message(self._position, REJECTED, 0.0, abstained=True)

@@ -6,13 +6,15 @@ import json
 import os
 import queue
 import socket
-import struct
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol, TextIO
 
 from myodistill.errors import SettingsError, shown
+from myodistill.live.libraries import library
 from myodistill.live.network import host_and_port
 
 Message = dict[str, Any]
@@ -22,13 +24,11 @@ _WAITING = 1000  # messages that a slow reader of standard output may be behind
 
 
 class Sink(Protocol):
-    """Takes decisions.
+    """Takes decisions."""
 
-    Attributes:
-        dropped: Messages that could not be delivered, as far as can be known.
-    """
-
-    dropped: int
+    @property
+    def dropped(self) -> int:
+        """Messages that could not be delivered, as far as can be known."""
 
     def send(self, message: Message) -> None:
         """Deliver a decision, or count it as dropped."""
@@ -37,23 +37,71 @@ class Sink(Protocol):
         """Deliver what is left, for two seconds at most."""
 
 
-def open_sink(text: str, *, wait: bool = False) -> Sink:
-    """Open ``json``, ``udp:HOST:PORT`` or ``osc:HOST:PORT``.
+def open_sinks(texts: Sequence[str], gestures: Sequence[str], *, wait: bool = False) -> Sink:
+    """Open sinks; decisions go to all of them.
 
     Args:
-        text: Which one.
+        texts: Each ``json``, ``udp:HOST:PORT``, ``osc:HOST:PORT``, ``lsl:NAME`` or
+            ``keys:FILE.yaml``.
+        gestures: That are decided.
         wait: Wait for a slow reader of standard output: nothing is live, so nothing is late.
 
     Raises:
-        SettingsError: It is none of them.
+        SettingsError: One is none of them, or is named twice.
+        ToolError: It needs a library that is not installed.
     """
+    if len(set(texts)) < len(texts):
+        raise SettingsError(f"to: expected each sink once, got {shown(list(texts))}")
+    sinks: list[Sink] = []
+    try:
+        for text in texts:
+            sinks.append(_open(text, gestures, wait))
+    except BaseException:
+        Several(sinks).close()
+        raise
+    return sinks[0] if len(sinks) == 1 else Several(sinks)
+
+
+def _open(text: str, gestures: Sequence[str], wait: bool) -> Sink:
+    name, _, address = text.partition(":")
     if text == "json":
         return JsonLines(wait=wait)
-    name, _, address = text.partition(":")
-    encoders = {"udp": to_json, "osc": to_osc}
-    if name not in encoders or not address:
-        raise SettingsError(f"to: expected json, udp:HOST:PORT or osc:HOST:PORT, got {shown(text)}")
-    return Datagrams(address, encoders[name])
+    if address and name == "udp":
+        return Datagrams(address, to_json)
+    if address and name == "osc":
+        return Datagrams(address, osc_encoder())
+    if address and name == "lsl":
+        return Markers(address)
+    if address and name == "keys":
+        from myodistill.live.keys import Keys
+
+        return Keys(Path(address), gestures)
+    raise SettingsError(
+        f"to: expected json, udp:HOST:PORT, osc:HOST:PORT, lsl:NAME or keys:FILE, got {shown(text)}"
+    )
+
+
+class Several:
+    """Several sinks as one."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = sinks
+
+    @property
+    def dropped(self) -> int:
+        """Messages that could not be delivered, over all of them."""
+        return sum(one.dropped for one in self._sinks)
+
+    def send(self, message: Message) -> None:
+        """Deliver a decision to each."""
+        for one in self._sinks:
+            one.send(message)
+
+    def close(self) -> None:
+        """Close all of them, even where one fails."""
+        with ExitStack() as stack:
+            for one in self._sinks:
+                stack.callback(one.close)
 
 
 def to_json(message: Message) -> bytes:
@@ -61,43 +109,77 @@ def to_json(message: Message) -> bytes:
     return (json.dumps(message, ensure_ascii=False) + "\n").encode()
 
 
-def to_osc(message: Message) -> bytes:
-    """Encode a message as OSC 1.0.
+def osc_encoder() -> Callable[[Message], bytes]:
+    """Return what encodes a message as OSC 1.0.
 
     To ``/myodistill/decision``: seconds (double), sample (int64), gesture (string, empty if
     withheld), confidence (float), abstained (int32).
+
+    Raises:
+        ToolError: python-osc is not installed.
     """
-    return b"".join(
-        [
-            _padded("/myodistill/decision"),
-            _padded(",dhsfi"),
-            struct.pack(">dq", message["seconds"], message["sample"]),
-            _padded(message["gesture"] or ""),
-            struct.pack(">fi", message["confidence"], message["abstained"]),
-        ]
-    )
+    builder = library("pythonosc.osc_message_builder").OscMessageBuilder
+
+    def encode(message: Message) -> bytes:
+        osc = builder("/myodistill/decision")
+        for kind, value in (
+            ("d", message["seconds"]),
+            ("h", message["sample"]),
+            ("s", message["gesture"] or ""),
+            ("f", message["confidence"]),
+            ("i", int(message["abstained"])),
+        ):
+            osc.add_arg(value, kind)
+        return bytes(osc.build().dgram)
+
+    return encode
 
 
-def _padded(text: str) -> bytes:
-    raw = text.encode()
-    return raw + b"\0" * (4 - len(raw) % 4)
+class Markers:
+    """A marker stream of Lab Streaming Layer: the gesture of each decision, empty if withheld.
 
+    Args:
+        name: Of the stream.
 
-class JsonLines:
-    """A line of JSON a decision on standard output, written by a thread of its own."""
+    Raises:
+        ToolError: pylsl is not installed.
+    """
 
-    def __init__(self, *, wait: bool) -> None:
+    def __init__(self, name: str) -> None:
         self.dropped = 0
-        self._wait = wait
+        pylsl = library("pylsl")
+        kind = (name, "Markers", 1, pylsl.IRREGULAR_RATE, "string", f"myodistill {name}")
+        self._outlet = pylsl.StreamOutlet(pylsl.StreamInfo(*kind))
+
+    def send(self, message: Message) -> None:
+        """Hand a marker to LSL, which keeps it for slow readers."""
+        self._outlet.push_sample([message["gesture"] or ""])
+
+    def close(self) -> None:
+        """End the stream."""
+        del self._outlet
+
+
+class LineWriter:
+    """Lines to a stream of this process, written by a thread of its own.
+
+    Args:
+        stream: As ``sys.stdout``.
+        wait: Wait for a slow reader.
+    """
+
+    def __init__(self, stream: TextIO, *, wait: bool = False) -> None:
+        self.dropped = 0
+        self._stream, self._wait = stream, wait
         self._queue: queue.Queue[bytes | None] = queue.Queue(_WAITING)
         self._gone = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def send(self, message: Message) -> None:
-        """Hand a decision to the thread."""
+    def write(self, line: bytes) -> None:
+        """Hand a line, its end among it, to the thread."""
         try:
-            self._queue.put(to_json(message), block=self._wait and not self._gone)
+            self._queue.put(line, block=self._wait and not self._gone)
         except queue.Full:
             self.dropped += 1
 
@@ -112,7 +194,7 @@ class JsonLines:
 
     def _run(self) -> None:
         try:
-            handle: int | None = sys.stdout.fileno()  # no lock that a slow reader could hold
+            handle: int | None = self._stream.fileno()  # no lock that a slow reader could hold
         except (OSError, ValueError):  # not a file, as in tests
             handle = None
         while (line := self._queue.get()) is not None:
@@ -121,12 +203,27 @@ class JsonLines:
                 continue
             try:
                 if handle is None:
-                    sys.stdout.write(line.decode())
+                    self._stream.write(line.decode())
                 while handle is not None and line:
                     line = line[os.write(handle, line) :]
             except OSError:  # the reader has gone
                 self._gone = True
                 self.dropped += 1
+
+
+class JsonLines(LineWriter):
+    """A line of JSON a decision on standard output.
+
+    Args:
+        wait: Wait for a slow reader.
+    """
+
+    def __init__(self, *, wait: bool) -> None:
+        super().__init__(sys.stdout, wait=wait)
+
+    def send(self, message: Message) -> None:
+        """Hand a decision to the thread."""
+        self.write(to_json(message))
 
 
 class Datagrams:
