@@ -1,4 +1,4 @@
-"""Who may see the page: whoever has the token, by the address that is listened on, from the page."""
+"""Who may see the page: whoever has the token, by the address that it is served at."""
 
 from __future__ import annotations
 

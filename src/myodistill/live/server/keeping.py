@@ -168,7 +168,7 @@ class HandRecorder:
                 (note,),
                 self._unit,
                 source=f"recorded by hand, {name}",
-            )  # fmt: skip
+            )
         )
 
     def state(self) -> dict[str, object]:

@@ -70,7 +70,7 @@ def load(
     if (path / "population.json").is_file():
         if population is not None:
             raise SettingsError("population: expected one, got two; leave out --population")
-        people = _population(path)
+        people: Population | None = _population(path)
         model = None
     else:
         people = None if population is None else _population(population)
@@ -218,10 +218,8 @@ def _own(model: Model) -> str:
     except MyoDistillError:
         return ""
     alike = replace(dataset.facts, gestures=model.spec.gestures).spec(model.spec.samples)
-    fits = (
-        subject in dataset.subjects() and alike == model.spec and dataset.facts.unit == about.unit
-    )
-    return f"replay:{name},{subject}" if fits else ""
+    same = alike == model.spec and dataset.facts.unit == about.unit
+    return f"replay:{name},{subject}" if same and subject in dataset.subjects() else ""
 
 
 def _require_unit(address: str, unit: str) -> None:
