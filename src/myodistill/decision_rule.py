@@ -63,10 +63,15 @@ class DecisionFilter:
 
     Args:
         rule: What to do.
+
+    Attributes:
+        rule: As above; another threshold counts from the next window on.
+        probabilities: Of each gesture in the newest window, smoothed as the rule says.
     """
 
     def __init__(self, rule: DecisionRule) -> None:
         self.rule = rule
+        self.probabilities: NDArray[np.float64] | None = None
         self._probabilities: deque[NDArray[np.float64]] = deque(maxlen=rule.smoothing)
         self._newest: deque[int] = deque(maxlen=rule.votes)
         self._current = REJECTED
@@ -87,6 +92,7 @@ class DecisionFilter:
         powers = np.exp(logits.astype(np.float64) - logits.max())
         self._probabilities.append(powers / powers.sum())
         mean = np.mean(np.stack(self._probabilities), axis=0)
+        self.probabilities = mean
         best = int(np.argmax(mean))
         confidence = float(mean[best])
         self._newest.append(best if confidence >= self.rule.threshold else REJECTED)

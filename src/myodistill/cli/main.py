@@ -13,6 +13,7 @@ from myodistill.cli.deploy import decode, deploy_report, export
 from myodistill.cli.evaluate import evaluate
 from myodistill.cli.experiment import add_experiments
 from myodistill.cli.flags import Group
+from myodistill.cli.live import live
 from myodistill.cli.models import exporters, losses, models
 from myodistill.cli.population import calibrate, population, recalibrate
 from myodistill.cli.record import record
@@ -32,7 +33,9 @@ add_experiments(app)
 for _command in (evaluate, report, table, figure, figures, data, models, losses, exporters):
     app.add_command(_command)
 app.add_command(data.commands["list"], "datasets")
-for _command in (population, record, calibrate, recalibrate, export, deploy_report, decode, stream):
+for _command in (population, record, calibrate, recalibrate, export, deploy_report, decode):
+    app.add_command(_command)
+for _command in (stream, live):
     app.add_command(_command)
 
 

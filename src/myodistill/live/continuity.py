@@ -28,14 +28,18 @@ class Continuity:
     """
 
     def __init__(self, rate: float, window: int, step: int, health: Health) -> None:
-        self._rate, self._bound, self._step = rate, max(window, step), step
-        self._health = health
+        self._rate, self._health = rate, health
+        self.fit(window, step)
         self._number: int | None = None  # that the next sample should have
         self._time: float | None = None  # that it should have been taken
         self._missing: deque[tuple[int, int]] = deque(maxlen=1000)
         self._unread = 0  # messages that were refused since the last samples
         self._broken = False  # nothing is known of what lies between
         self._old = 0  # samples in a row that should have come before
+
+    def fit(self, window: int, step: int) -> None:
+        """Bound gaps for windows of this length and this step between them."""
+        self._bound, self._step = max(window, step), step
 
     def interrupt(self) -> None:
         """Take note that the stream broke off: a device connects, or one without counts stalls."""

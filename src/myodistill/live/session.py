@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from myodistill.datasets.recording import Signal
+from myodistill.datasets.recording import Signal, SignalSpec
 from myodistill.decision_rule import REJECTED
 from myodistill.errors import DataError, one_line
 from myodistill.live.continuity import Continuity
 from myodistill.live.events import Event
 from myodistill.live.health import ENOUGH, BurstMeter, ChannelCheck, Health, RateMeter
 from myodistill.live.sinks import Message
-from myodistill.realtime.decoder import LIMIT, Decoder
+from myodistill.realtime.decoder import LIMIT, Decision
 from myodistill.realtime.sources import Chunk
 from myodistill.signals.samples import real_numbers
 
@@ -28,6 +28,23 @@ HOPELESS = 20
 _FAULTS = ("flat", "saturated", "invalid")
 
 
+class Deciding(Protocol):
+    """What a session needs of a decoder."""
+
+    abstained: int
+
+    @property
+    def spec(self) -> SignalSpec:
+        """The signal that it reads."""
+
+    @property
+    def step(self) -> int:
+        """Samples from one decision to the next."""
+
+    def push(self, samples: Signal) -> list[Decision]:
+        """Take the next samples; return what they decide."""
+
+
 class Session:
     """One decoder, one stream.
 
@@ -37,28 +54,34 @@ class Session:
         enough: Seconds after which the rate is judged; 0 for never.
         give_up: Seconds of silence that end the stream; None for never.
         log: Takes the same as an event.
+        tap: Takes the samples, raw, after they were decided, and the place of the first in the
+            stream; lost ones are not finite.
 
     Attributes:
         health: What the stream was like.
         decisions: Windows that were decided or abstained from.
+        newest: The decision of the message that was yielded last; None where silence was.
         delay: Seconds from the arrival of the newest decision's last sample to the decision; None
             before there was one, and of a file.
     """
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: Deciding,
         *,
         tell: Callable[[str], None] = lambda line: None,
         enough: float = ENOUGH,
         give_up: float | None = None,
         log: Callable[[Event], None] = lambda event: None,
+        tap: Callable[[Signal, int], None] = lambda samples, begin: None,
     ) -> None:
-        spec = decoder.model.spec
+        spec = decoder.spec
         self.health, self.decisions = Health(), 0
         self.delay: float | None = None
+        self.newest: Decision | None = None
         self._decoder, self._spec, self._give_up = decoder, spec, give_up
-        self._tell, self._log = tell, log
+        self._tell, self._log, self._tap = tell, log, tap
+        self._abstained = 0  # of decoders that were exchanged
         self._continuity = Continuity(spec.sampling_rate, spec.samples, decoder.step, self.health)
         self._rate = RateMeter(spec.sampling_rate, enough)
         self._bursts = BurstMeter(spec.sampling_rate, self.health)
@@ -72,7 +95,23 @@ class Session:
     @property
     def abstained(self) -> int:
         """Decisions that were withheld because the stream was broken."""
-        return self._decoder.abstained
+        return self._abstained + self._decoder.abstained
+
+    def exchange(self, decoder: Deciding) -> None:
+        """Go on with another decoder of the same stream, which begins with the next sample.
+
+        Raises:
+            DataError: It was made for other channels or another rate.
+        """
+        old, new = self._spec, decoder.spec
+        if (new.channels, new.sampling_rate) != (old.channels, old.sampling_rate):
+            raise DataError(
+                f"decoder: expected one for {old.channels} channels at {old.sampling_rate:g} Hz, "
+                f"got {new.channels} at {new.sampling_rate:g} Hz"
+            )
+        self._abstained += self._decoder.abstained
+        self._decoder, self._spec, self._ahead = decoder, new, self._position
+        self._continuity.fit(new.samples, decoder.step)
 
     @property
     def measured_rate(self) -> float | None:
@@ -138,7 +177,7 @@ class Session:
         parts = [
             f"{health.samples} samples",
             f"{self.decisions} decisions",
-            f"{self._decoder.abstained} abstained",
+            f"{self.abstained} abstained",
             f"{health.gaps} gaps ({health.lost} samples lost)",
             f"{health.duplicated} duplicated",
             f"{health.late} late",
@@ -211,6 +250,7 @@ class Session:
             self._say("silent", "silent: no samples come")
             if not self._continuity.counts:
                 self._continuity.interrupt()
+            self.newest = None
             yield self._message(self._position, REJECTED, 0.0, abstained=True)
 
     def _over(self, chunk: Chunk) -> bool:
@@ -223,7 +263,9 @@ class Session:
             self.decisions += 1
             abstained = one.prediction == REJECTED
             sample = one.sample + self._ahead
+            self.newest = one
             yield self._message(sample, one.gesture, one.confidence, abstained=abstained)
+        self._tap(samples, self._position)
         self._position += len(samples)
 
     def _message(self, sample: int, gesture: int, confidence: float, *, abstained: bool) -> Message:

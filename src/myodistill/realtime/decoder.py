@@ -6,7 +6,7 @@ It works on a :class:`~myodistill.bundle.Bundle` and, without PyTorch, on a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -66,12 +66,14 @@ class Decision:
             the decoder abstained.
         prediction: What the network alone predicts for this window, adapted if it is, before the
             rule; ``REJECTED`` where the decoder abstained.
+        probabilities: Of each gesture, smoothed as the rule says; None where it abstained.
     """
 
     sample: int
     gesture: int
     confidence: float
     prediction: int
+    probabilities: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
 
 
 class Decoder:
@@ -124,6 +126,37 @@ class Decoder:
         self._begin = 0  # index of the first kept sample in the stream
         self._start = 0  # index of the next window in the stream
         self._newest = np.full(model.spec.channels, np.nan, np.float32)  # finite value of each
+        self._adapter = self.adapter  # where it is off for now, what was learned is kept
+
+    @property
+    def spec(self) -> SignalSpec:
+        """The signal that it reads."""
+        return self.model.spec
+
+    @property
+    def threshold(self) -> float:
+        """Confidence below which a prediction is rejected; it can be set while decoding.
+
+        Raises:
+            SettingsError: It is set to what is no share from 0 to 1.
+        """
+        return self._rule.rule.threshold
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        self._rule.rule = replace(self._rule.rule, threshold=value)
+
+    def follow(self, on: bool) -> None:
+        """Adapt from now on, or no longer; what was learned is kept for the next time.
+
+        Raises:
+            BundleError: The model cannot adapt and is to.
+        """
+        if on and self._adapter is None:
+            self._adapter = _adapter(self.model)
+        if on and self.adapter is None and self._adapter is not None:
+            self._adapter.pause()
+        self.adapter = self._adapter if on else None
 
     @classmethod
     def from_bundle(
@@ -219,7 +252,8 @@ class Decoder:
                 if self.adapter is not None:
                     logits = self.adapter.adapt(logits)
                 gesture, confidence = self._rule.decide(logits)
-                return Decision(sample, gesture, confidence, int(np.argmax(logits)))
+                prediction, probabilities = int(np.argmax(logits)), self._rule.probabilities
+                return Decision(sample, gesture, confidence, prediction, probabilities)
         self.abstained += 1
         self._rule.abstain()
         if self.adapter is not None:
