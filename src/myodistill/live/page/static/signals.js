@@ -123,7 +123,7 @@ export class Signals {
     this.perBucket = this.size[0] / (this.seconds * this.buckets.perSecond);
     this.pen = this.ring.getContext("2d");
     this.screen = this.canvas.getContext("2d");
-    this.inks = { good: colour("signal"), bad: colour("signal-bad"), none: colour("signal-none") };
+    this.inks = { good: colour("signal"), bad: colour("signal-bad") };
     this.heats = heats();
     this.drawn = Math.max(this.buckets.begin, Math.floor(this.head - this.seconds * this.buckets.perSecond));
     this.#gutter();
