@@ -184,9 +184,11 @@ def source_of(started: Started, source: str, *, speed: float = 1.0, loop: bool =
     spec, rate = started.spec, started.spec.sampling_rate
     if not source:
         source = "" if started.model is None else _own(started.model)
-        loop = True
         if not source:
             return Given(SOURCE, True, lambda asked: paced(_performed(spec, asked), rate, speed))
+        chosen = list(open_chunks(source, spec))  # all of it, so that beginning again is no break
+        title = f"{source}, as no --source is given"
+        return Given(title, True, lambda asked: paced(looped(lambda: chosen), rate, speed))
     replayed = source.startswith("replay:")
     if loop and not replayed:
         raise SettingsError(f"loop: expected a replay, got the source {shown(source)}")
