@@ -87,12 +87,12 @@ def live(
             raise SettingsError("state: expected a decoder that learned it, got a population")
         kept = StateFile(state, made) if state is not None and made is not None else None
         given = source_of(begun, source, speed=speed, loop=loop)
+        listener = listen(host, port)
         if not is_loopback(host):
             logger.tell(
                 f"warning: everybody who can reach {host} and has the address can see and control "
                 f"this page; nothing is encrypted"
             )
-        listener = listen(host, port)
         hub = Hub()
         stream = LiveStream(
             begun.spec, begun.unit, made, name=begun.name, source=given.title, post=hub.post,

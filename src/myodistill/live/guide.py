@@ -295,6 +295,8 @@ class Guide:
             return None
         rate = self._spec.sampling_rate
         newest = np.concatenate(self._performed)[-round(0.5 * rate) :]
+        if len(newest) < 0.1 * rate:  # too few to tell
+            return None
         if not np.isfinite(newest).all():
             return {"ok": False, "line": "samples are missing"}
         times = strength(levels(newest, rate), self._rest)

@@ -68,8 +68,9 @@ def paced(chunks: Iterable[Chunk], rate: float, speed: float) -> Iterator[Chunk]
         rate: Samples a second.
         speed: Times as fast as recorded; 0 for as fast as they are taken.
     """
-    begin, count = time.monotonic(), 0
+    begin, count = 0.0, 0
     for chunk in chunks:
+        begin = begin or time.monotonic()  # not before the recording was read
         count += len(chunk.samples)
         if speed:
             time.sleep(max(begin + count / rate / speed - time.monotonic(), 0))

@@ -74,9 +74,9 @@ class Access:
         hosts = _values(scope, b"host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             return "Open the page by the address that 'myodistill live' printed.\n"
-        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), max_num_fields=8))
-        if scope["type"] == "http" and scope["path"] == "/" and "token" in query:
-            return "" if self._fits(query["token"]) else _NO_TOKEN
+        token = _token(scope)
+        if scope["type"] == "http" and scope["path"] == "/" and token is not None:
+            return "" if self._fits(token) else _NO_TOKEN
         return None if any(map(self._fits, self._cookies(scope))) else _NO_TOKEN
 
     def _is_ours(self, host: str) -> bool:
@@ -128,6 +128,15 @@ def _host_header(name: str, port: int) -> str:
 
 def _values(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
+
+
+def _token(scope: Scope) -> str | None:
+    """Return the token of the address; None if there is none."""
+    try:
+        query = parse_qsl(scope["query_string"].decode("latin-1"), True, max_num_fields=8)
+    except ValueError:  # more fields than any page of ours has
+        return ""
+    return dict(query).get("token")
 
 
 def _with_headers(send: Send) -> Send:

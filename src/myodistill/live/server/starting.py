@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +25,6 @@ from myodistill.realtime.sources import Chunk, open_chunks
 
 if TYPE_CHECKING:
     from myodistill.distillation.population import Population
-
-_STRANGER = 1000  # the seed of a generated person who is in no population
 
 
 @dataclass(frozen=True)
@@ -184,9 +183,11 @@ def source_of(started: Started, source: str, *, speed: float = 1.0, loop: bool =
     spec, rate = started.spec, started.spec.sampling_rate
     if not source:
         source = "" if started.model is None else _own(started.model)
-        loop = True
         if not source:
             return Given(SOURCE, True, lambda asked: paced(_performed(spec, asked), rate, speed))
+        chosen = list(open_chunks(source, spec))  # all of it, so that beginning again is no break
+        title = f"{source}, as no --source is given"
+        return Given(title, True, lambda asked: paced(looped(lambda: chosen), rate, speed))
     replayed = source.startswith("replay:")
     if loop and not replayed:
         raise SettingsError(f"loop: expected a replay, got the source {shown(source)}")
@@ -204,7 +205,8 @@ def source_of(started: Started, source: str, *, speed: float = 1.0, loop: bool =
 
 
 def _performed(spec: SignalSpec, asked: Callable[[], str | None]) -> Iterator[Chunk]:
-    yield from Performer(generated(spec, seed=_STRANGER), spec, asked).chunks()
+    seed = time.time_ns() % (1 << 32)  # somebody else each time: nobody is recorded twice
+    yield from Performer(generated(spec, seed=seed), spec, asked).chunks()
 
 
 def _own(model: Model) -> str:
