@@ -124,7 +124,7 @@ export class Signals {
     const density = Math.min(devicePixelRatio || 1, this.buckets.channels > MANY ? 1 : 2);
     this.size = [Math.round(width * density), Math.round(height * density)];
     [this.canvas.width, this.canvas.height] = this.size;
-    this.seconds = Math.max(3, Math.min(10, width / 100));
+    this.seconds = Math.max(4, Math.min(10, width / 90));
     this.ring.width = this.size[0] + SLACK * 2;
     this.ring.height = this.size[1];
     this.density = density;
@@ -291,7 +291,7 @@ export class Signals {
 }
 
 /** A round number near what a row spans. */
-const rowSpan = (half) => round125(3 * half || 1);
+const rowSpan = (half) => round125(2.4 * half || 1);
 
 /** Colours of the heat map, from none to all. */
 function heats() {
