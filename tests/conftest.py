@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+pytest_plugins = ["page_fixtures"]  # of tests/live
 torch.set_num_threads(1)  # before any fixture: sums, and so weights, depend on it
 DATA = Path(os.environ.get("MYODISTILL_DATA") or Path(__file__).parents[2] / "shared" / "data")
 

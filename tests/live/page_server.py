@@ -103,7 +103,11 @@ class PageServer:
         ]
         app = Starlette(routes=routes, lifespan=self._lifespan)
         config = uvicorn.Config(
-            app, port=self.port, log_level="error", ws="websockets-sansio", timeout_graceful_shutdown=1
+            app,
+            port=self.port,
+            log_level="error",
+            ws="websockets-sansio",
+            timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
@@ -206,7 +210,11 @@ class PageServer:
             await self._say({"type": "event", "line": "adaptation begins anew"})
         elif kind == "record":
             more = self.record["repetitions"] + (not request["on"])
-            self.record |= {"on": request["on"], "gesture": request.get("gesture"), "repetitions": more}
+            self.record |= {
+                "on": request["on"],
+                "gesture": request.get("gesture"),
+                "repetitions": more,
+            }
             await self._say(self.record)
         elif kind == "guide":
             await self._guided(client, request)
@@ -223,7 +231,9 @@ class PageServer:
     # What is streamed
 
     def _new_guide(self) -> Guide:
-        spec = SignalSpec(ring(self.stage.person.channels), 151, self.stage.person.rate, GESTURES)
+        spec = SignalSpec(
+            ring(self.stage.person.channels), 151, self.stage.person.rate, self.stage.gestures
+        )
         return Guide(spec, "µV", subject="anna", session="day1", timing=self.stage.timing)
 
     def _now(self) -> float:
@@ -308,6 +318,22 @@ class PageServer:
             "state": "streaming",
             "adapt": self.adapt,
         } | changes
+
+
+def decision(label: int = 1, share: float = 0.9, /, **changes: Any) -> dict[str, Any]:
+    """Return a decision on the gesture of a label, with its probability."""
+    rest = (1 - share) / (len(GESTURES) - 1)
+    return {
+        "type": "decision",
+        "seconds": 1.0,
+        "sample": 1000,
+        "gesture": GESTURES[label],
+        "label": label,
+        "confidence": share,
+        "probabilities": [share if index == label else rest for index in range(len(GESTURES))],
+        "abstained": False,
+        "delay_ms": 3.0,
+    } | changes
 
 
 def main() -> None:

@@ -66,7 +66,7 @@ export class ElectrodeMap {
   }
 
   #ring(channels) {
-    const svg = draw("svg", { viewBox: "-12 -12 224 224", class: "map ring" });
+    const svg = draw("svg", { viewBox: "-12 -12 224 224", class: "map ring", "aria-hidden": "true" });
     const wide = (2 * Math.PI) / channels;
     svg.append(draw("circle", { cx: 100, cy: 100, r: 82, class: "skin" }),
       draw("circle", { cx: 100, cy: 100, r: 26, class: "bone" }));
@@ -92,7 +92,7 @@ export class ElectrodeMap {
 
   #grid(channels, { rows, columns }) {
     const svg = draw("svg", {
-      viewBox: `0 0 ${columns * 10} ${rows * 10}`, class: "map grid",
+      viewBox: `0 0 ${columns * 10} ${rows * 10}`, class: "map grid", "aria-hidden": "true",
     });
     svg.style.setProperty("--shape", `${columns} / ${rows}`);
     for (let channel = 0; channel < channels; channel += 1) {

@@ -28,19 +28,38 @@ export class Game {
     this.settings.gestures(gestures);
   }
 
+  /** Names the gesture of each direction at the edges of the field. */
+  #hint(flat) {
+    const places = {
+      ArrowLeft: [-490, -16, "start", "← "], ArrowRight: [490, -16, "end", "", " →"],
+      ArrowUp: [0, -470, "middle", "↑ "], ArrowDown: [0, 490, "middle", "↓ "],
+    };
+    const shown = Object.entries(places).filter(([key]) => !flat || KEYS[key][0]);
+    const texts = shown.map(([key, [, , , before, after = ""]]) => {
+      const gesture = this.settings.gesture(key);
+      return gesture ? `${before}${gesture}${after}` : "";
+    });
+    if (texts.join("\n") === this.hinted) return;
+    this.hinted = texts.join("\n");
+    this.hints.replaceChildren(...shown.map(([, [x, y, anchor]], index) =>
+      draw("text", { x, y, "text-anchor": anchor }, texts[index])));
+  }
+
   decision({ gesture }, now) {
     this.decided = { gesture, at: now };
   }
 
   #build() {
     this.target = draw("g");
+    this.hints = draw("g", { class: "hints" });
     this.dwell = draw("circle", { class: "dwell", r: 24, pathLength: 1, "stroke-dasharray": "0 1" });
     this.cursor = draw("g", { class: "cursor" }, draw("circle", { r: 16 }), this.dwell);
     this.arena = draw("svg", {
       class: "arena", viewBox: "-520 -520 1040 1040", tabindex: 0, role: "application",
       "aria-label": "Target test. Move with the arrow keys, or by your gestures. Escape ends the test.",
       "data-state": "idle",
-    }, draw("path", { class: "cross", d: "M-500 0H500M0 -500V500" }), this.target, this.cursor);
+    }, draw("rect", { class: "ground", x: -516, y: -516, width: 1032, height: 1032, rx: 20 }),
+    draw("path", { class: "cross", d: "M-500 0H500M0 -500V500" }), this.hints, this.target, this.cursor);
     this.arena.addEventListener("keydown", (event) => this.#key(event, true));
     this.arena.addEventListener("keyup", (event) => this.#key(event, false));
     this.arena.addEventListener("blur", () => this.pressed.clear());
@@ -102,6 +121,7 @@ export class Game {
     if (!this.arena.checkVisibility()) return;
     const [direction, by] = this.#direction(now);
     say(this.moves, by);
+    this.#hint((this.trial ? this.plan : this.settings.values()).dimensions === 1);
     if (!this.trial) return;
     if (this.wait > 0) {
       this.wait -= passed;

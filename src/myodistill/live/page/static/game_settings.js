@@ -33,6 +33,7 @@ export function settings() {
     element,
     values: () => Object.fromEntries(Object.entries(choices).map(([key, select]) => [key, Number(select.value)])),
     gestures: (names) => assign(moves, names),
+    gesture: (key) => moves.find(([one]) => one === key)[2].value,
     direction: (gesture) => moves.find(([, , select]) => select.value === gesture)?.[0] ?? null,
   };
 }

@@ -8,7 +8,7 @@ import { colour, onColours } from "./theme.js";
 
 const HISTORY = 30; // seconds
 const STALE = 1500; // milliseconds after which a decision is no longer of now
-const percent = (value) => `${Math.round(100 * value)} %`;
+const percent = (value) => `${Math.round(100 * value)}\u00a0%`;
 
 export class Gestures {
   constructor() {

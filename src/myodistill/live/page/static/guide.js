@@ -13,6 +13,7 @@ const WORDS = {
   review: "All gestures are performed", paused: "Paused", learning: "Learning…",
   done: "Ready", failed: "Calibration failed",
 };
+const SIGNS = { review: "✓", done: "✓", paused: "‖", failed: "!" };
 const RUNS = new Set(["ready", "perform", "rest"]);
 const BUSY = new Set([...RUNS, "paused"]);
 
@@ -66,6 +67,7 @@ export class Guide {
   #build() {
     this.ring = draw("circle", { cx: 60, cy: 60, r: 54, class: "time", "stroke-dasharray": AROUND });
     this.picture = make("div", { class: "picture", "aria-hidden": "true" });
+    this.gallery = make("ul", { class: "gallery", "aria-label": "Gestures" });
     this.seconds = make("p", { class: "seconds", "aria-hidden": "true" });
     this.word = make("p", { class: "word" });
     this.gesture = make("p", { class: "gesture" });
@@ -83,8 +85,8 @@ export class Guide {
     const clock = draw("svg", { viewBox: "0 0 120 120", class: "clock", "aria-hidden": "true" },
       draw("circle", { cx: 60, cy: 60, r: 54, class: "track" }), this.ring);
     this.stage = make("section", { class: "panel stage", "aria-label": "What to do now" },
-      make("div", { class: "dial" }, clock, this.picture, this.seconds),
-      make("div", { class: "words" }, this.word, this.gesture, this.line, this.quality, this.next,
+      this.dial = make("div", { class: "dial" }, clock, this.picture, this.seconds),
+      this.gallery, make("div", { class: "words" }, this.word, this.gesture, this.line, this.quality, this.next,
         this.form, make("div", { class: "row actions" }, this.primary, this.finish, this.cancel)),
       make("div", { class: "progress" }, this.progress, this.count));
     byId("guide").append(this.stage,
@@ -132,7 +134,9 @@ export class Guide {
     const coming = phase === "rest" || phase === "ready" || phase === "perform";
     say(this.next, coming && next ? `Next: ${next}` : phase === "done" && expected ? expected.line : "");
     this.#picture(phase === "rest" ? next : gesture);
-    this.form.hidden = !resting;
+    this.form.hidden = this.gallery.hidden = !resting;
+    this.dial.hidden = resting;
+    this.#gallery();
     this.#buttons(phase, resting);
     this.#progress();
     this.#list(takes, phase);
@@ -140,7 +144,7 @@ export class Guide {
 
   #explain(line) {
     const { phase } = this.state;
-    if (!this.allowed) return "This command cannot calibrate: it was started with a bundle.";
+    if (!this.allowed) return "Nobody can be calibrated here. Start the command with a population.";
     if (line) return line;
     const count = this.gestures?.length ?? 0;
     return {
@@ -173,10 +177,21 @@ export class Guide {
   }
 
   #picture(gesture) {
-    if (gesture === this.pictured) return;
-    this.pictured = gesture;
-    const picture = gesture ? hand(gesture) : null;
+    const sign = SIGNS[this.state.phase] ?? "";
+    const shown = sign || gesture || "";
+    if (shown === this.pictured) return;
+    this.pictured = shown;
+    const picture = sign ? make("span", { class: "sign" }, sign) : gesture ? hand(gesture) : null;
     this.picture.replaceChildren(...(picture ? [picture] : []));
+  }
+
+  #gallery() {
+    const names = this.gestures ?? [];
+    if (names === this.listedNames) return;
+    this.listedNames = names;
+    this.gallery.replaceChildren(...names.map((name) =>
+      make("li", {}, make("div", { class: "picture", "aria-hidden": "true" }, hand(name)),
+        make("span", {}, name))));
   }
 
   #list(takes, phase) {

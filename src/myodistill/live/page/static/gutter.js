@@ -20,7 +20,7 @@ export function drawGutter(canvas, channels, quality) {
   let free = 0; // above this, there is text already
   for (let channel = 0; channel < channels; channel += 1) {
     const kind = quality[channel] ?? "good";
-    const y = (channel + 0.5) * row;
+    const y = Math.max(size / 2, Math.min((channel + 0.5) * row, height - size / 2));
     const named = channel % every === 0 || (every > 1 && channel === channels - 1);
     if (kind === "good" && !named) continue;
     if (y - size / 2 < free) continue;

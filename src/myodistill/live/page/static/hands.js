@@ -18,6 +18,9 @@ const KINDS = [ // the first that fits a name
   [/fist|power|clos|grasp|grip/, "fist"],
   [/open|spread|abduct/, "open"],
 ];
+const SEEN = { // closed hands are small
+  fist: "18 34 84 84", thumb: "18 34 84 84", extension: "10 20 104 104", flexion: "10 12 104 104",
+};
 const NOT = /\b(finger|motion \d)/;
 
 /** The drawing of a gesture as an SVG element, or null. */
@@ -25,7 +28,7 @@ export function hand(gesture) {
   const name = gesture.toLowerCase();
   const kind = KINDS.find(([pattern]) => pattern.test(name))?.[1];
   if (!kind || (NOT.test(name) && ["flexion", "extension", "radial"].includes(kind))) return null;
-  return draw("svg", { viewBox: "0 0 120 120", class: "hand", focusable: "false" }, ...DRAWN[kind]());
+  return draw("svg", { viewBox: SEEN[kind] ?? "8 10 104 104", class: "hand", focusable: "false" }, ...DRAWN[kind]());
 }
 
 const path = (d, cls) => draw("path", { d, class: cls });
@@ -44,9 +47,10 @@ const FINGERS = [
 const CLOSED_FINGERS = [[48, 36], [56, 30], [64, 32], [72, 40]];
 
 function front(stretched, thumb) {
-  const fingers = FINGERS.map(([base, tip, bent], index) => {
+  const fingers = FINGERS.flatMap(([base, tip, bent], index) => {
+    if (stretched[index] === null) return [];
     const [x, y] = stretched[index] === 2 ? CLOSED_FINGERS[index] : stretched[index] ? tip : bent;
-    return `M${base[0]} ${base[1]} L${x} ${y}`;
+    return [`M${base[0]} ${base[1]} L${x} ${y}`];
   });
   const all = [forearm, ...fingers, thumb];
   return [
@@ -93,8 +97,8 @@ const DRAWN = {
   point: () => [...front([1, 0, 0, 0], THUMB.in)],
   victory: () => front([1, 1, 0, 0], THUMB.in),
   thumb: () => front([0, 0, 0, 0], THUMB.up),
-  pinch: () => pinched([1, 1, 1], "M48 60 Q36 50 30 62", "M48 82 Q36 78 30 66"),
-  chuck: () => pinched([0, 0], "M48 60 Q36 48 28 60", "M48 82 Q36 78 28 66"),
+  pinch: () => pinched([null, 1, 1, 1], BENT),
+  chuck: () => pinched([null, null, 0, 0], "M57 60 C56 32 36 30 30 52", BENT),
   extension: () => side(-42, "M104 96 Q116 74 104 52 m-6 7 l6 -8 l8 6"),
   flexion: () => side(42, "M104 36 Q116 58 104 80 m-6 -7 l6 8 l8 -6"),
   radial: () => tilted(-26, "M96 34 Q70 4 34 22 m9 3 l-10 -2 l4 -10"),
@@ -105,9 +109,10 @@ const DRAWN = {
     arrow("M28 104 Q60 122 92 104 m-2 10 l3 -11 l-11 -1")],
 };
 
+// Fingers bent to the tip of the thumb, so that they form a ring with it.
+const BENT = "M48 62 C46 38 24 38 23 60";
+
 function pinched(stretched, ...bent) {
-  const three = stretched.length === 3;
-  const rest = three ? [0, ...stretched] : [0, 0, 0, 0];
-  const middle = three ? [] : ["M57 58 Q42 40 28 57"];
-  return [...front(rest, bent[1]), ...both([...middle, bent[0]])];
+  const thumb = "M48 84 C36 84 23 78 23 64";
+  return [...front(stretched, thumb), ...both(bent)];
 }

@@ -40,7 +40,7 @@ export class Plot {
       ticks: { show: false },
     };
     this.plot = new uPlot({
-      width, height, legend: { show: false }, cursor: { show: false }, padding: [6, 8, 0, 0],
+      width, height, legend: { show: false }, cursor: { show: false }, padding: [6, 16, 0, 0],
       scales: {
         x: { time: false, range: () => this.range },
         y: { range: band ? undefined : (_, low, high) => [0, Math.max(1, 1.15 * (high ?? 0))] },

@@ -10,6 +10,7 @@ import { colour, onColours } from "./theme.js";
 const SLACK = 48; // pixels of the ring that are not in sight
 const KEPT = 12; // seconds
 const BEHIND = 0.06; // seconds that drawing lags, so that frames that come late do not jolt
+const OVERLAP = 4; // rows that a signal may cover where there are many
 const LEVELS = 24; // of the heat map
 export const MANY = 32; // channels from which a heat map is the easier reading
 
@@ -41,6 +42,7 @@ export class Signals {
     this.half = 0;
     this.stale = true;
     this.canvas.parentElement.style.setProperty("--rows", channels);
+    this.#tall();
   }
 
   take(frame, now) {
@@ -59,7 +61,13 @@ export class Signals {
 
   show(style) {
     this.style = style;
+    this.#tall();
     this.stale = true;
+  }
+
+  #tall() {
+    const tall = this.style === "lines" && this.buckets?.channels > 2 * MANY;
+    this.canvas.parentElement.dataset.tall = tall;
   }
 
   pause(paused) {
@@ -116,7 +124,7 @@ export class Signals {
     const density = Math.min(devicePixelRatio || 1, this.buckets.channels > MANY ? 1 : 2);
     this.size = [Math.round(width * density), Math.round(height * density)];
     [this.canvas.width, this.canvas.height] = this.size;
-    this.seconds = Math.max(3, Math.min(10, width / 100));
+    this.seconds = Math.max(4, Math.min(10, width / 90));
     this.ring.width = this.size[0] + SLACK * 2;
     this.ring.height = this.size[1];
     this.density = density;
@@ -124,7 +132,7 @@ export class Signals {
     this.pen = this.ring.getContext("2d");
     this.screen = this.canvas.getContext("2d");
     this.inks = { good: colour("signal"), bad: colour("signal-bad") };
-    this.heats = heats();
+    this.heats = [...heats(), colour("bad-soft")];
     this.drawn = Math.max(this.buckets.begin, Math.floor(this.head - this.seconds * this.buckets.perSecond));
     this.#gutter();
     this.#scale();
@@ -136,12 +144,13 @@ export class Signals {
 
   #scale() {
     const half = this.half;
+    const many = this.buckets.channels > MANY;
     const ink = this.style === "heat"
-      ? `Brightest: ${short(2 * half)} ${this.unit} peak to peak`
-      : `Height of a row: ${short(round125(2 * half || 1))} ${this.unit}`;
+      ? `Brightest: ${short(rowSpan(half))} ${this.unit} peak to peak`
+      : `Height of ${many ? `${OVERLAP} rows` : "a row"}: ${short(rowSpan(half))} ${this.unit}`;
     say(byId("signal-scale"), half ? ink : "");
     say(byId("signal-span"), `${short(Math.round(this.seconds))} s in sight`);
-    if (half) this.half = this.style === "heat" ? half : round125(2 * half) / 2;
+    if (half) this.half = rowSpan(half) / 2;
   }
 
   #drawNew() {
@@ -228,7 +237,7 @@ export class Signals {
     const { values, channels, base } = this.buckets;
     const row = this.size[1] / channels;
     const middle = (channel + 0.5) * row;
-    const gain = row / 2 / (this.half || 1);
+    const gain = (OVERLAP * row) / 2 / (this.half || 1);
     const offset = base[channel];
     for (let index = from; index < to; index += 1) {
       const at = this.buckets.at(index) + 2 * channel;
@@ -250,7 +259,8 @@ export class Signals {
         const at = this.buckets.at(index) + 2 * channel;
         const span = values[at + 1] - values[at];
         if (!(span >= 0)) continue;
-        const level = Math.min(LEVELS - 1, Math.floor(span * scale));
+        const bad = (this.quality[channel] ?? "good") !== "good";
+        const level = bad ? LEVELS : Math.min(LEVELS - 1, Math.floor(span * scale));
         const top = Math.round(channel * row);
         let path = paths.get(level);
         if (!path) paths.set(level, path = []);
@@ -279,6 +289,9 @@ export class Signals {
     }
   }
 }
+
+/** A round number near what a row spans. */
+const rowSpan = (half) => round125(2.4 * half || 1);
 
 /** Colours of the heat map, from none to all. */
 function heats() {

@@ -9,7 +9,7 @@ const STATES = {
 };
 const FIELDS = [
   ["decisions", "Decisions"], ["abstained", "Abstained"], ["delay", "Delay, median"],
-  ["late", "Delay, 99th percentile"], ["rate", "Rate"], ["gaps", "Gaps"],
+  ["late", "Delay, 99th perc."], ["rate", "Rate"], ["gaps", "Gaps"],
   ["lost", "Lost samples"], ["other", "Doubled, late, broken"], ["skipped", "Not sent to this page"],
 ];
 const KEPT = 240; // counters of two minutes
@@ -23,7 +23,7 @@ export class Status {
     }));
     this.delays = [[], [], []]; // seconds ago, median, 99th percentile
     this.plot = new Plot(byId("delay-plot"), {
-      height: 110, unit: "ms", fill: 1,
+      height: 132, unit: "ms", fill: 1,
       series: [{ label: "median", ink: "accent" }, { label: "99th percentile", ink: "warn", dash: [4, 3] }],
     });
     this.state("connecting");
