@@ -6,7 +6,9 @@ export MYODISTILL_DATA ?= $(abspath $(wildcard ../shared/data))
 
 FAST := -n 2 --dist loadfile --max-worker-restart 0
 
-.PHONY: demo test test-slow coverage lint format clean
+DEMO := runs/demo/results.parquet
+
+.PHONY: demo live test test-slow coverage lint format clean
 
 demo: $(VENV)/ready
 	$(BIN)/myodistill run --config examples/demo.yaml
@@ -14,6 +16,14 @@ demo: $(VENV)/ready
 	$(BIN)/myodistill export $$1 --to c-int8 && \
 	$(BIN)/myodistill deploy-report $$1
 	$(BIN)/myodistill report runs/demo
+
+# A page without a device: the recordings of the person whom the decoder was made for, at true speed.
+live: $(DEMO)
+	set -- runs/demo/fold-1/seed-0/*/k-1/pretrained_distilled* && \
+	$(BIN)/myodistill live $$1 --adapt --open
+
+$(DEMO): | $(VENV)/ready
+	$(BIN)/myodistill run --config examples/demo.yaml
 
 test: lint
 	$(BIN)/pytest $(FAST) -m "not slow"
