@@ -326,22 +326,23 @@ def _decisions_while(page: Page, work: Any) -> list[float]:
     return asyncio.run(look())
 
 
-def test_a_client_that_never_reads_holds_up_nobody(page: Page) -> None:
-    def handshake(receive: int) -> socket.socket:
-        mute = socket.socket()
-        mute.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
-        host, port = page.host.split(":")
-        mute.connect((host, int(port)))
-        mute.sendall(
-            f"GET /ws HTTP/1.1\r\nHost: {page.host}\r\nOrigin: http://{page.host}\r\n"
-            f"Cookie: {page.cookie}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            .encode()
-        )  # fmt: skip
-        return mute
+def _handshake(page: Page, receive: int = 1 << 16) -> socket.socket:
+    """Open a WebSocket by hand."""
+    host, port = page.host.split(":")
+    mute = socket.socket()
+    mute.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+    mute.connect((host, int(port)))
+    mute.sendall(
+        f"GET /ws HTTP/1.1\r\nHost: {page.host}\r\nOrigin: http://{page.host}\r\n"
+        f"Cookie: {page.cookie}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    return mute
 
+
+def test_a_client_that_never_reads_holds_up_nobody(page: Page) -> None:
     async def mutes(page: Page) -> None:
-        every = [handshake(2048) for _ in range(3)]
+        every = [_handshake(page, 2048) for _ in range(3)]
         await asyncio.sleep(0.2)
         assert len(page.hub.watchers) == 4
         for _ in range(300):  # as much as minutes of a real stream
@@ -356,6 +357,33 @@ def test_a_client_that_never_reads_holds_up_nobody(page: Page) -> None:
     delays = _decisions_while(page, mutes)
     assert len(delays) >= 20
     _nobody_watches(page)
+
+
+def test_damaged_frames_hold_up_nobody(page: Page) -> None:
+    """Frames of any kind, cut, unmasked, too long, or of a reserved opcode."""
+
+    def send(rng: np.random.Generator) -> None:
+        one = _handshake(page)
+        one.settimeout(5)
+        for _ in range(rng.integers(1, 4)):
+            body = rng.bytes(int(rng.integers(0, 200)))
+            length = int(rng.choice([len(body), 125, 126, 127, rng.integers(0, 126)]))
+            mask = int(rng.choice([0, 0x80, 0x80]))
+            head = bytes([int(rng.integers(256)), mask | min(length, 127)])
+            with contextlib.suppress(OSError):
+                one.sendall(head + rng.bytes(int(rng.integers(0, 12))) + body)
+        one.close()
+
+    async def many(page: Page) -> None:
+        rng = np.random.default_rng(0)
+        for _ in range(8):
+            for _ in range(10):
+                await asyncio.to_thread(send, rng)
+            await asyncio.sleep(0.05)
+
+    assert len(_decisions_while(page, many)) >= 5
+    _nobody_watches(page)
+    assert page.get("/")[0] == 200
 
 
 def test_twenty_watchers_see_the_same(page: Page) -> None:
