@@ -87,7 +87,8 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """Return what the browser's console says since the last time."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        entries: list[dict[str, str]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in entries]
 
 
 def _service() -> webdriver.ChromeService:

@@ -108,7 +108,7 @@ class Person:
                 signal[:, channel] = np.clip(400 * np.sin(2 * np.pi * 3 * time), -180, 180)
             elif fault == "missing":
                 signal[:, channel] = np.nan
-        return signal.astype(np.float32)
+        return np.asarray(signal, np.float32)
 
     def _filtered(self, noise: Floats) -> Floats:
         """Shape noise as muscle fibres do: most of it between 30 and 150 Hz."""

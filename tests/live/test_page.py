@@ -137,7 +137,7 @@ def test_a_connection_that_is_lost_is_made_anew(chromium: Browser) -> None:
     assert all("WebSocket" in line for line in complaints)
 
 
-BAD = [
+BAD: list[str | bytes] = [
     "",
     "{",
     "null",

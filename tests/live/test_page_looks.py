@@ -120,7 +120,7 @@ CONTRAST = """
   const bad = [];
   for (const e of document.querySelectorAll('body *')) {
     const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
-    if (!own || !e.checkVisibility() || 
+    if (!own || !e.checkVisibility() ||
       e.closest('svg, option, :disabled, .hidden, noscript')) continue;
     const [a, b] = [parts(getComputedStyle(e).color), ground(e)].map(light).sort((x, y) => y - x);
     const ratio = (a + 0.05) / (b + 0.05);
