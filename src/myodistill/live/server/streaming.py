@@ -289,6 +289,8 @@ class LiveStream:
             self._kept = None
             self._say("state: what the former decoder learned is kept, the new one begins anew")
         self._decoder, self._spec = decoder, decoder.spec
+        if self._person.keeper is not None:
+            self._name = self._person.keeper.subject
         self._tell_hello()
 
     def _say(self, line: str) -> None:

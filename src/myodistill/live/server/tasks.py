@@ -77,7 +77,6 @@ class PersonTasks:
         self._stored: list[Recording] = []  # of the guide, that are in the person's folder
         self._told: tuple[Any, ...] = ()  # of the guide
         self._told_at = 0.0
-        self._expected: Any = None  # as it was told
         self._recorder: HandRecorder | None = None
         self._names: set[str] = set()
 
@@ -103,12 +102,11 @@ class PersonTasks:
         if guide is None:
             return
         guide.tick(now)
-        state = guide.state(now)
-        brief = (guide.phase, state["gesture"], state["step"], len(state["takes"]), state["line"])
+        brief = (guide.phase, guide.line, guide.expected)
         due = guide.phase in _RUNNING and now - self._told_at >= EVERY
-        if due or brief != self._told or state["expected"] != self._expected:
-            self._told, self._told_at, self._expected = brief, now, state["expected"]
-            self._post({"type": "guide", **state})
+        if due or brief != self._told:
+            self._told, self._told_at = brief, now
+            self._post({"type": "guide", **guide.state(now)})
 
     def record(self, values: Message, spec: SignalSpec, recent: Signal) -> None:
         """Begin or end a recording by hand.
@@ -159,6 +157,7 @@ class PersonTasks:
             self._guide, self._stored = guide, []
         if action == "finish":
             self._learn(guide, guide.recordings(), person.keeper, person.calibrate)
+        self._told = ()
         self.tick(now)
 
     def leave(self) -> None:
