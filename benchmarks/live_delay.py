@@ -188,6 +188,10 @@ def measured(
     address, device = _source(source, channels, rate, seconds + 3 * SETTLE)
     early = source == "lsl"  # a stream is looked for once
     sender = _process(*device) if early else None
+    if early:
+        import pylsl
+
+        pylsl.resolve_byprop("name", device[2], timeout=60)
     server = subprocess.Popen(
         [sys.executable, "-m", "myodistill", "live", str(model), "--source", address,
          "--port", "0", "--rate-after", "0"],

@@ -173,7 +173,7 @@ def test_a_board_that_is_lost_is_connected_anew(
     def faulty(board: Any) -> Any:
         calls[0] += 1
         data = read(board)
-        if calls[0] < 40 or opened[0] > 1:
+        if calls[0] < 200 or opened[0] > 1:
             return data
         if fault == "fails":
             raise shim.BrainFlowError("lost", 1)
@@ -195,7 +195,7 @@ def test_a_board_that_is_lost_is_connected_anew(
     for chunk in open_chunks("brainflow:synthetic", spec):
         list(session.take(chunk))
         assert time.monotonic() < end, (session.health, calls, opened)
-        if session.health.connections == 2 and calls[0] > 100:
+        if session.health.connections == 2 and calls[0] > 500:
             break
     assert opened[0] == 3
     assert (session.health.vanished, session.health.gaps) == (1, 1)

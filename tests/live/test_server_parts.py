@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from myodistill.errors import DataError
+from myodistill.live.health import judge
 from myodistill.live.server.access import is_loopback
 from myodistill.live.server.buckets import Buckets, decode
 from myodistill.live.server.monitor import ChannelMonitor
@@ -73,17 +74,20 @@ def test_the_quality_of_each_channel(mains: int) -> None:
     monitor = ChannelMonitor(6, 1000.0)
     for begin in range(0, len(block), 20):
         monitor.take(block[begin : begin + 20], begin)
-    found = monitor.measure(streaming=True)
+    found = monitor.measure(judge(block), streaming=True, now=1.0)
     assert found["quality"] == ["good", "flat", "saturated", "noisy", "missing", "good"]
     assert found["rms"][0] == pytest.approx(block[-200:, 0].std(), rel=1e-4)
     assert found["rms"][1] == 0
     json.dumps(found, allow_nan=False)
-    assert monitor.measure(streaming=False)["quality"] == ["missing"] * 6
+    monitor.take(_second(), 1000)
+    assert monitor.measure(streaming=True, now=1.5)["quality"][3] == "noisy"
+    assert monitor.measure(streaming=True, now=2.0)["quality"] == ["good"] * 6
+    assert monitor.measure(streaming=False, now=2.0)["quality"] == ["missing"] * 6
 
 
 def test_a_monitor_keeps_a_second_and_no_more() -> None:
     monitor = ChannelMonitor(6, 200.0)
-    assert monitor.measure(streaming=True)["quality"] == ["missing"] * 6
+    assert monitor.measure(streaming=True, now=1.0)["quality"] == ["missing"] * 6
     for _ in range(100):
         monitor.take(_second(20.0), 0)
     assert len(monitor.newest()) == 200

@@ -194,6 +194,7 @@ def test_a_guided_calibration_ends_in_decoding(student: Bundle, tmp_path: Path) 
         assert time.monotonic() - begin < 0.2  # the page lives on meanwhile
         now = await until(one, "hello", mode="decode")
         assert now["step_seconds"] == student.step / 1000
+        assert (first["name"], now["name"]) == ("student", "anna")
         state = await until(one, "guide", phase="done")
         assert state["expected"] is None
         decision = await until(one, "decision", abstained=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import webbrowser
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def live(
     from myodistill.live.server.watchers import Hub
     from myodistill.realtime.decoder import Decoder
 
+    sys.setswitchinterval(_SWITCH)
     logger = StreamLog("text")
     with logger.closing():
         begun = load(decoder, population=population, record=record, subject=subject, out=out)
@@ -118,5 +120,7 @@ def live(
             raise SystemExit(1) if stream.defect else SettingsError(stream.error)
 
 
+_SWITCH = 0.001
+"""Seconds of Python for the page before the decoder's thread gets its turn."""
 _PATIENCE = 15.0
 """Seconds that a source has to say something before the page is shown."""

@@ -17,7 +17,8 @@ from myodistill.errors import DataError, SettingsError, one_line, shown, unknown
 from myodistill.live.libraries import library, require_fitting
 from myodistill.realtime.sources import Chunk, register_source
 
-_TICK = 0.02  # seconds that samples wait for each other
+_TICK = 0.004  # seconds that samples wait for each other
+_QUIET = 0.1  # seconds after which a source says that nothing came
 _JITTER = 0.1  # seconds; boards are stamped when their samples arrive
 _LOST = 5.0  # seconds of silence after which a board is connected anew
 _LEARN = 64  # samples that tell how a board numbers its packages
@@ -177,6 +178,7 @@ def _read(
     """Yield what a board gives until it has been silent for long, if it ``ends`` then."""
     numbers: PackageNumbers | None = None
     waiting, heard = np.zeros((len(rows), 0)), time.monotonic()
+    told = heard
     while True:
         time.sleep(_TICK)
         now = time.monotonic()
@@ -190,8 +192,11 @@ def _read(
             return
         if not data.shape[1] or (numbers is None and data.shape[1] < _LEARN):
             waiting = data
-            yield Chunk(np.zeros((0, spec.channels), np.float32), arrived=now)
+            if now - told >= _QUIET:
+                told = now
+                yield Chunk(np.zeros((0, spec.channels), np.float32), arrived=now)
             continue
+        told = now
         waiting = data[:, :0]
         note = ""
         if numbers is None:

@@ -16,7 +16,8 @@ from myodistill.realtime.sources import Chunk, register_source
 _FIND = 1.0  # seconds to look for streams
 _ANSWER = 5.0  # seconds that a stream has to answer
 _MOST = 1024  # samples of a chunk
-_TICK = 0.02  # seconds that samples wait for each other
+_TICK = 0.1  # seconds after which a source says that nothing came
+_GATHER = 0.002  # seconds that samples wait for each other
 _JITTER = 0.1  # seconds; many devices are stamped when their samples arrive
 
 
@@ -72,11 +73,14 @@ def _pulled(inlet: Any, spec: SignalSpec, *, first: bool) -> Iterator[Chunk]:
         correction = inlet.time_correction(timeout=_ANSWER)
         yield Chunk(empty, arrived=time.monotonic(), joined=True)
         while True:
-            rows, stamps = inlet.pull_chunk(timeout=_TICK, max_samples=_MOST)
-            now = time.monotonic()
-            if not stamps:
-                yield Chunk(empty, arrived=now)
+            row, stamp = inlet.pull_sample(timeout=_TICK)  # returns as soon as there is one
+            if stamp is None:
+                yield Chunk(empty, arrived=time.monotonic())
                 continue
+            time.sleep(_GATHER)
+            rows, stamps = inlet.pull_chunk(timeout=0.0, max_samples=_MOST)
+            now = time.monotonic()
+            rows, stamps = [row, *rows], [stamp, *stamps]
             correction = inlet.time_correction(timeout=_ANSWER)  # measured every five seconds
             yield from _stretches(
                 np.array(rows, np.float32), np.array(stamps) + correction, spec, now

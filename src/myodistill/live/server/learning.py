@@ -70,11 +70,12 @@ class CommandCalibration:
         self._words = [str(population), str(store), "--out", str(out)]
         self._out = out
         self._process: subprocess.Popen[str] | None = None
+        self._closed = False
         self._lock = threading.Lock()
 
     def __call__(self, recordings: Sequence[Recording]) -> Learned:
         """Calibrate on all of the folder, which holds the recordings already."""
-        self.close()
+        self._end()
         plugins = [word for name in loaded_plugins() for word in ("--plugin", name)]
         command = [sys.executable, "-m", "myodistill", "calibrate", *self._words, *plugins]
         threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
@@ -91,6 +92,8 @@ class CommandCalibration:
         )
         with self._lock:
             self._process = process
+        if self._closed:
+            self._end()
         errors: list[str] = []
         assert process.stdout is not None
         assert process.stderr is not None
@@ -113,7 +116,11 @@ class CommandCalibration:
         return next((line for line in lines if line.startswith(EXPECTED)), "")
 
     def close(self) -> None:
-        """End the process, if one runs."""
+        """End the process, if one runs, and begin none any more."""
+        self._closed = True
+        self._end()
+
+    def _end(self) -> None:
         with self._lock:
             process, self._process = self._process, None
         if process is not None and process.poll() is None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from myodistill.datasets.recording import Signal
-from myodistill.live.health import judge
+from myodistill.live.health import Quality
 from myodistill.realtime.decoder import LIMIT
 
 SECONDS = 1.0
@@ -35,6 +35,7 @@ class ChannelMonitor:
         self._parts: deque[Signal] = deque()
         self._count = 0
         self._lock = Lock()
+        self._noisy, self._judged = np.zeros(channels, bool), 0.0
 
     def take(self, samples: Signal, begin: int) -> None:
         """Take samples ``(time, channel)``, which nobody changes any more."""
@@ -52,22 +53,28 @@ class ChannelMonitor:
             return np.zeros((0, self._channels), np.float32)
         return np.concatenate(parts)[-self._length :]
 
-    def measure(self, *, streaming: bool) -> dict[str, Any]:
+    def measure(
+        self, quality: Quality | None = None, *, streaming: bool, now: float
+    ) -> dict[str, Any]:
         """Return the RMS of each channel, in the signal's unit, and its quality.
 
         Args:
+            quality: Of the newest second, if one is over.
             streaming: Whether samples come; where they do not, all is missing.
+            now: In seconds. Hum is looked for once a second.
         """
         block = self.newest()
         if not streaming or len(block) < 2:
             return {"rms": [0.0] * self._channels, "quality": ["missing"] * self._channels}
         recent = block[-max(round(NEWEST * self._rate), 2) :]
-        quality = judge(block)
+        if now - self._judged >= SECONDS:
+            self._noisy, self._judged = humming(block, self._rate), now
         words = np.full(self._channels, "good", dtype=object)
-        words[humming(block, self._rate)] = "noisy"
-        for name in ("saturated", "flat"):
-            words[getattr(quality, name)] = name
-        words[quality.invalid] = "missing"
+        words[self._noisy] = "noisy"
+        if quality is not None:
+            words[quality.saturated] = "saturated"
+            words[quality.flat] = "flat"
+            words[quality.invalid] = "missing"
         return {"rms": _rms(recent).round(6).tolist(), "quality": words.tolist()}
 
 

@@ -139,7 +139,7 @@ class LiveStream:
         if self._person.calibrate is not None:
             self._person.calibrate.close()
         if self._thread is not None:
-            self._thread.join(timeout=5)
+            self._thread.join(timeout=10)
         return self._session.summary(time.monotonic() - self._begin)
 
     def ask(self, request: Request, answer: Callable[[str], None]) -> None:
@@ -169,7 +169,9 @@ class LiveStream:
 
     def channels(self) -> Message:
         """Return the strength and the quality of each channel now."""
-        return {"type": "channels", **self._monitor.measure(streaming=self.state == "streaming")}
+        quality, streaming = self._session.health.quality, self.state == "streaming"
+        found = self._monitor.measure(quality, streaming=streaming, now=time.monotonic())
+        return {"type": "channels", **found}
 
     @property
     def state(self) -> str:
@@ -287,6 +289,8 @@ class LiveStream:
             self._kept = None
             self._say("state: what the former decoder learned is kept, the new one begins anew")
         self._decoder, self._spec = decoder, decoder.spec
+        if self._person.keeper is not None:
+            self._name = self._person.keeper.subject
         self._tell_hello()
 
     def _say(self, line: str) -> None:

@@ -26,6 +26,7 @@ EVERY = 0.2
 """Seconds from one message about a guide to the next while it runs."""
 
 _RUNNING = ("ready", "perform", "rest", "learning")
+_OVER = ("idle", "review", "done", "failed")
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Person:
     """Whom a page can do something for.
 
     Attributes:
-        gestures: That are asked for, with the signal; None for the decoder's own.
+        spec: The signal, and the gestures that a guide asks for; None where nothing calibrates.
         keeper: Keeps what is recorded; None where nothing does.
         calibrate: Makes a decoder of it; None where nothing does.
         timing: Of a guided calibration.
     """
 
-    gestures: SignalSpec | None = None
+    spec: SignalSpec | None = None
     keeper: Keeper | None = None
     calibrate: Calibrate | None = None
     timing: Timing = field(default_factory=Timing)
@@ -101,14 +102,11 @@ class PersonTasks:
         if guide is None:
             return
         guide.tick(now)
-        state = guide.state(now)
-        brief = (guide.phase, state["gesture"], state["step"], len(state["takes"]), state["line"])
+        brief = (guide.phase, guide.line, guide.expected)
         due = guide.phase in _RUNNING and now - self._told_at >= EVERY
-        if due or brief != self._told or state["expected"] != self._expected:
-            self._told, self._told_at, self._expected = brief, now, state["expected"]
-            self._post({"type": "guide", **state})
-
-    _expected: Any = None
+        if due or brief != self._told:
+            self._told, self._told_at = brief, now
+            self._post({"type": "guide", **guide.state(now)})
 
     def record(self, values: Message, spec: SignalSpec, recent: Signal) -> None:
         """Begin or end a recording by hand.
@@ -124,7 +122,7 @@ class PersonTasks:
         keeper = self._person.keeper
         if keeper is None:
             raise DataError("record: expected a folder to record into, start with --record FOLDER")
-        if self.asked() is not None:
+        if self._guide is not None and self._guide.phase in _RUNNING:
             raise DataError("record: expected the guide to be over first")
         if self._recorder is None:
             name = self._new_session("-by-hand")
@@ -146,19 +144,20 @@ class PersonTasks:
             DataError: It cannot be done now.
         """
         person = self._person
-        if person.calibrate is None or person.keeper is None or person.gestures is None:
+        if person.calibrate is None or person.keeper is None or person.spec is None:
             raise DataError("guide: expected a population to calibrate by, start with one")
         if self._recorder is not None and self._recorder.gesture is not None:
             raise DataError("guide: expected the recording by hand to be over first")
         action = values["action"]
         guide = self._guide
-        if guide is None or (action == "start" and guide.phase in ("idle", "review", "done")):
-            guide = self._new_guide(person.gestures, person.keeper)
+        if guide is None or (action == "start" and guide.phase in _OVER):
+            guide = self._new_guide(person.spec, person.keeper)
         guide.request(values, now)
         if self._guide is not guide:
             self._guide, self._stored = guide, []
         if action == "finish":
             self._learn(guide, guide.recordings(), person.keeper, person.calibrate)
+        self._told = ()
         self.tick(now)
 
     def leave(self) -> None:
