@@ -48,7 +48,7 @@ def test_signals_and_electrodes_of_8_channels(
     before = painted(browser)
     time.sleep(0.3)
     assert painted(browser) == before
-    assert browser.text("#pause") == "Go on drawing"
+    assert browser.find("#pause").get_attribute("aria-pressed") == "true"
 
 
 def test_256_channels(serve: Callable[[Stage], PageServer], browser: Browser) -> None:
@@ -151,3 +151,21 @@ def test_colours_can_be_chosen(quiet: PageServer, browser: Browser) -> None:
         assert browser.run("return getComputedStyle(document.body).backgroundColor") == ground
     browser.driver.refresh()
     browser.wait(lambda: browser.run("return document.documentElement.dataset.theme") == "light")
+
+
+def test_less_motion_draws_in_place(serve: Callable[[Stage], PageServer], browser: Browser) -> None:
+    """Where nothing new was drawn, pixels stay as they are."""
+    browser.prefer(prefers_reduced_motion="reduce")
+    server = serve(Stage(Person(8)))
+    browser.open(server.url)
+    browser.wait(lambda: painted(browser) > 30000, 20)
+    strips = """
+      const c = document.querySelector('#signals'); const copy = c.cloneNode();
+      const pen = copy.getContext('2d', { willReadFrequently: true }); pen.drawImage(c, 0, 0);
+      return Array.from({ length: 8 }, (_, i) =>
+        pen.getImageData(i * c.width / 8, 0, c.width / 8, c.height).data.reduce((a, b) => a + b));
+    """
+    before = browser.run(strips)
+    time.sleep(0.3)
+    same = [one == other for one, other in zip(before, browser.run(strips), strict=True)]
+    assert 5 <= sum(same) <= 7

@@ -23,7 +23,8 @@ export class Gestures {
     atMost(20, (now) => this.#paint(now));
   }
 
-  hello({ gestures, threshold }) {
+  hello({ gestures, threshold, mode }) {
+    if (!this.newest) say(byId("now-why"), mode === "calibrate" ? "No decoder yet: calibrate first" : "No decision yet");
     this.threshold = threshold ?? 0;
     byId("now-threshold").style.setProperty("--at", this.threshold);
     if (gestures.join("\n") === this.names.join("\n") && this.rows.length) return;
@@ -87,7 +88,7 @@ export class Gestures {
     say(byId("now-why"), texts[state][1]);
     mark(byId("now-gesture"), "data-long", texts[state][0].length > 12);
     byId("now-meter").style.setProperty("--share", old || abstained ? 0 : sure);
-    this.#picture(state === "decided" ? gesture : null);
+    this.#picture(state, gesture);
     this.rows.forEach(({ row, bar, value }, index) => {
       const share = old ? 0 : probabilities?.[index] ?? 0;
       const withheld = index === this.names.length;
@@ -100,10 +101,13 @@ export class Gestures {
     });
   }
 
-  #picture(gesture) {
-    if (gesture === this.shown) return;
-    this.shown = gesture;
-    const picture = gesture === null ? null : hand(gesture);
+  #picture(state, gesture) {
+    const shown = state === "decided" ? gesture : state;
+    if (shown === this.shown) return;
+    this.shown = shown;
+    const sign = { withheld: "?", abstained: "✕" }[state];
+    const picture = sign ? make("span", { class: "sign" }, sign)
+      : state === "decided" ? hand(gesture) : null;
     byId("now-picture").replaceChildren(...(picture ? [picture] : []));
   }
 

@@ -10,7 +10,7 @@ import { currentView, goTo } from "./views.js";
 const AROUND = 2 * Math.PI * 54;
 const WORDS = {
   idle: "Calibrate to your arm", ready: "Get ready", perform: "Hold", rest: "Relax",
-  review: "All gestures are performed", paused: "Paused", learning: "Learning…",
+  review: "All gestures done", paused: "Paused", learning: "Learning…",
   done: "Ready", failed: "Calibration failed",
 };
 const SIGNS = { review: "✓", done: "✓", paused: "‖", failed: "!" };
@@ -33,6 +33,9 @@ export class Guide {
     [this.mode, this.gestures] = [mode, gestures];
     if (began && currentView() === "live") goTo("calibrate");
     if (learned) this.#live();
+    for (const link of document.querySelectorAll("[data-view=calibrate]")) {
+      link.hidden = !guide && mode === "decode";
+    }
     this.#show();
   }
 

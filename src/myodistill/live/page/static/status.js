@@ -9,7 +9,7 @@ const STATES = {
 };
 const FIELDS = [
   ["decisions", "Decisions"], ["abstained", "Abstained"], ["delay", "Delay, median"],
-  ["late", "Delay, 99th perc."], ["rate", "Rate"], ["gaps", "Gaps"],
+  ["late", "Delay, 99th percentile"], ["rate", "Rate"], ["gaps", "Gaps"],
   ["lost", "Lost samples"], ["other", "Doubled, late, broken"], ["skipped", "Not sent to this page"],
 ];
 const KEPT = 240; // counters of two minutes
