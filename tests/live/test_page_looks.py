@@ -77,6 +77,17 @@ def test_a_gap_is_left_empty_and_a_new_stream_begins_anew(
     assert out[6:] == ["true", "2", "false", "3000000000"]
 
 
+def test_the_rate_of_buckets_is_measured(quiet: PageServer, browser: Browser) -> None:
+    script = """
+      const b = new it.Buckets(1, 125, 1000);
+      for (let i = 0; i < 100; i += 1) {
+        b.take({ first: i * 4, buckets: 4, channels: 1, values: new Float32Array(8) }, i * 40);
+      }
+      return b.perSecond;
+    """
+    assert browser.load("buckets.js", script) == pytest.approx(100)  # as for 200 samples a second
+
+
 def test_no_horizontal_scrolling_at_360_pixels(
     serve: Callable[[Stage], PageServer], browser: Browser
 ) -> None:

@@ -9,6 +9,7 @@ import { colour, onColours } from "./theme.js";
 const HISTORY = 30; // seconds
 const STALE = 1500; // milliseconds after which a decision is no longer of now
 const percent = (value) => `${Math.round(100 * value)}\u00a0%`;
+const below = (value) => `${Math.floor(100 * value - 1e-9)}\u00a0%`; // never the threshold itself
 
 export class Gestures {
   constructor() {
@@ -81,7 +82,7 @@ export class Gestures {
     const texts = {
       old: ["–", "No decisions come"],
       abstained: ["No decision", "Abstained: samples are missing or unusable"],
-      withheld: ["Withheld", best >= 0 ? `Perhaps ${this.names[best] ?? "another"}, ${percent(sure)}: not certain enough` : "Not certain enough"],
+      withheld: ["Withheld", best >= 0 ? `Perhaps ${this.names[best] ?? "another"}, ${below(sure)}: not certain enough` : "Not certain enough"],
       decided: [gesture ?? "", `${percent(sure)} certain`],
     };
     say(byId("now-gesture"), texts[state][0]);

@@ -172,7 +172,7 @@ export class Guide {
 
   #progress() {
     const { step, steps, phase, repetition, repetitions } = this.state;
-    this.progress.hidden = !steps || phase === "idle";
+    this.progress.hidden = !steps || phase === "idle" || phase === "done";
     this.progress.max = steps || 1;
     this.progress.value = step;
     const round = BUSY.has(phase) && repetition ? ` · repetition ${repetition} of ${repetitions}` : "";
@@ -204,7 +204,7 @@ export class Guide {
     this.listed = key;
     this.none.hidden = takes.length > 0;
     this.takes.replaceChildren(...takes.map(({ gesture, repetition, ok, line }, step) =>
-      make("li", { "data-ok": ok },
+      make("li", { "data-ok": String(ok) },
         make("span", { class: "verdict" }, make("b", { "aria-hidden": "true" }, ok ? "✓" : "!"),
           make("span", { class: "hidden" }, ok ? "Good: " : "Not good: ")),
         make("span", { class: "what" }, `${gesture} ${repetition}`),

@@ -81,6 +81,7 @@ export class Signals {
     if (!this.buckets || this.paused || document.hidden || !this.canvas.offsetParent) return;
     this.#advance(passed);
     this.#rescale(now);
+    if (Math.abs(this.buckets.perSecond / this.laidOut - 1) > 0.05) this.stale = true;
     if (this.stale) this.#layout();
     if (!this.size) return;
     this.#drawNew();
@@ -129,6 +130,7 @@ export class Signals {
     this.ring.width = this.size[0] + (this.still ? 0 : SLACK * 2);
     this.ring.height = this.size[1];
     this.density = density;
+    this.laidOut = this.buckets.perSecond;
     this.perBucket = this.size[0] / (this.seconds * this.buckets.perSecond);
     this.pen = this.ring.getContext("2d");
     this.screen = this.canvas.getContext("2d");
