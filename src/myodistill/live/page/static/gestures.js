@@ -9,7 +9,7 @@ import { colour, onColours } from "./theme.js";
 const HISTORY = 30; // seconds
 const STALE = 1500; // milliseconds after which a decision is no longer of now
 const percent = (value) => `${Math.round(100 * value)}\u00a0%`;
-const below = (value) => `${Math.floor(100 * value - 1e-9)}\u00a0%`; // never the threshold itself
+const below = (value) => `${Math.floor(100 * value + 1e-9)}\u00a0%`; // never the threshold itself
 
 export class Gestures {
   constructor() {

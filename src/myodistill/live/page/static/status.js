@@ -39,6 +39,7 @@ export class Status {
     if (this.shown === "connecting" || this.shown === "lost") this.state("waiting");
     say(byId("name"), name);
     say(byId("source"), `${source} · ${channels} channels at ${number(rate)} Hz`);
+    byId("source").title = byId("source").textContent;
     document.title = `${name} – MyoDistill live`;
     mark(document.body, "data-mode", mode);
   }
