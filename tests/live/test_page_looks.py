@@ -176,7 +176,10 @@ def test_less_motion_draws_in_place(serve: Callable[[Stage], PageServer], browse
       return Array.from({ length: 8 }, (_, i) =>
         pen.getImageData(i * c.width / 8, 0, c.width / 8, c.height).data.reduce((a, b) => a + b));
     """
-    before = browser.run(strips)
-    time.sleep(0.3)
-    same = [one == other for one, other in zip(before, browser.run(strips), strict=True)]
-    assert 5 <= sum(same) <= 7
+
+    def unchanged() -> int:
+        before = browser.run(strips)
+        time.sleep(0.3)
+        return sum(a == b for a, b in zip(before, browser.run(strips), strict=True))
+
+    browser.wait(lambda: 5 <= unchanged() <= 7)

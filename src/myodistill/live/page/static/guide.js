@@ -43,6 +43,8 @@ export class Guide {
     const before = this.state;
     this.state = state;
     this.arrived = now;
+    const expected = state.expected?.line;
+    if (state.phase === "done" && expected && expected !== before.expected?.line) this.#live();
     if (before.phase !== state.phase || before.gesture !== state.gesture) this.#entered(before);
     this.length = Math.max(state.phase === before.phase && state.step === before.step
       ? this.length : 0, state.remaining ?? 0);
@@ -137,7 +139,8 @@ export class Guide {
     const coming = phase === "rest" || phase === "ready" || phase === "perform";
     say(this.next, coming && next ? `Next: ${next}` : phase === "done" && expected ? expected.line : "");
     this.#picture(phase === "rest" ? next : gesture);
-    this.form.hidden = this.gallery.hidden = !resting;
+    this.gallery.hidden = !resting;
+    this.form.hidden = !resting || !this.allowed;
     this.dial.hidden = resting;
     this.#gallery();
     this.#buttons(phase, resting);
