@@ -148,7 +148,7 @@ PICTURES = {
         calibration, "calibrate", 0, scheme="dark", act=partial(until_word, "Hold", 3)
     ),
     "guide-review": Picture(
-        calibration, "calibrate", 0, act=partial(until_word, "All gestures are performed", 8)
+        calibration, "calibrate", 0, act=partial(until_word, "All gestures done", 8)
     ),
     "guide-phone": Picture(calibration, "calibrate", 0, PHONE, act=partial(until_word, "Hold", 1)),
     "game": Picture(view="test", seconds=0, scheme="dark", act=partial(played, 12)),

@@ -29,7 +29,7 @@ PLACES = """
 
 def test_by_keyboard_to_the_result(quiet: PageServer, browser: Browser) -> None:
     browser.run("location.hash = 'test'")
-    for name, value in {"dimensions": "1", "targets": "4", "speed": "420", "dwell": "0.5"}.items():
+    for name, value in {"dimensions": "1", "targets": "4", "speed": "260", "dwell": "0.5"}.items():
         browser.choose(f"#test-{name}", value)
     browser.run(
         "URL.createObjectURL = (blob) => { blob.text().then((t) => (window.saved ??= []).push(t));"
@@ -37,7 +37,7 @@ def test_by_keyboard_to_the_result(quiet: PageServer, browser: Browser) -> None:
     )
     browser.find(".field .primary").send_keys(Keys.ENTER)
     held: str | None = None
-    end = time.monotonic() + 25
+    end = time.monotonic() + 40
     while browser.run("return document.querySelector('.outcome').hidden"):
         assert time.monotonic() < end
         places = browser.run(PLACES)

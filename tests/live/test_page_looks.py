@@ -48,7 +48,7 @@ def test_signals_and_electrodes_of_8_channels(
     before = painted(browser)
     time.sleep(0.3)
     assert painted(browser) == before
-    assert browser.text("#pause") == "Go on drawing"
+    assert browser.find("#pause").get_attribute("aria-pressed") == "true"
 
 
 def test_256_channels(serve: Callable[[Stage], PageServer], browser: Browser) -> None:
@@ -75,6 +75,17 @@ def test_a_gap_is_left_empty_and_a_new_stream_begins_anew(
     out = browser.load("buckets.js", script)
     assert out[:6] == ["false", "true", "1", "NaN", "NaN", "2"]
     assert out[6:] == ["true", "2", "false", "3000000000"]
+
+
+def test_the_rate_of_buckets_is_measured(quiet: PageServer, browser: Browser) -> None:
+    script = """
+      const b = new it.Buckets(1, 125, 1000);
+      for (let i = 0; i < 100; i += 1) {
+        b.take({ first: i * 4, buckets: 4, channels: 1, values: new Float32Array(8) }, i * 40);
+      }
+      return b.perSecond;
+    """
+    assert browser.load("buckets.js", script) == pytest.approx(100)  # as for 200 samples a second
 
 
 def test_no_horizontal_scrolling_at_360_pixels(
@@ -151,3 +162,24 @@ def test_colours_can_be_chosen(quiet: PageServer, browser: Browser) -> None:
         assert browser.run("return getComputedStyle(document.body).backgroundColor") == ground
     browser.driver.refresh()
     browser.wait(lambda: browser.run("return document.documentElement.dataset.theme") == "light")
+
+
+def test_less_motion_draws_in_place(serve: Callable[[Stage], PageServer], browser: Browser) -> None:
+    """Where nothing new was drawn, pixels stay as they are."""
+    browser.prefer(prefers_reduced_motion="reduce")
+    server = serve(Stage(Person(8)))
+    browser.open(server.url)
+    browser.wait(lambda: painted(browser) > 30000, 20)
+    strips = """
+      const c = document.querySelector('#signals'); const copy = c.cloneNode();
+      const pen = copy.getContext('2d', { willReadFrequently: true }); pen.drawImage(c, 0, 0);
+      return Array.from({ length: 8 }, (_, i) =>
+        pen.getImageData(i * c.width / 8, 0, c.width / 8, c.height).data.reduce((a, b) => a + b));
+    """
+
+    def unchanged() -> int:
+        before = browser.run(strips)
+        time.sleep(0.3)
+        return sum(a == b for a, b in zip(before, browser.run(strips), strict=True))
+
+    browser.wait(lambda: 5 <= unchanged() <= 7)

@@ -23,7 +23,7 @@ export class OneChannel {
         make("option", { value: index }, `channel ${index + 1}`)));
     byId("signal-one").replaceChildren();
     this.plot = new Plot(byId("signal-one"), {
-      height: 300, unit, band: true,
+      height: 330, unit, band: true,
       series: [{ label: "least", ink: "signal" }, { label: "greatest", ink: "signal" }],
     });
     this.#switch();

@@ -16,7 +16,6 @@ export class Controls {
     byId("pause").addEventListener("click", () => {
       signals.pause(!signals.paused);
       mark(byId("pause"), "aria-pressed", signals.paused);
-      say(byId("pause"), signals.paused ? "Go on drawing" : "Pause drawing");
     });
   }
 

@@ -142,7 +142,7 @@ export class Game {
     const { gesture, at } = this.decided;
     if (gesture === null || now - at > STALE) return [[0, 0], "Cursor rests"];
     const direction = this.settings.direction(gesture);
-    if (!direction) return [[0, 0], `${gesture}: rests`];
+    if (!direction) return [[0, 0], `${gesture}: no direction`];
     if (this.trial) this.used.add("gestures");
     return [KEYS[direction], `${gesture}: ${direction.slice(5).toLowerCase()}`];
   }
@@ -164,6 +164,8 @@ export class Game {
   #end() {
     this.trial = null;
     mark(this.arena, "data-state", "idle");
+    mark(this.cursor, "transform", "translate(0 0)");
+    mark(this.dwell, "stroke-dasharray", "0 1");
     this.target.replaceChildren();
     say(this.line, "Move the cursor into each target and stay there.");
     if (!this.results.length) return;

@@ -9,6 +9,7 @@ import { colour, onColours } from "./theme.js";
 const HISTORY = 30; // seconds
 const STALE = 1500; // milliseconds after which a decision is no longer of now
 const percent = (value) => `${Math.round(100 * value)}\u00a0%`;
+const below = (value) => `${Math.floor(100 * value + 1e-9)}\u00a0%`; // never the threshold itself
 
 export class Gestures {
   constructor() {
@@ -23,7 +24,8 @@ export class Gestures {
     atMost(20, (now) => this.#paint(now));
   }
 
-  hello({ gestures, threshold }) {
+  hello({ gestures, threshold, mode }) {
+    if (!this.newest) say(byId("now-why"), mode === "calibrate" ? "No decoder yet: calibrate first" : "No decision yet");
     this.threshold = threshold ?? 0;
     byId("now-threshold").style.setProperty("--at", this.threshold);
     if (gestures.join("\n") === this.names.join("\n") && this.rows.length) return;
@@ -80,14 +82,14 @@ export class Gestures {
     const texts = {
       old: ["–", "No decisions come"],
       abstained: ["No decision", "Abstained: samples are missing or unusable"],
-      withheld: ["Withheld", best >= 0 ? `Perhaps ${this.names[best] ?? "another"}, ${percent(sure)}: not certain enough` : "Not certain enough"],
+      withheld: ["Withheld", best >= 0 ? `Perhaps ${this.names[best] ?? "another"}, ${below(sure)}: not certain enough` : "Not certain enough"],
       decided: [gesture ?? "", `${percent(sure)} certain`],
     };
     say(byId("now-gesture"), texts[state][0]);
     say(byId("now-why"), texts[state][1]);
     mark(byId("now-gesture"), "data-long", texts[state][0].length > 12);
     byId("now-meter").style.setProperty("--share", old || abstained ? 0 : sure);
-    this.#picture(state === "decided" ? gesture : null);
+    this.#picture(state, gesture);
     this.rows.forEach(({ row, bar, value }, index) => {
       const share = old ? 0 : probabilities?.[index] ?? 0;
       const withheld = index === this.names.length;
@@ -100,10 +102,13 @@ export class Gestures {
     });
   }
 
-  #picture(gesture) {
-    if (gesture === this.shown) return;
-    this.shown = gesture;
-    const picture = gesture === null ? null : hand(gesture);
+  #picture(state, gesture) {
+    const shown = state === "decided" ? gesture : state;
+    if (shown === this.shown) return;
+    this.shown = shown;
+    const sign = { withheld: "?", abstained: "✕" }[state];
+    const picture = sign ? make("span", { class: "sign" }, sign)
+      : state === "decided" ? hand(gesture) : null;
     byId("now-picture").replaceChildren(...(picture ? [picture] : []));
   }
 

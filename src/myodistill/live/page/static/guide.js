@@ -10,7 +10,7 @@ import { currentView, goTo } from "./views.js";
 const AROUND = 2 * Math.PI * 54;
 const WORDS = {
   idle: "Calibrate to your arm", ready: "Get ready", perform: "Hold", rest: "Relax",
-  review: "All gestures are performed", paused: "Paused", learning: "Learning…",
+  review: "All gestures done", paused: "Paused", learning: "Learning…",
   done: "Ready", failed: "Calibration failed",
 };
 const SIGNS = { review: "✓", done: "✓", paused: "‖", failed: "!" };
@@ -33,6 +33,9 @@ export class Guide {
     [this.mode, this.gestures] = [mode, gestures];
     if (began && currentView() === "live") goTo("calibrate");
     if (learned) this.#live();
+    for (const link of document.querySelectorAll("[data-view=calibrate]")) {
+      link.hidden = !guide && mode === "decode";
+    }
     this.#show();
   }
 
@@ -40,6 +43,8 @@ export class Guide {
     const before = this.state;
     this.state = state;
     this.arrived = now;
+    const expected = state.expected?.line;
+    if (state.phase === "done" && expected && expected !== before.expected?.line) this.#live();
     if (before.phase !== state.phase || before.gesture !== state.gesture) this.#entered(before);
     this.length = Math.max(state.phase === before.phase && state.step === before.step
       ? this.length : 0, state.remaining ?? 0);
@@ -134,7 +139,8 @@ export class Guide {
     const coming = phase === "rest" || phase === "ready" || phase === "perform";
     say(this.next, coming && next ? `Next: ${next}` : phase === "done" && expected ? expected.line : "");
     this.#picture(phase === "rest" ? next : gesture);
-    this.form.hidden = this.gallery.hidden = !resting;
+    this.gallery.hidden = !resting;
+    this.form.hidden = !resting || !this.allowed;
     this.dial.hidden = resting;
     this.#gallery();
     this.#buttons(phase, resting);
@@ -169,7 +175,7 @@ export class Guide {
 
   #progress() {
     const { step, steps, phase, repetition, repetitions } = this.state;
-    this.progress.hidden = !steps || phase === "idle";
+    this.progress.hidden = !steps || phase === "idle" || phase === "done";
     this.progress.max = steps || 1;
     this.progress.value = step;
     const round = BUSY.has(phase) && repetition ? ` · repetition ${repetition} of ${repetitions}` : "";
@@ -201,7 +207,7 @@ export class Guide {
     this.listed = key;
     this.none.hidden = takes.length > 0;
     this.takes.replaceChildren(...takes.map(({ gesture, repetition, ok, line }, step) =>
-      make("li", { "data-ok": ok },
+      make("li", { "data-ok": String(ok) },
         make("span", { class: "verdict" }, make("b", { "aria-hidden": "true" }, ok ? "✓" : "!"),
           make("span", { class: "hidden" }, ok ? "Good: " : "Not good: ")),
         make("span", { class: "what" }, `${gesture} ${repetition}`),

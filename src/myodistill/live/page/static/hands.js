@@ -4,8 +4,8 @@ import { draw } from "./dom.js";
 
 const KINDS = [ // the first that fits a name
   [/\b(rest|neutral|no[ _-]?motion|relax)/, "rest"],
-  [/(wrist|hand)?[ _-]*(extension|raise)\b|wave[ _-]?out/, "extension"],
-  [/(wrist|hand)?[ _-]*(flexion|lower)\b|wave[ _-]?in/, "flexion"],
+  [/extension|extend|raise\b|wave[ _-]?out/, "extension"],
+  [/flex|lower\b|wave[ _-]?in/, "flexion"],
   [/radial/, "radial"],
   [/ulnar/, "ulnar"],
   [/supinat/, "supination"],
@@ -13,7 +13,7 @@ const KINDS = [ // the first that fits a name
   [/chuck|tripod|three[ _-]?finger/, "chuck"],
   [/pinch|\bok\b/, "pinch"],
   [/thumb[s]?[ _-]?up/, "thumb"],
-  [/point|index/, "point"],
+  [/point|^index$/, "point"],
   [/victory|peace|two[ _-]?finger/, "victory"],
   [/fist|power|clos|grasp|grip/, "fist"],
   [/open|spread|abduct/, "open"],
@@ -21,13 +21,14 @@ const KINDS = [ // the first that fits a name
 const SEEN = { // closed hands are small
   fist: "18 34 84 84", thumb: "18 34 84 84", extension: "10 20 104 104", flexion: "10 12 104 104",
 };
-const NOT = /\b(finger|motion \d)/;
+const SINGLE = /finger|thumb|digit|motion \d/; // what a finger does is not drawn,
+const WHOLE = /pinch|chuck|tripod|point|victory|peace|thumbs?[ _-]?up/; // but for these
 
 /** The drawing of a gesture as an SVG element, or null. */
 export function hand(gesture) {
   const name = gesture.toLowerCase();
   const kind = KINDS.find(([pattern]) => pattern.test(name))?.[1];
-  if (!kind || (NOT.test(name) && ["flexion", "extension", "radial"].includes(kind))) return null;
+  if (!kind || (SINGLE.test(name) && !WHOLE.test(name))) return null;
   return draw("svg", { viewBox: SEEN[kind] ?? "8 10 104 104", class: "hand", focusable: "false" }, ...DRAWN[kind]());
 }
 

@@ -46,7 +46,7 @@ export class Plot {
         y: { range: band ? undefined : (_, low, high) => [0, Math.max(1, 1.15 * (high ?? 0))] },
       },
       axes: [
-        { ...axis, size: 22, gap: 4, values: (_, ticks) => ticks.map((tick) => (tick ? `${tick} s`.replace("-", "−") : "now")) },
+        { ...axis, size: 26, gap: 8, space: 74, values: (_, ticks) => ticks.map((tick) => (tick ? `${tick} s`.replace("-", "−") : "now")) },
         { ...axis, size: 58, gap: 4, space: 28, values: (_, ticks) => ticks.map((tick) => `${tick} ${unit}`.replace("-", "−")) },
       ],
       series: [{}, ...series.map(({ label, ink, dash }, index) => ({

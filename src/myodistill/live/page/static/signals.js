@@ -5,7 +5,7 @@ import { Buckets } from "./buckets.js";
 import { byId, round125, say, short } from "./dom.js";
 import { eachFrame } from "./frames.js";
 import { drawGutter } from "./gutter.js";
-import { colour, onColours } from "./theme.js";
+import { colour, onColours, prefersStill } from "./theme.js";
 
 const SLACK = 48; // pixels of the ring that are not in sight
 const KEPT = 12; // seconds
@@ -81,6 +81,7 @@ export class Signals {
     if (!this.buckets || this.paused || document.hidden || !this.canvas.offsetParent) return;
     this.#advance(passed);
     this.#rescale(now);
+    if (Math.abs(this.buckets.perSecond / this.laidOut - 1) > 0.05) this.stale = true;
     if (this.stale) this.#layout();
     if (!this.size) return;
     this.#drawNew();
@@ -125,9 +126,11 @@ export class Signals {
     this.size = [Math.round(width * density), Math.round(height * density)];
     [this.canvas.width, this.canvas.height] = this.size;
     this.seconds = Math.max(4, Math.min(10, width / 90));
-    this.ring.width = this.size[0] + SLACK * 2;
+    this.still = prefersStill();
+    this.ring.width = this.size[0] + (this.still ? 0 : SLACK * 2);
     this.ring.height = this.size[1];
     this.density = density;
+    this.laidOut = this.buckets.perSecond;
     this.perBucket = this.size[0] / (this.seconds * this.buckets.perSecond);
     this.pen = this.ring.getContext("2d");
     this.screen = this.canvas.getContext("2d");
@@ -283,6 +286,10 @@ export class Signals {
     const at = ((left % ring) + ring) % ring;
     const first = Math.min(width, ring - at);
     this.screen.clearRect(0, 0, width, height);
+    if (this.still) { // the newest replaces the oldest where it is
+      this.screen.drawImage(this.ring, 0, 0);
+      return;
+    }
     this.screen.drawImage(this.ring, at, 0, first, height, 0, 0, first, height);
     if (first < width) {
       this.screen.drawImage(this.ring, 0, 0, width - first, height, first, 0, width - first, height);

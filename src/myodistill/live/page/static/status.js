@@ -9,9 +9,10 @@ const STATES = {
 };
 const FIELDS = [
   ["decisions", "Decisions"], ["abstained", "Abstained"], ["delay", "Delay, median"],
-  ["late", "Delay, 99th perc."], ["rate", "Rate"], ["gaps", "Gaps"],
+  ["late", "Delay, 99th percentile"], ["rate", "Rate"], ["gaps", "Gaps"],
   ["lost", "Lost samples"], ["other", "Doubled, late, broken"], ["skipped", "Not sent to this page"],
 ];
+const TOP = [["decisions", "Decisions"], ["delay", "Delay"], ["late", "p99"], ["gaps", "Gaps"], ["lost", "Lost"]];
 const KEPT = 240; // counters of two minutes
 
 export class Status {
@@ -19,6 +20,11 @@ export class Status {
     this.cells = new Map(FIELDS.map(([key, title]) => {
       const value = make("dd", {}, "–");
       byId("counters").append(make("div", {}, make("dt", {}, title), value));
+      return [key, value];
+    }));
+    this.top = new Map(TOP.map(([key, title]) => {
+      const value = make("b", {}, "–");
+      byId("top-counters").append(make("span", {}, `${title} `, value));
       return [key, value];
     }));
     this.delays = [[], [], []]; // seconds ago, median, 99th percentile
@@ -30,14 +36,16 @@ export class Status {
   }
 
   hello({ name, source, rate, channels, mode }) {
-    this.rate = rate;
+    if (this.shown === "connecting" || this.shown === "lost") this.state("waiting");
     say(byId("name"), name);
     say(byId("source"), `${source} · ${channels} channels at ${number(rate)} Hz`);
+    byId("source").title = byId("source").textContent;
     document.title = `${name} – MyoDistill live`;
     mark(document.body, "data-mode", mode);
   }
 
   state(state) {
+    this.shown = state;
     mark(byId("state"), "data-state", state);
     say(byId("state"), STATES[state]);
   }
@@ -55,9 +63,11 @@ export class Status {
       skipped: number(message.skipped ?? 0),
     };
     for (const [key, text] of Object.entries(texts)) say(this.cells.get(key), text);
+    for (const [key, value] of this.top) say(value, texts[key]);
     const troubled = { gaps: message.gaps, lost: message.lost, other, skipped: message.skipped };
     for (const [key, count] of Object.entries(troubled)) {
       mark(this.cells.get(key), "data-trouble", count > 0);
+      if (this.top.has(key)) mark(this.top.get(key).parentElement, "data-trouble", count > 0);
     }
     this.#delay(delay);
   }
