@@ -13,14 +13,18 @@ from myodistill.bundle import Bundle
 from myodistill.config import Settings
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Recording, SignalSpec
+from myodistill.datasets.registry import open_dataset
+from myodistill.distillation.alone import nobody, nobody_behind, require_own_labels
 from myodistill.distillation.data import FoldData, placed
 from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.distillation.new_gestures import widened
-from myodistill.distillation.newcomer import Newcomer, Sessions, sessions_of
+from myodistill.distillation.newcomer import Newcomer, Sessions, of_one, sessions_of
 from myodistill.distillation.population import Population
 from myodistill.distillation.subjects import recentre
 from myodistill.errors import BundleError, SettingsError, shown, unknown_name
+from myodistill.models.registry import models
 from myodistill.training.loop import NO_PATHS
+from myodistill.training.losses import require_loss
 
 _log = logging.getLogger(__name__)
 _OF_CALIBRATION = (
@@ -28,10 +32,12 @@ _OF_CALIBRATION = (
     *("newest_share", "calibrate_teachers", "device", "precision", "compile", "channels_last"),
 )
 """Settings that a population does not fix."""
+_OF_NOBODY = ("teacher_model", "augmentation", "views")
+"""Those that are free besides where there is no population."""
 
 
 def calibrate(
-    population: Population | Path | str,
+    population: Population | Path | str | None,
     recordings: Sequence[Recording] | Dataset | Path | str,
     *,
     k: int | None = None,
@@ -46,18 +52,21 @@ def calibrate(
     Earlier sessions of the person calibrate with the newest, each in a frame of its own.
 
     Args:
-        population: The population, or its folder.
+        population: The population, or its folder; None to learn from the person alone, which needs
+            labels of every gesture.
         recordings: Of one person, raw, the oldest session first, recorded as the population's:
             same rate, unit and electrodes. Or a dataset of one person (a subject store), or the
             path of one, whose test sessions are left alone. A gesture that the population does not
-            know is learned from the person alone.
+            know is learned from the person alone. Without a population a dataset or a path, which
+            says what a window is.
         k: Repetitions of the newest session to calibrate by, the first ones; all that there are by
             default. 0 re-centres by the first repetition, or by a recording without annotations,
             and reads no label of the session.
-        student_model: One of the population's; its first by default.
-        loss: One of the population's; its first by default.
+        student_model: One of the population's, its first by default; any without a population.
+        loss: One of the population's, its first by default; any without a population.
         settings: Other options than the population's of ``finetune`` and ``distill``, or
-            ``alpha``, ``temp``, ``device``: ``distill={"num_epochs": 100}``.
+            ``alpha``, ``temp``, ``device``: ``distill={"num_epochs": 100}``; without one also
+            ``teacher_model``, ``augmentation`` and ``views``.
 
     Returns:
         The bundle: it predicts, saves, exports, and is what a decoder runs.
@@ -72,10 +81,17 @@ def calibrate(
         >>> bundle = calibrate("populations/3dc", recordings, k=1)
         >>> bundle.save(Path("bundles/anna"))
     """
-    people = population if isinstance(population, Population) else Population.load(population)
+    made_of = recordings
+    if population is None:
+        dataset = _dataset(recordings)
+        recordings = of_one(dataset)
+        people = nobody(dataset.facts, recordings)
+    else:
+        people = population if isinstance(population, Population) else Population.load(population)
     chosen = calibration_settings(people, settings)
     student = student_of(people, student_model, loss)
     sessions = sessions_of(recordings, people.facts, people.subjects, k)
+    require_own_labels(people, sessions)
     require_no_copy(people, sessions)
     if sessions.missing:
         _log.warning(
@@ -83,13 +99,13 @@ def calibrate(
             shown(", ".join(sessions.missing)),
         )
     made = Calibration.of(people, sessions, chosen).bundle(student)
-    made.origin["opened"] = str(recordings) if isinstance(recordings, str | Path) else "memory"
+    made.origin["opened"] = str(made_of) if isinstance(made_of, str | Path) else "memory"
     return made
 
 
 def recalibrate(
     bundle: Bundle | Path | str,
-    population: Population | Path | str,
+    population: Population | Path | str | None,
     recordings: Sequence[Recording] | Dataset | Path | str,
 ) -> Bundle:
     """Re-centre a person's bundle to electrodes that were put on again, without labels.
@@ -99,7 +115,7 @@ def recalibrate(
 
     Args:
         bundle: The person's bundle, or its folder.
-        population: That it was calibrated from, or its folder.
+        population: That it was calibrated from, or its folder; None if there was none.
         recordings: Of the newest session, raw; its first repetition is used, or all of a recording
             without annotations. No label is read.
 
@@ -114,8 +130,11 @@ def recalibrate(
     Example:
         >>> today = recalibrate("bundles/anna", "populations/3dc", ten_seconds)
     """
-    people = population if isinstance(population, Population) else Population.load(population)
     worn = bundle if isinstance(bundle, Bundle) else Bundle.load(Path(bundle))
+    if population is None:
+        people = nobody_behind(worn)
+    else:
+        people = population if isinstance(population, Population) else Population.load(population)
     if worn.origin.get("population") != people.hash:
         raise BundleError(
             f"{worn.model}: expected a bundle that was calibrated from population {people.hash}, "
@@ -173,10 +192,14 @@ class Calibration:
         model, loss = names
         sessions, fold = self.sessions, self.fold
         subject, k = sessions.subject, sessions.k
-        known = [self._teacher(teacher, fold.spec) for teacher in self.people.teachers]
-        student = widened(self.people.students[names], fold.spec)
-        if student is None:  # its width hangs on the number of gestures: it learns anew
-            student = fold.pretrain_student(model, known, NO_PATHS, loss=loss)
+        student = None
+        if self.people.subjects:
+            known = [self._teacher(teacher, fold.spec) for teacher in self.people.teachers]
+            student = widened(self.people.students[names], fold.spec)
+            if student is None:  # its width hangs on the number of gestures: it learns anew
+                student = fold.pretrain_student(model, known, NO_PATHS, loss=loss)
+        else:
+            known = [fold.untrained(teacher) for teacher in fold.settings.teacher_model]
         teachers = [fold.finetune(teacher, subject, k, NO_PATHS) for teacher in known]
         made = fold.distill(StudentSpec(model, student, teachers, subject, k, loss), NO_PATHS)
         made.origin["population"] = self.people.hash
@@ -193,15 +216,16 @@ def calibration_settings(people: Population, settings: Mapping[str, Any]) -> Set
     """Return a population's settings with some that calibration may change.
 
     Raises:
-        SettingsError: The population fixes one of them, or a value is not allowed.
+        SettingsError: One of them is fixed, or a value is not allowed.
     """
     values = people.settings.model_dump()
+    free = _OF_CALIBRATION if people.subjects else (*_OF_CALIBRATION, *_OF_NOBODY)
     for name, value in settings.items():
-        if name not in _OF_CALIBRATION:
+        if name not in free:
             raise SettingsError(
-                f"{shown(name)}: expected an option of calibration ("
-                f"{', '.join(_OF_CALIBRATION[:3])}, ...), the population fixes all others; leave "
-                f"it out"
+                f"{shown(name)}: expected an option of calibration ({', '.join(free[:3])}, ...), "
+                f"{'the population fixes all others' if people.subjects else 'others are fixed'}; "
+                f"leave it out"
             )
         nested = isinstance(value, Mapping) and isinstance(values.get(name), Mapping)
         values[name] = {**values[name], **value} if nested else value
@@ -212,13 +236,29 @@ def student_of(people: Population, model: str | None, loss: str | None) -> tuple
     """Return model and loss of one of a population's students, its first by default.
 
     Raises:
-        SettingsError: It has no such student.
+        SettingsError: It has no such student, or there is no such student or loss at all.
     """
     names = model or people.settings.student_model[0], loss or people.settings.loss[0]
-    if names not in people.students:
-        known = [" with ".join(pair) for pair in people.students]
-        raise SettingsError(unknown_name("student of the population", " with ".join(names), known))
+    if not people.subjects:
+        if names[0] not in (known := models(role="student")):
+            raise SettingsError(unknown_name("student", names[0], known))
+        require_loss(names[1], len(people.facts.gestures))
+    elif names not in people.students:
+        pairs = [" with ".join(pair) for pair in people.students]
+        raise SettingsError(unknown_name("student of the population", " with ".join(names), pairs))
     return names
+
+
+def _dataset(recordings: object) -> Dataset:
+    """Return the dataset that a person without a population is recorded in."""
+    if isinstance(recordings, str | Path):
+        return open_dataset(str(recordings))
+    if not isinstance(recordings, Dataset):
+        raise SettingsError(
+            f"calibrate: expected a dataset or the path of one, which says how long a window is, "
+            f"as there is no population that does, got {shown(recordings)}; give one"
+        )
+    return recordings
 
 
 def require_no_copy(people: Population, sessions: Sessions) -> None:

@@ -47,6 +47,8 @@ from myodistill.validation import checked
 
 FORMAT = 2
 CARD = "population.json"
+NOBODY = "none"
+"""Name of the population without people."""
 _WANTED = Wanted(f"a population ({CARD})", PopulationError, "make it again with pretrain")
 _OF_A_RUN = ("dataset", "fold", "subjects", "baseline", "out", "k")
 """Settings that have no meaning where nobody is held out."""
@@ -96,7 +98,12 @@ class Population:
 
     @property
     def hash(self) -> str:
-        """16 hex digits that change with any weight and with the recordings."""
+        """16 hex digits that change with any weight and with the recordings.
+
+        That of nobody's population is its name.
+        """
+        if not self.subjects:
+            return NOBODY
         bundles = (*self.teachers, *self.students.values())
         return digest(self.identity, [bundle.fingerprint for bundle in bundles])
 
