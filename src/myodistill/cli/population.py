@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _path = click.Path(path_type=Path)
 _population = click.argument("population", type=_path)
-_population_or_none = click.argument("population", metavar="POPULATION|none", type=_path)
+_population_or_none = click.argument("population", metavar="POPULATION|none")
 _subject = click.option("--subject", help="whose recordings, where PERSON holds several people's")
 
 population = Group(
@@ -93,7 +93,7 @@ def merge(populations: tuple[Path, ...], out: Path) -> None:
     help="say what accuracy to expect, by leaving out repetitions [default: estimate]",
 )
 def calibrate(
-    population: Path,
+    population: str,
     person: str,
     out: Path,
     subject: str | None,
@@ -126,7 +126,8 @@ def calibrate(
         require_target(to)
     if false_activations is not None:
         require_rate(false_activations)
-    known = None if _is_none(population) else Population.load(population)
+    folder = _or_none(population)
+    known = None if folder is None else Population.load(folder)
     dataset = open_dataset(person)
     recordings = of_one(dataset, subject)
     people = known or nobody(dataset.facts, recordings)
@@ -172,7 +173,7 @@ def calibrate(
 @click.option("--out", required=True, type=_path, help="folder of the new bundle")
 @_subject
 def recalibrate(
-    population: Path, bundle: Path, person: str, out: Path, subject: str | None
+    population: str, bundle: Path, person: str, out: Path, subject: str | None
 ) -> None:
     """Re-centre a person's bundle to electrodes that were put on again, without a label.
 
@@ -185,17 +186,17 @@ def recalibrate(
     from myodistill.files import new_folder
 
     begin = time.monotonic()
-    behind = None if _is_none(population) else population
-    made = recentred(bundle, behind, of_one(open_dataset(person), subject))
+    recordings = of_one(open_dataset(person), subject)
+    made = recentred(bundle, _or_none(population), recordings)
     with new_folder(out) as part:
         made.save(part)
     worn = made.origin["recentred"]
     click.echo(f"bundle for session {worn}: {out} ({time.monotonic() - begin:.1f} s)")
 
 
-def _is_none(population: Path) -> bool:
-    """Say whether a person calibrates without a population."""
-    return str(population) == "none"
+def _or_none(population: str) -> Path | None:
+    """Return the folder of a population; None for ``none``, where nobody stands behind a person."""
+    return None if population == "none" else Path(population)
 
 
 def _expectation(people: Population, k: int, left: LeftOut | None) -> tuple[str, dict[str, object]]:
