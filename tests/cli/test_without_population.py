@@ -161,7 +161,11 @@ def test_a_bundle_is_recalibrated_with_what_it_came_from(
     path = people.write(tmp_path / "others", others)
     quick = {"num_epochs": 1}
     made = pretrain(
-        path, out="others-pop", student_model="log-power-10k", pretrain=quick, pretrain_student=quick
+        path,
+        out="others-pop",
+        student_model="log-power-10k",
+        pretrain=quick,
+        pretrain_student=quick,
     )
     assert isinstance(made, Population)
     again = person(recorded, "second")
