@@ -44,7 +44,8 @@ def test_from_ones_own_recordings_to_c(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = [*BASE, person(recorded), "--out", "anna", "--k", "2", "--to", "c-int8"]
+    assert call(capsys, monkeypatch, "record", "store", person(recorded))[0] == 0
+    words = [*BASE, "store", "--out", "anna", "--k", "2", "--to", "c-int8"]
     code, out, err = call(capsys, monkeypatch, *words, "--false-activations", "0.1")
     assert code == 0, err
     assert "bundle of P1: anna (2 repetitions of session day1" in out
@@ -67,7 +68,12 @@ def test_from_ones_own_recordings_to_c(
     assert code == 0, err
     assert ParityTable.read(tmp_path / "anna" / "parity.json").cautions == ()
 
-    words = ["recalibrate", "none", "anna", person(recorded, "second"), "--out", "today"]
+    second = person(recorded, "second")
+    line = refused(capsys, monkeypatch, "recalibrate", "none", "anna", second, "--out", "today")
+    assert "expected session 'day1' beside the new one" in line
+    assert not Path("today").exists()
+    assert call(capsys, monkeypatch, "record", "store", second, "--unlabelled")[0] == 0
+    words = ["recalibrate", "none", "anna", "store", "--out", "today"]
     code, out, err = call(capsys, monkeypatch, *words)
     assert code == 0, err
     assert "bundle for session day2: today" in out
@@ -99,9 +105,9 @@ def test_the_bundle_owns_to_ones_own_recordings_and_no_others(
     assert bundle.seen == {
         *(Repetition("P1", "day1", i) for i in range(3)), Repetition("P1", "day2", 0),
     }  # fmt: skip
-    told = {name: bundle.origin[name] for name in ("population", "session", "stage", "k")}
-    assert told == {"population": "none", "session": "day2", "stage": "distilled", "k": 1}
-    assert bundle.adaptation is None
+    told = {name: bundle.origin[name] for name in ("population", "session", "k")}
+    assert told == {"population": "none", "session": "day2", "k": 1}
+    assert bundle.adaptation is not None
     mine = SubjectData.of(bundle)
     assert {(r.session, a.repetition) for r in mine.tests for a in r.annotations} == {
         ("day2", 1), ("day2", 2),

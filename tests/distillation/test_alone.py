@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from myodistill import Bundle, calibrate, recalibrate
+from myodistill.config import Settings
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Recording
 from myodistill.datasets.synthetic import Synthetic
-from myodistill.distillation.alone import nobody
-from myodistill.distillation.calibration import Calibration
-from myodistill.distillation.newcomer import sessions_of
+from myodistill.distillation.alone import own_population
+from myodistill.distillation.calibration import Calibration, person_sessions
 from myodistill.errors import DataError, MyoDistillError, SettingsError
 from myodistill.models.closed_form import ClosedFormNetwork
 from myodistill.training.loop import NO_PATHS
@@ -26,6 +26,8 @@ QUICK: dict[str, Any] = {
     "student_model": "log-power-10k",
     "finetune": {"num_epochs": 3},
     "distill": {"num_epochs": 3},
+    "pretrain": {"num_epochs": 1},
+    "pretrain_student": {"num_epochs": 1},
 }
 
 
@@ -82,9 +84,12 @@ def test_earlier_days_calibrate_too() -> None:
     made = calibrate(None, both, k=1, **QUICK)
     assert labelled(made) == {("monday", 0), ("monday", 1), ("tuesday", 0)}
     assert made.preprocessing is not None
-    assert {one.session for one in made.preprocessing.seen} == {"tuesday"}
-    light = calibrate(None, both, k=1, newest_share=0.2, **QUICK)
-    assert light.fingerprint != made.fingerprint
+    assert made.preprocessing.seen <= made.seen
+    assert made.origin["stage"] == "pretrained_distilled"
+    assert made.origin["population"] == "none"
+    assert made.adaptation is not None
+    today = calibrate(None, Mine("earlier", "tuesday"), k=1, **QUICK)
+    assert today.seen != made.seen
     # Without a label of the day, the days before it are what is learned from.
     blind = calibrate(None, both, k=0, **QUICK)
     assert blind.origin["k"] == 0
@@ -100,8 +105,8 @@ def test_earlier_days_calibrate_too() -> None:
 
 def test_a_closed_form_teacher_takes_its_scatter_from_the_person() -> None:
     mine = Mine("monday")
-    people = nobody(mine.facts, mine.recordings(WHO))
-    sessions = sessions_of(mine, people.facts, (), 2)
+    sessions = person_sessions(None, mine.recordings(WHO), mine.facts, 2)
+    people = own_population(mine.facts, sessions, Settings())
     fold = Calibration.of(people, sessions, people.settings).fold
     network = fold.finetune(fold.untrained("population"), WHO, 2, NO_PATHS).network
     assert isinstance(network, ClosedFormNetwork)
@@ -130,7 +135,7 @@ def test_a_gesture_that_was_never_performed_is_left_out() -> None:
 def test_donned_again_nothing_but_the_frame_changes() -> None:
     worn = calibrate(None, Mine("monday"), **QUICK)
     both = Mine("monday", "tuesday").recordings(WHO)
-    again = [replace(r, annotations=()) for r in both if r.session == "tuesday"]
+    again = [replace(r, annotations=()) if r.session == "tuesday" else r for r in both]
     made = recalibrate(worn, None, again)
     assert made.origin["recentred"] == "tuesday"
     assert worn.preprocessing is not None
@@ -139,6 +144,8 @@ def test_donned_again_nothing_but_the_frame_changes() -> None:
     for name, weights in made.network.state_dict().items():
         same = torch.equal(weights, worn.network.state_dict()[name])
         assert same == (name != "front.whitening")
+    with pytest.raises(DataError, match="expected session 'monday' beside the new one"):
+        recalibrate(worn, None, [one for one in again if one.session == "tuesday"])
 
 
 def test_what_is_not_enough_is_refused() -> None:
@@ -151,7 +158,7 @@ def test_what_is_not_enough_is_refused() -> None:
 
     refused(SettingsError, "dataset or the path of one", mine.recordings(WHO))
     refused(SettingsError, "'recentre': expected an option of calibration", recentre=False)
-    refused(SettingsError, "'pretrain': expected an option", pretrain={"num_epochs": 1})
+    refused(SettingsError, "'fold': expected an option", fold=[1])
     refused(SettingsError, "unknown student 'covariance'", student_model="covariance")
     refused(DataError, "at least one repetition with labels", k=0)
     two = Mine("monday", "tuesday")

@@ -115,9 +115,9 @@ def calibrate(
     from myodistill.deploy.rejection import require_rate
     from myodistill.deploy.targets import require_target
     from myodistill.distillation import calibration as calibrating
-    from myodistill.distillation.alone import nobody, require_own_labels
+    from myodistill.distillation.alone import own_population
     from myodistill.distillation.expectation import leave_one_repetition_out
-    from myodistill.distillation.newcomer import of_one, sessions_of
+    from myodistill.distillation.newcomer import of_one
     from myodistill.distillation.population import Population
     from myodistill.files import new_folder, write_text
 
@@ -128,13 +128,11 @@ def calibrate(
         require_rate(false_activations)
     folder = _or_none(population)
     known = None if folder is None else Population.load(folder)
+    names = calibrating.student_of(known, student_model, loss)
+    settings = calibrating.calibration_settings(known, {}, names)
     dataset = open_dataset(person)
-    recordings = of_one(dataset, subject)
-    people = known or nobody(dataset.facts, recordings)
-    names = calibrating.student_of(people, student_model, loss)
-    sessions = sessions_of(recordings, people.facts, people.subjects, k)
-    require_own_labels(people, sessions)
-    calibrating.require_no_copy(people, sessions)
+    facts = dataset.facts if known is None else known.facts
+    sessions = calibrating.person_sessions(known, of_one(dataset, subject), facts, k)
     if false_activations is not None:
         _rest(sessions.gestures)
     if sessions.missing:
@@ -142,7 +140,8 @@ def calibrate(
             f"no repetition of {', '.join(sessions.missing)}: decided by what other people do",
             err=True,
         )
-    calibration = calibrating.Calibration.of(people, sessions, people.settings)
+    people = known or own_population(facts, sessions, settings)
+    calibration = calibrating.Calibration.of(people, sessions, settings)
     bundle = calibration.bundle(names)
     bundle.origin["opened"] = person
     with new_folder(out) as part:
@@ -153,7 +152,7 @@ def calibrate(
     click.echo(f"bundle of {sessions.subject}: {out} ({used}, {time.monotonic() - begin:.1f} s)")
     left = None
     if sessions.k > 1 and (estimate or false_activations is not None):
-        left = leave_one_repetition_out(people, sessions, people.settings, names)
+        left = leave_one_repetition_out(people, sessions, settings, names)
     if estimate:
         line, values = _expectation(people, sessions.k, left)
         write_text(out / "expected.json", json.dumps(values, indent=1))
@@ -172,9 +171,7 @@ def calibrate(
 @click.argument("person")
 @click.option("--out", required=True, type=_path, help="folder of the new bundle")
 @_subject
-def recalibrate(
-    population: str, bundle: Path, person: str, out: Path, subject: str | None
-) -> None:
+def recalibrate(population: str, bundle: Path, person: str, out: Path, subject: str | None) -> None:
     """Re-centre a person's bundle to electrodes that were put on again, without a label.
 
     The first repetition of PERSON's newest session is read, or all of a recording without labels.
@@ -225,7 +222,7 @@ def _expectation(people: Population, k: int, left: LeftOut | None) -> tuple[str,
             f"on this person"
         )
         return line, {"from": "people whom the population's recipe held out", **asdict(one)}
-    if not people.subjects:
+    if people.alone:
         labelled = "one repetition" if k else "a session without labels"
         return f"expected accuracy: cannot be told from {labelled}", {"from": "nothing", "k": k}
     line = (

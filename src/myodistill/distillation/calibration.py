@@ -11,18 +11,25 @@ from typing import Any
 
 from myodistill.bundle import Bundle
 from myodistill.config import Settings
-from myodistill.datasets.dataset import Dataset
+from myodistill.datasets.dataset import Dataset, Facts
 from myodistill.datasets.recording import Recording, SignalSpec
 from myodistill.datasets.registry import open_dataset
-from myodistill.distillation.alone import nobody, nobody_behind, require_own_labels
+from myodistill.distillation.alone import (
+    of_the_person,
+    own_facts,
+    own_population,
+    population_behind,
+    require_own_labels,
+)
 from myodistill.distillation.data import FoldData, placed
 from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.distillation.new_gestures import widened
 from myodistill.distillation.newcomer import Newcomer, Sessions, of_one, sessions_of
-from myodistill.distillation.population import Population
+from myodistill.distillation.population import NOBODY, Population
 from myodistill.distillation.subjects import recentre
 from myodistill.errors import BundleError, SettingsError, shown, unknown_name
 from myodistill.models.registry import models
+from myodistill.signals.duplicates import DuplicateFinder
 from myodistill.training.loop import NO_PATHS
 from myodistill.training.losses import require_loss
 
@@ -32,7 +39,7 @@ _OF_CALIBRATION = (
     *("newest_share", "calibrate_teachers", "device", "precision", "compile", "channels_last"),
 )
 """Settings that a population does not fix."""
-_OF_NOBODY = ("teacher_model", "augmentation", "views")
+_ALONE = ("teacher_model", "pretrain", "pretrain_student", "augmentation", "views")
 """Those that are free besides where there is no population."""
 
 
@@ -81,25 +88,29 @@ def calibrate(
         >>> bundle = calibrate("populations/3dc", recordings, k=1)
         >>> bundle.save(Path("bundles/anna"))
     """
-    made_of = recordings
-    if population is None:
-        dataset = _dataset(recordings)
-        recordings = of_one(dataset)
-        people = nobody(dataset.facts, recordings)
+    known = Population.load(population) if isinstance(population, str | Path) else population
+    student = student_of(known, student_model, loss)
+    chosen = calibration_settings(known, settings, student)
+    dataset = open_dataset(str(recordings)) if isinstance(recordings, str | Path) else recordings
+    mine = of_one(dataset) if isinstance(dataset, Dataset) else dataset
+    if known is not None:
+        facts = known.facts
+    elif isinstance(dataset, Dataset):
+        facts = dataset.facts
     else:
-        people = population if isinstance(population, Population) else Population.load(population)
-    chosen = calibration_settings(people, settings)
-    student = student_of(people, student_model, loss)
-    sessions = sessions_of(recordings, people.facts, people.subjects, k)
-    require_own_labels(people, sessions)
-    require_no_copy(people, sessions)
+        raise SettingsError(
+            f"calibrate: expected a dataset or the path of one, which says how long a window is, "
+            f"as there is no population that does, got {shown(dataset)}; give one"
+        )
+    sessions = person_sessions(known, mine, facts, k)
     if sessions.missing:
         _log.warning(
             "calibrate: no repetition of %s: decided by what other people do",
             shown(", ".join(sessions.missing)),
         )
+    people = known or own_population(facts, sessions, chosen)
     made = Calibration.of(people, sessions, chosen).bundle(student)
-    made.origin["opened"] = str(made_of) if isinstance(made_of, str | Path) else "memory"
+    made.origin["opened"] = str(recordings) if isinstance(recordings, str | Path) else "memory"
     return made
 
 
@@ -115,7 +126,8 @@ def recalibrate(
 
     Args:
         bundle: The person's bundle, or its folder.
-        population: That it was calibrated from, or its folder; None if there was none.
+        population: That it was calibrated from, or its folder; None if there was none. Then the
+            recordings must hold the sessions that the bundle learned from as well.
         recordings: Of the newest session, raw; its first repetition is used, or all of a recording
             without annotations. No label is read.
 
@@ -131,26 +143,24 @@ def recalibrate(
         >>> today = recalibrate("bundles/anna", "populations/3dc", ten_seconds)
     """
     worn = bundle if isinstance(bundle, Bundle) else Bundle.load(Path(bundle))
-    if population is None:
-        people = nobody_behind(worn)
-    else:
-        people = population if isinstance(population, Population) else Population.load(population)
-    if worn.origin.get("population") != people.hash:
+    dataset = open_dataset(str(recordings)) if isinstance(recordings, str | Path) else recordings
+    mine = of_one(dataset) if isinstance(dataset, Dataset) else dataset
+    known = Population.load(population) if isinstance(population, str | Path) else population
+    behind = NOBODY if known is None else known.hash
+    if worn.origin.get("population") != behind:
         raise BundleError(
-            f"{worn.model}: expected a bundle that was calibrated from population {people.hash}, "
+            f"{worn.model}: expected a bundle that was calibrated from population {behind}, "
             f"got one of {shown(worn.origin.get('population'), 20)}; give that population"
         )
-    sessions = sessions_of(recordings, people.facts, people.subjects, 0)
+    people = population_behind(worn, mine) if known is None else known
+    sessions = sessions_of(mine, people.facts, people.subjects, 0)
     if sessions.subject != worn.origin.get("subject"):
         raise BundleError(
             f"{worn.model}: expected recordings of {shown(worn.origin.get('subject'))}, whose "
             f"bundle it is, got those of {shown(sessions.subject)}; calibrate for them"
         )
-    require_no_copy(people, sessions)
-    newest = [r for r in sessions.recordings if r.session == sessions.names[-1]]
-    today = replace(
-        sessions, recordings=tuple(newest), names=sessions.names[-1:], gestures=worn.spec.gestures
-    )
+    _require_no_copy(people.prints, sessions)
+    today = replace(sessions.newest(), gestures=worn.spec.gestures)
     data = Calibration.of(people, today, people.settings).fold.data
     subject = data.subject(today.subject, 0)
     network = placed(copy.deepcopy(worn.network), people.settings)
@@ -174,15 +184,19 @@ class Calibration:
 
     @classmethod
     def of(cls, people: Population, sessions: Sessions, settings: Settings) -> Calibration:
-        """Put a person beside a population; they are held out, everybody else trains."""
-        dataset = Newcomer(sessions, people.facts)
+        """Put a person beside a population; they are held out, everybody else trains.
+
+        Without a population their earlier sessions are in the place of everybody else.
+        """
+        worn = sessions.newest() if people.alone else sessions
+        dataset = Newcomer(worn, people.facts)
         split = replace(
             people.split,
             heldout=(sessions.subject,),
             calibration_session=dataset.facts.calibration_session,
             test_sessions=(),
             repetitions=dataset.facts.repetitions,
-            history=sessions.names[:-1],
+            history=worn.names[:-1],
         )
         data = FoldData(dataset, split, settings, rehearsal=people.rehearsal)
         return cls(people, sessions, DistillationPipeline(data, settings, settings.seed[0]))
@@ -193,7 +207,7 @@ class Calibration:
         sessions, fold = self.sessions, self.fold
         subject, k = sessions.subject, sessions.k
         student = None
-        if self.people.subjects:
+        if self.people.students:
             known = [self._teacher(teacher, fold.spec) for teacher in self.people.teachers]
             student = widened(self.people.students[names], fold.spec)
             if student is None:  # its width hangs on the number of gestures: it learns anew
@@ -204,7 +218,7 @@ class Calibration:
         made = fold.distill(StudentSpec(model, student, teachers, subject, k, loss), NO_PATHS)
         made.origin["population"] = self.people.hash
         made.origin["session"] = sessions.names[-1]
-        return made
+        return of_the_person(made, sessions) if self.people.alone else made
 
     def _teacher(self, teacher: Bundle, spec: SignalSpec) -> Bundle:
         """Return a teacher that has room for the person's gestures."""
@@ -212,19 +226,24 @@ class Calibration:
         return self.fold.pretrain(teacher.model, NO_PATHS) if wide is None else wide
 
 
-def calibration_settings(people: Population, settings: Mapping[str, Any]) -> Settings:
-    """Return a population's settings with some that calibration may change.
+def calibration_settings(
+    people: Population | None, settings: Mapping[str, Any], student: tuple[str, str]
+) -> Settings:
+    """Return a population's settings, or the defaults, with some that calibration may change.
 
     Raises:
         SettingsError: One of them is fixed, or a value is not allowed.
     """
-    values = people.settings.model_dump()
-    free = _OF_CALIBRATION if people.subjects else (*_OF_CALIBRATION, *_OF_NOBODY)
+    free: Sequence[str] = _OF_CALIBRATION
+    values = (people.settings if people else Settings()).model_dump()
+    if people is None:
+        free = (*free, *_ALONE)
+        values |= {"student_model": [student[0]], "loss": [student[1]]}
     for name, value in settings.items():
         if name not in free:
             raise SettingsError(
                 f"{shown(name)}: expected an option of calibration ({', '.join(free[:3])}, ...), "
-                f"{'the population fixes all others' if people.subjects else 'others are fixed'}; "
+                f"{'others are' if people is None else 'the population has the others'} fixed; "
                 f"leave it out"
             )
         nested = isinstance(value, Mapping) and isinstance(values.get(name), Mapping)
@@ -232,41 +251,50 @@ def calibration_settings(people: Population, settings: Mapping[str, Any]) -> Set
     return Settings.load(values)
 
 
-def student_of(people: Population, model: str | None, loss: str | None) -> tuple[str, str]:
+def student_of(people: Population | None, model: str | None, loss: str | None) -> tuple[str, str]:
     """Return model and loss of one of a population's students, its first by default.
 
     Raises:
         SettingsError: It has no such student, or there is no such student or loss at all.
     """
-    names = model or people.settings.student_model[0], loss or people.settings.loss[0]
-    if not people.subjects:
+    settings = people.settings if people else Settings()
+    names = model or settings.student_model[0], loss or settings.loss[0]
+    if people is None:
         if names[0] not in (known := models(role="student")):
             raise SettingsError(unknown_name("student", names[0], known))
-        require_loss(names[1], len(people.facts.gestures))
+        require_loss(names[1], 2)
     elif names not in people.students:
         pairs = [" with ".join(pair) for pair in people.students]
         raise SettingsError(unknown_name("student of the population", " with ".join(names), pairs))
     return names
 
 
-def _dataset(recordings: object) -> Dataset:
-    """Return the dataset that a person without a population is recorded in."""
-    if isinstance(recordings, str | Path):
-        return open_dataset(str(recordings))
-    if not isinstance(recordings, Dataset):
-        raise SettingsError(
-            f"calibrate: expected a dataset or the path of one, which says how long a window is, "
-            f"as there is no population that does, got {shown(recordings)}; give one"
-        )
-    return recordings
+def person_sessions(
+    people: Population | None, recordings: Sequence[Recording], facts: Facts, k: int | None
+) -> Sessions:
+    """Return a person's sessions, if they are fit to calibrate on.
 
-
-def require_no_copy(people: Population, sessions: Sessions) -> None:
-    """Refuse recordings that are in a population already, or twice among a person's own.
+    Args:
+        people: The population; None where the person is alone.
+        recordings: The person's, raw, the oldest session first.
+        facts: Of these recordings; of the population where there is one.
+        k: Repetitions of the newest session whose labels are used; None for all.
 
     Raises:
-        LeakageError: One is.
+        DataError: They are not.
+        LeakageError: A recording is in the population, or is there twice.
     """
-    prints = people.prints.copy()
+    if people is None:
+        facts = own_facts(facts, recordings)
+    sessions = sessions_of(recordings, facts, people.subjects if people else (), k)
+    if people is None:
+        require_own_labels(sessions)
+    _require_no_copy(people.prints if people else DuplicateFinder(facts.samples), sessions)
+    return sessions
+
+
+def _require_no_copy(known: DuplicateFinder, sessions: Sessions) -> None:
+    """Refuse recordings that are in a population already, or twice among a person's own."""
+    prints = known.copy()
     prints.add(sessions.recordings)
     prints.require_none()
