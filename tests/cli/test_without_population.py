@@ -77,6 +77,7 @@ def test_from_ones_own_recordings_to_c(
     code, out, err = call(capsys, monkeypatch, *words)
     assert code == 0, err
     assert "bundle for session day2: today" in out
+    assert call(capsys, monkeypatch, "export", "today", "--to", "c-int8")[0] == 0
     today = Bundle.load(tmp_path / "today")
     assert today.rule == bundle.rule
     assert today.preprocessing is not None
