@@ -138,6 +138,7 @@ def test_donned_again_nothing_but_the_frame_changes() -> None:
     again = [replace(r, annotations=()) if r.session == "tuesday" else r for r in both]
     made = recalibrate(worn, None, again)
     assert made.origin["recentred"] == "tuesday"
+    assert labelled(made) == {("monday", 0), ("monday", 1), ("tuesday", 0)}
     assert worn.preprocessing is not None
     assert made.preprocessing is not None
     assert not np.array_equal(made.preprocessing.matrix, worn.preprocessing.matrix)

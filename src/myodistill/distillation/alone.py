@@ -160,20 +160,21 @@ def population_behind(bundle: Bundle, recordings: Sequence[Recording]) -> Popula
         repetitions=1, calibration_session=newest, test_sessions=(),
         licence=str(origin.get("licence")), citation="", home="",
     )  # fmt: skip
-    seen = {one.session for one in bundle.seen}
-    mine = [one for one in recordings if one.subject == subject]
+    sessions = {one.session for one in bundle.seen}
+    mine = [_only(one, bundle.seen) for one in recordings if one.subject == subject]
     order = dict.fromkeys(one.session for one in mine)
-    learned = [name for name in order if name in seen - {newest}] or [newest]
+    learned = [name for name in order if name in sessions - {newest}] or [newest]
     alignment = None
     if len(orientations(spec.electrodes)) > 1:
-        if lacking := sorted((seen - {newest} or seen) - set(order)):
+        if lacking := sorted((sessions - {newest} or sessions) - set(order)):
             raise DataError(
                 f"recalibrate: expected session {shown(lacking[0])} beside the new one, from which "
                 f"the bundle knows how its electrodes lay, got none; give all of the person's"
             )
-        known = calibrated_on(mine, spec.gestures, [*learned, newest], 1)
-        days = OwnDays(known, facts)
-        alignment = SubjectPool(days, days.split(), recentre=True).alignment
+        known = calibrated_on(mine, spec.gestures, learned, 1)
+        days = OwnDays(replace(known, names=(*learned, newest)), facts)
+        found = SubjectPool(days, days.split(), recentre=True).alignment
+        alignment = found and replace(found, seen=_own(found.seen, subject, learned))
     split = Split(facts.name, 1, 1, (), (), newest, (), 1)
     rehearsal, prints = Rehearsal({}, alignment, ()), DuplicateFinder(facts.samples)
     return Population(facts, split, Settings(), NOBODY, (), {}, rehearsal, prints)
@@ -181,24 +182,39 @@ def population_behind(bundle: Bundle, recordings: Sequence[Recording]) -> Popula
 
 def of_the_person(bundle: Bundle, sessions: Sessions) -> Bundle:
     """Return a bundle that calls a person's days their sessions again."""
-    days = {day_of(sessions.subject, name): name for name in sessions.names[:-1]}
+    subject, days = sessions.subject, sessions.names[:-1]
     there = {
-        Repetition(one.subject, one.session, note.repetition)
+        Repetition(subject, one.session, note.repetition)
         for one in sessions.recordings
         for note in one.annotations
     }
-
-    def own(seen: frozenset[Repetition]) -> frozenset[Repetition]:
-        renamed = {
-            Repetition(sessions.subject, days.get(one.subject, one.session), one.index)
-            for one in seen
-        }
-        return frozenset(renamed & there)
-
     fitted = bundle.preprocessing
+    if fitted is not None:
+        fitted = replace(fitted, seen=_own(fitted.seen, subject, days) & there)
     return replace(
         bundle,
-        seen=own(bundle.seen),
-        preprocessing=None if fitted is None else replace(fitted, seen=own(fitted.seen)),
+        seen=_own(bundle.seen, subject, days) & there,
+        preprocessing=fitted,
         origin={**bundle.origin, "identity": sessions.digest},
     )
+
+
+def _own(
+    seen: frozenset[Repetition], person: str, sessions: Sequence[str]
+) -> frozenset[Repetition]:
+    """Return repetitions of days as those of their person's sessions."""
+    days = {day_of(person, name): name for name in sessions}
+    return frozenset(
+        Repetition(person, days.get(one.subject, one.session), one.index) for one in seen
+    )
+
+
+def _only(recording: Recording, seen: frozenset[Repetition]) -> Recording:
+    """Return a recording with annotations of some repetitions alone."""
+    subject, session = recording.subject, recording.session
+    notes = tuple(
+        note
+        for note in recording.annotations
+        if Repetition(subject, session, note.repetition) in seen
+    )
+    return replace(recording, annotations=notes)
