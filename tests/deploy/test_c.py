@@ -80,6 +80,30 @@ def quantised(student: Bundle) -> Quantised:
     return quantise(student, filtered(student, recording(3, 4)))
 
 
+def test_ranges_are_found_on_a_few_windows_at_a_time(
+    student: Bundle, quantised: Quantised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    gather = Windows.gather
+
+    def counted(self: Windows, part: slice) -> np.ndarray:
+        given.append(len(gather(self, part)))
+        return gather(self, part)
+
+    monkeypatch.setattr(Windows, "gather", counted)
+    windows = filtered(student, recording(3, 4))
+    many = windows.take(np.arange(len(windows)).repeat(300 // len(windows) + 1))
+    again = quantise(student, many)
+    assert len(given) > 1
+    assert max(given) <= 128
+    assert sum(given) == len(many) > 256
+    assert all(
+        np.array_equal(one.weights, other.weights)
+        and (one.scale, one.zero) == (other.scale, other.zero)
+        for one, other in zip(again.layers, quantised.layers, strict=True)
+    )
+
+
 def played(
     folder: Path,
     bundle: Bundle,

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from myodistill.bundle import Bundle
-    from myodistill.datasets.recording import Recording
     from myodistill.distillation.calibration import Calibration
     from myodistill.distillation.expectation import LeftOut
     from myodistill.distillation.population import Population
 
 _path = click.Path(path_type=Path)
 _population = click.argument("population", type=_path)
+_population_or_none = click.argument("population", metavar="POPULATION|none")
 _subject = click.option("--subject", help="whose recordings, where PERSON holds several people's")
 
 population = Group(
@@ -74,13 +74,13 @@ def merge(populations: tuple[Path, ...], out: Path) -> None:
 
 
 @click.command("calibrate", cls=Command)
-@_population
+@_population_or_none
 @click.argument("person")
 @click.option("--out", required=True, type=_path, help="folder of the bundle")
 @_subject
 @click.option("--k", type=int, help="repetitions of the newest session; else all that there are")
-@click.option("--student-model", help="one of the population's; else its first")
-@click.option("--loss", help="one of the population's; else its first")
+@click.option("--student-model", help="one of the population's, else its first; any without one")
+@click.option("--loss", help="one of the population's, else its first; any without one")
 @click.option(
     "--false-activations",
     type=float,
@@ -93,7 +93,7 @@ def merge(populations: tuple[Path, ...], out: Path) -> None:
     help="say what accuracy to expect, by leaving out repetitions [default: estimate]",
 )
 def calibrate(
-    population: Path,
+    population: str,
     person: str,
     out: Path,
     subject: str | None,
@@ -108,13 +108,16 @@ def calibrate(
 
     PERSON is a folder that 'myodistill record' filled, or recordings of one person that are
     described (a .yaml file, an EMG-BIDS folder, a prepared store). All sessions calibrate, the
-    newest as the one that is worn; its first K repetitions are used.
+    newest as the one that is worn; its first K repetitions are used. With none in the place of
+    POPULATION, teachers and student learn from the person alone.
     """
+    from myodistill.datasets.registry import open_dataset
     from myodistill.deploy.rejection import require_rate
     from myodistill.deploy.targets import require_target
     from myodistill.distillation import calibration as calibrating
+    from myodistill.distillation.alone import own_population
     from myodistill.distillation.expectation import leave_one_repetition_out
-    from myodistill.distillation.newcomer import sessions_of
+    from myodistill.distillation.newcomer import of_one
     from myodistill.distillation.population import Population
     from myodistill.files import new_folder, write_text
 
@@ -123,10 +126,13 @@ def calibrate(
         require_target(to)
     if false_activations is not None:
         require_rate(false_activations)
-    people = Population.load(population)
-    names = calibrating.student_of(people, student_model, loss)
-    sessions = sessions_of(_recordings(person, subject), people.facts, people.subjects, k)
-    calibrating.require_no_copy(people, sessions)
+    folder = _or_none(population)
+    known = None if folder is None else Population.load(folder)
+    names = calibrating.student_of(known, student_model, loss)
+    settings = calibrating.calibration_settings(known, {}, names)
+    dataset = open_dataset(person)
+    facts = dataset.facts if known is None else known.facts
+    sessions = calibrating.person_sessions(known, of_one(dataset, subject), facts, k)
     if false_activations is not None:
         _rest(sessions.gestures)
     if sessions.missing:
@@ -134,7 +140,8 @@ def calibrate(
             f"no repetition of {', '.join(sessions.missing)}: decided by what other people do",
             err=True,
         )
-    calibration = calibrating.Calibration.of(people, sessions, people.settings)
+    people = known or own_population(facts, sessions, settings)
+    calibration = calibrating.Calibration.of(people, sessions, settings)
     bundle = calibration.bundle(names)
     bundle.origin["opened"] = person
     with new_folder(out) as part:
@@ -145,7 +152,7 @@ def calibrate(
     click.echo(f"bundle of {sessions.subject}: {out} ({used}, {time.monotonic() - begin:.1f} s)")
     left = None
     if sessions.k > 1 and (estimate or false_activations is not None):
-        left = leave_one_repetition_out(people, sessions, people.settings, names)
+        left = leave_one_repetition_out(people, sessions, settings, names)
     if estimate:
         line, values = _expectation(people, sessions.k, left)
         write_text(out / "expected.json", json.dumps(values, indent=1))
@@ -159,36 +166,34 @@ def calibrate(
 
 
 @click.command("recalibrate", cls=Command)
-@_population
+@_population_or_none
 @click.argument("bundle", type=_path)
 @click.argument("person")
 @click.option("--out", required=True, type=_path, help="folder of the new bundle")
 @_subject
-def recalibrate(
-    population: Path, bundle: Path, person: str, out: Path, subject: str | None
-) -> None:
+def recalibrate(population: str, bundle: Path, person: str, out: Path, subject: str | None) -> None:
     """Re-centre a person's bundle to electrodes that were put on again, without a label.
 
     The first repetition of PERSON's newest session is read, or all of a recording without labels.
-    With labels of the day, calibrate instead.
+    With labels of the day, calibrate instead. POPULATION is what the bundle was calibrated from.
     """
+    from myodistill.datasets.registry import open_dataset
     from myodistill.distillation.calibration import recalibrate as recentred
+    from myodistill.distillation.newcomer import of_one
     from myodistill.files import new_folder
 
     begin = time.monotonic()
-    made = recentred(bundle, population, _recordings(person, subject))
+    recordings = of_one(open_dataset(person), subject)
+    made = recentred(bundle, _or_none(population), recordings)
     with new_folder(out) as part:
         made.save(part)
     worn = made.origin["recentred"]
     click.echo(f"bundle for session {worn}: {out} ({time.monotonic() - begin:.1f} s)")
 
 
-def _recordings(person: str, subject: str | None) -> Sequence[Recording]:
-    """Return one person's recordings that nobody is going to be scored on."""
-    from myodistill.datasets.registry import open_dataset
-    from myodistill.distillation.newcomer import of_one
-
-    return of_one(open_dataset(person), subject)
+def _or_none(population: str) -> Path | None:
+    """Return the folder of a population; None for ``none``, where nobody stands behind a person."""
+    return None if population == "none" else Path(population)
 
 
 def _expectation(people: Population, k: int, left: LeftOut | None) -> tuple[str, dict[str, object]]:
@@ -217,6 +222,9 @@ def _expectation(people: Population, k: int, left: LeftOut | None) -> tuple[str,
             f"on this person"
         )
         return line, {"from": "people whom the population's recipe held out", **asdict(one)}
+    if people.alone:
+        labelled = "one repetition" if k else "a session without labels"
+        return f"expected accuracy: cannot be told from {labelled}", {"from": "nothing", "k": k}
     line = (
         f"expected accuracy: unknown. With K={k} nothing can be left out, and the population does "
         f"not say what others reached (pretrain --expected RUN_FOLDER)"

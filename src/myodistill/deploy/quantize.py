@@ -31,6 +31,9 @@ _WEIGHT_ZERO = 128
 """ONNX Runtime sums signed weights wrongly where the processor saturates 16-bit pairs (AVX2), so
 its weights are unsigned with this zero; the numbers are the same."""
 
+_AT_ONCE = 128
+"""Calibration windows at a time: ONNX Runtime holds the filtered bands of all of them."""
+
 
 @dataclass(frozen=True)
 class QuantisedLayer:
@@ -174,8 +177,8 @@ def _ranges(
     )
     mapped = bundle.preprocessing.map(windows)
     ranges = dict.fromkeys(names, (0.0, 0.0))
-    for begin in range(0, len(mapped), 1024):
-        values = session.run(names, {"windows": mapped.gather(slice(begin, begin + 1024))})
+    for begin in range(0, len(mapped), _AT_ONCE):
+        values = session.run(names, {"windows": mapped.gather(slice(begin, begin + _AT_ONCE))})
         for name, value in zip(names, values, strict=True):
             low, high = ranges[name]
             ranges[name] = min(low, float(np.min(value))), max(high, float(np.max(value)))

@@ -15,6 +15,7 @@ from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.recording import Recording, Repetition
 from myodistill.datasets.registry import DATASETS, open_dataset
 from myodistill.distillation.newcomer import Newcomer, calibrated_on, everything
+from myodistill.distillation.population import NOBODY
 from myodistill.errors import BundleError, LeakageError, shown
 from myodistill.provenance import require_scorable
 from myodistill.signals.preprocessing import filtered
@@ -101,6 +102,12 @@ class SubjectData:
             raise LeakageError(
                 f"leakage: expected a {student.model} that owns to {lacking[0]}, as its K implies, "
                 f"it does not; calibrate again"
+            )
+        others = sorted(one for one in student.seen if one.subject != subject)
+        if others and origin["population"] == NOBODY:
+            raise LeakageError(
+                f"leakage: expected a {student.model} that saw {shown(subject, 40)} alone, as it "
+                f"names no population, it saw {others[0]}; calibrate again"
             )
         recordings = people.recordings(subject)
         order = dict.fromkeys(r.session for r in recordings)

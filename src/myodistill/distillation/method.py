@@ -103,6 +103,10 @@ class DistillationPipeline:
             )
         return self._bundle(model, network, training_set.seen, stage="pretrain")
 
+    def untrained(self, model: str) -> Bundle:
+        """Return a teacher that knows nothing yet, where there are no training subjects."""
+        return self._bundle(model, self._build(model), frozenset(), stage="pretrain")
+
     # Stage 2
 
     def finetune(self, teacher: Bundle, subject_name: str, k: int, paths: RunPaths) -> Bundle:
@@ -128,9 +132,13 @@ class DistillationPipeline:
     ) -> None:
         calibration_set = self.data.calibration_set(network, subject, k)
         repetitions = len(self.data.calibrating(subject.name, k))
+        alone = not self.split.pretraining
         if isinstance(network, ClosedFormNetwork):
             inputs = calibration_set.inputs[torch.arange(len(calibration_set.inputs))]
-            network.head.calibrate(inputs, calibration_set.labels.to(inputs.device), repetitions)
+            labels = calibration_set.labels.to(inputs.device)
+            if alone:
+                network.head.learn(inputs, labels, torch.zeros_like(labels))
+            network.head.calibrate(inputs, labels, repetitions)
             require_finite(network.head, model, advice=_SILENT)
             return
         settings = self.settings.finetune
@@ -140,8 +148,8 @@ class DistillationPipeline:
             network,
             settings,
             calibration_set,
-            rehearsed=self.data.training_set(model),
-            rehearsal=settings.rehearsal / (settings.rehearsal + repetitions),
+            rehearsed=None if alone else self.data.training_set(model),
+            rehearsal=0 if alone else settings.rehearsal / (settings.rehearsal + repetitions),
         )
         self._train(plan, paths)
 

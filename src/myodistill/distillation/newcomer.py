@@ -45,6 +45,11 @@ class Sessions:
         ]
         return digest(parts)
 
+    def newest(self) -> Sessions:
+        """Return the newest session alone."""
+        recordings = tuple(one for one in self.recordings if one.session == self.names[-1])
+        return replace(self, recordings=recordings, names=self.names[-1:])
+
 
 class Newcomer(Dataset):
     """One person's sessions as a dataset without a session to score.

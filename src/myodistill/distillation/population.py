@@ -47,6 +47,8 @@ from myodistill.validation import checked
 
 FORMAT = 2
 CARD = "population.json"
+NOBODY = "none"
+"""Names what stands in the place of a population where a person has none."""
 _WANTED = Wanted(f"a population ({CARD})", PopulationError, "make it again with pretrain")
 _OF_A_RUN = ("dataset", "fold", "subjects", "baseline", "out", "k")
 """Settings that have no meaning where nobody is held out."""
@@ -95,8 +97,15 @@ class Population:
         return self.split.pretraining
 
     @property
+    def alone(self) -> bool:
+        """Whether there are no people in it, but a person's own earlier days at most."""
+        return self.identity == NOBODY
+
+    @property
     def hash(self) -> str:
-        """16 hex digits that change with any weight and with the recordings."""
+        """16 hex digits that change with any weight and with the recordings; ``none`` if alone."""
+        if self.alone:
+            return NOBODY
         bundles = (*self.teachers, *self.students.values())
         return digest(self.identity, [bundle.fingerprint for bundle in bundles])
 

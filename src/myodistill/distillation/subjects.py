@@ -184,12 +184,13 @@ class SubjectPool:
     def _align(self) -> Template:
         """Align the training subjects; only means and a few windows of each are kept."""
         means, labels = [], []
+        classes = len(self.dataset.facts.gestures)
 
         def samples() -> Iterator[Tensor]:
             for name in self.split.pretraining:
                 sample, gestures = self._sample(self._training_subject(name))
                 turned = (self._front.permuted(sample, turn) for turn in self._turns)
-                means.append(torch.stack([centred_means(one, gestures) for one in turned]))
+                means.append(torch.stack([centred_means(one, gestures, classes) for one in turned]))
                 labels.append(gestures)
                 yield sample
 
@@ -198,7 +199,7 @@ class SubjectPool:
         self._training_turns = dict(zip(self.split.pretraining, chosen, strict=True))
         turns = [self._turns[index] for index in chosen]
         aligned = _Aligned(self._front, logarithms, labels, turns)
-        return template(aligned, len(means[0][0]))
+        return template(aligned, 1 + max(int(gestures.max()) for gestures in labels))
 
     def _sample(self, subject: Subject) -> tuple[Tensor, Tensor]:
         """Return log-covariances of a sample of windows, re-centred to their mean, and gestures."""

@@ -137,7 +137,11 @@ def template(people: Iterable[GroupedRows], classes: int) -> Template:
     return Template(means, precision)
 
 
-def centred_means(features: Tensor, labels: Tensor) -> Tensor:
-    """Return the means of the gestures, ``(gesture, feature)``, relative to their own mean."""
-    means = group_means([(features, labels)], int(labels.max()) + 1)
-    return means - means.mean(dim=0)
+def centred_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return the means of the gestures, ``(gesture, feature)``, relative to their own mean.
+
+    That of a gesture without windows is 0, and counts for nothing.
+    """
+    means = group_means([(features, labels)], classes)
+    there = torch.bincount(labels, minlength=classes) > 0
+    return (means - means[there].mean(dim=0)) * there[:, None]

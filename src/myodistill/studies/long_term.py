@@ -7,7 +7,6 @@ calibration, scores and the guard against leakage are those of a run.
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from myodistill.config import Settings
 from myodistill.datasets.dataset import Dataset
 from myodistill.datasets.days import Days
 from myodistill.datasets.registry import open_dataset
+from myodistill.distillation.alone import with_more_passes
 from myodistill.distillation.data import FoldData
 from myodistill.distillation.digests import KnownDigests
 from myodistill.errors import LeakageError, SettingsError, unknown_name
@@ -42,8 +42,6 @@ from myodistill.training.losses import require_loss
 DAYS = (3, 6, 11, 16, 21, 26, 30)
 HISTORY = (0, 1, 2, 5, 10, 20)
 
-_FULL = max(HISTORY)
-"""Days of history that the epochs of pre-training are counted for."""
 _UNUSED = ("fold", "cross_validation", "baseline", "processes")
 
 
@@ -279,19 +277,16 @@ def _condition(row: Row, *, blind: bool) -> str:
 def _frames(settings: Settings, task: DayTask, person: str) -> Iterator[tuple[Split, Settings]]:
     """Yield a blind split and an open one, each with its settings, as far as a task has them."""
     ks = _ks(settings, task)
-    changes: dict[str, object] = {}
-    for name in ("pretrain", "pretrain_student") if task.history else ():
-        stage = getattr(settings, name)
-        epochs = math.ceil(stage.num_epochs * _FULL / task.history)
-        changes[name] = stage.model_copy(update={"num_epochs": epochs})
+    if task.history:
+        settings = with_more_passes(settings, task.history)
     out = settings.out / person / task.folder
     if 0 in ks:
         plain = {"out": out / "no-label", "k": (0,), "recentre": False, "adapt_batch_norm": False}
         blind = BlindSplit(**asdict(task.split))
-        yield blind, settings.model_copy(update=changes | plain)
+        yield blind, settings.model_copy(update=plain)
     if ks:
         centred = {"out": out / "re-centred", "k": tuple(ks)}
-        yield task.split, settings.model_copy(update=changes | centred)
+        yield task.split, settings.model_copy(update=centred)
 
 
 def _ks(settings: Settings, task: DayTask) -> list[int]:
