@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,10 @@ from myodistill.deploy.plain_c import CCode
 from myodistill.deploy.programs import run, sources, warnings
 from myodistill.files import new_folder, write_text
 from myodistill.realtime.native import LIBRARY, METADATA
+from myodistill.signals.filters import steady_state
+
+_OPTIONS = ("-O3", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contract=fast", "-Wno-psabi")
+"""Roots and multiply-adds in vectors, passed within one file alone."""
 
 
 def write_shared(bundle: Bundle, code: CCode, out: Path, *, compiler: str = "cc") -> None:
@@ -30,12 +35,15 @@ def write_shared(bundle: Bundle, code: CCode, out: Path, *, compiler: str = "cc"
         OutputError: It cannot be written.
         ToolError: There is no compiler, or it refuses.
     """
-    stored = metadata(_unmapped(bundle))
+    assert bundle.preprocessing is not None
+    sections = bundle.preprocessing.sections()
+    stored: dict[str, Any] = metadata(_unmapped(bundle))
+    stored |= {"sections": sections.tolist(), "steady": steady_state(sections).tolist()}
     with new_folder(out) as part:
         for name, content in code.files.items():
             write_text(part / name, content)
         files = ["md_library.c", *(name for name in sources(part) if name != "md.c"), "-lm"]
-        options = [*warnings(part), "-O3", "-shared", "-fPIC"]
+        options = [*warnings(part), *_OPTIONS]
         run([compiler, *options, "-o", LIBRARY, *files], folder=part)
         stored["sha256"] = hashlib.sha256((part / LIBRARY).read_bytes()).hexdigest()
         write_text(part / METADATA, json.dumps(stored, ensure_ascii=False, indent=1))

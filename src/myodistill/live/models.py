@@ -7,7 +7,8 @@ from pathlib import Path
 
 from myodistill.errors import BundleError, SettingsError, Wanted
 from myodistill.files import write_text
-from myodistill.realtime.decoder import Decoder, Model
+from myodistill.realtime.decoder import Decoder
+from myodistill.realtime.windows import Model
 
 SAVE_EVERY = 60.0
 """Seconds from one saving of a state to the next."""

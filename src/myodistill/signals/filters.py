@@ -70,9 +70,14 @@ def filter_mark(sections: Sections) -> str:
     return hashlib.sha256(np.ascontiguousarray(sections).tobytes()).hexdigest()[:16]
 
 
+def steady_state(sections: Sections) -> NDArray[np.float64]:
+    """State after a constant input of 1, shape ``(section, 2)``."""
+    return _steady(sections.tobytes())
+
+
 @lru_cache(maxsize=64)
 def _steady(sections: bytes) -> NDArray[np.float64]:
-    """State after a constant input of 1, cached: finding it takes longer than filtering 1 s."""
+    """Cached, as finding it takes longer than filtering a second."""
     zi: NDArray[np.float64] = sosfilt_zi(np.frombuffer(sections).reshape(-1, 6))
     return zi
 
@@ -104,7 +109,7 @@ class CausalFilter:
         if len(samples) == 0:
             return samples
         if self._state is None:
-            self._state = _steady(self.sections.tobytes())[:, :, None] * samples[0]
+            self._state = steady_state(self.sections)[:, :, None] * samples[0]
         filtered, state = sosfilt(self.sections, samples, axis=0, zi=self._state)
         self._state = np.asarray(state, dtype=np.float64)
         return np.asarray(filtered, dtype=np.float64)
