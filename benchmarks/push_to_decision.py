@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from myodistill.live.models import load_model
 from myodistill.realtime.decoder import Decoder
+from myodistill.realtime.models import load_model
 
 PUSHES = 2000
 FORMS = ("bundle (PyTorch)", "ONNX Runtime", "C library")

@@ -64,6 +64,16 @@ def test_long_recordings_are_worked_on_in_parts() -> None:
     assert np.array_equal(preprocessing.map_channels(whole, matrix), mapped)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 9, 17])
+def test_a_sample_is_mapped_alike_alone_and_among_many(channels: int) -> None:
+    signal, matrix = noise(2000, channels), noise(channels, channels, seed=1)
+    whole = sum(signal[:, [c]] * matrix[:, c] for c in range(channels))
+    for size in (1, 2, 51, 2000):
+        parts = [signal[begin : begin + size] for begin in range(0, len(signal), size)]
+        mapped = [preprocessing.map_channels(part, matrix) for part in parts]
+        assert np.array_equal(np.concatenate(mapped), whole)
+
+
 def test_filter_is_causal() -> None:
     signal = noise(200)
     later = signal.copy()

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from myodistill.decision_rule import REJECTED, DecisionFilter, DecisionRule, require_step
 from myodistill.errors import BundleError, DataError
 from myodistill.realtime.adaptation import GuardedGestureMeans
+from myodistill.realtime.models import load_model
 from myodistill.realtime.native import CModel
 from myodistill.realtime.windows import LogitStream, Model, WindowStream
 from myodistill.signals.samples import real_numbers
@@ -99,16 +100,17 @@ class Decoder:
         rule: DecisionRule | None = None,
         adapt: bool = False,
     ) -> Decoder:
-        """Make a decoder from a bundle, or from the folder of one.
+        """Make a decoder from a bundle, or from where it or its exported form lies.
 
         Args:
-            bundle: The bundle, its exported form, or a folder that ``Bundle.save`` wrote.
+            bundle: The bundle, its exported form, a folder that ``Bundle.save`` wrote, or what
+                ``export`` did: a ``.onnx`` file, or a folder of C with its shared library.
             step: As for the class.
             rule: As for the class.
             adapt: As for the class.
 
         Raises:
-            BundleError: The folder holds no bundle, or one that is not calibrated for a person.
+            BundleError: There is none of these, or a bundle that is not calibrated for a person.
             SettingsError: ``step`` is not a whole number of at least 1.
 
         Example:
@@ -118,9 +120,7 @@ class Decoder:
             ...         print(decision.gesture, decision.confidence)
         """
         if isinstance(bundle, str | Path):
-            from myodistill.bundle import Bundle  # a decoder on ONNX Runtime does without PyTorch
-
-            bundle = Bundle.load(Path(bundle))
+            bundle = load_model(Path(bundle))
         return cls(bundle, step=step, rule=rule, adapt=adapt)
 
     def push(self, samples: ArrayLike) -> list[Decision]:

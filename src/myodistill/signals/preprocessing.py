@@ -164,6 +164,9 @@ def map_channels(signal: Signal, matrix: Matrix) -> Signal:
         signal: Shape ``(time, channel)``.
         matrix: Shape ``(channel, channel)``.
     """
+    if signal.size * len(matrix) <= _FEW:
+        products = np.multiply(signal.T[:, :, None], matrix.T[:, None, :], order="C")
+        return np.asarray(np.add.reduce(products, axis=0))
     mapped = np.zeros_like(signal)
     for begin in range(0, len(signal), _CHUNK):
         part, out = signal[begin : begin + _CHUNK], mapped[begin : begin + _CHUNK]
@@ -174,6 +177,8 @@ def map_channels(signal: Signal, matrix: Matrix) -> Signal:
 
 _CHUNK = 4096
 """Samples mapped at once, which then stay in the processor's cache."""
+_FEW = 1 << 16
+"""Products that are taken at once, as of a live stream; the sums are in the same order."""
 
 
 def scaling(windows: Windows) -> Matrix:
