@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from myodistill.deploy.plain_c import CCode
 from myodistill.deploy.programs import run, sources, warnings
 from myodistill.files import new_folder, write_text
 from myodistill.realtime.native import LIBRARY, METADATA
-from myodistill.signals.filters import steady_state
 
 _OPTIONS = ("-O3", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contract=fast", "-Wno-psabi")
 """Roots and multiply-adds in vectors, passed within one file alone."""
@@ -35,10 +33,7 @@ def write_shared(bundle: Bundle, code: CCode, out: Path, *, compiler: str = "cc"
         OutputError: It cannot be written.
         ToolError: There is no compiler, or it refuses.
     """
-    assert bundle.preprocessing is not None
-    sections = bundle.preprocessing.sections()
-    stored: dict[str, Any] = metadata(_unmapped(bundle))
-    stored |= {"sections": sections.tolist(), "steady": steady_state(sections).tolist()}
+    stored = metadata(_unmapped(bundle))
     with new_folder(out) as part:
         for name, content in code.files.items():
             write_text(part / name, content)

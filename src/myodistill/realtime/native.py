@@ -23,6 +23,7 @@ from myodistill.datasets.recording import Signal, SignalSpec
 from myodistill.decision_rule import DecisionRule
 from myodistill.errors import BundleError, Wanted
 from myodistill.realtime.stored import read_metadata
+from myodistill.signals.filters import Sections, steady_state
 from myodistill.signals.preprocessing import Preprocessing
 from myodistill.signals.samples import finite_windows
 
@@ -53,7 +54,6 @@ class CModel:
     step: int
     rule: DecisionRule
     adaptation: Adaptation | None
-    _filter: tuple[NDArray[np.float64], NDArray[np.float64]] = field(repr=False)
     _library: ctypes.CDLL = field(repr=False)
 
     @staticmethod
@@ -82,26 +82,29 @@ class CModel:
                 f"it is not loaded; export the bundle again"
             )
         known = read_metadata(stored, folder / METADATA)
-        with _WANTED.reading(folder / METADATA):
-            sections = _table(stored["sections"], 6)
-            steady = _table(stored["steady"], 2)
-            if len(sections) != len(steady):
-                raise ValueError("another number of sections than of their states")
         try:
             library = ctypes.CDLL(str(where.resolve()))
             for name, arguments in _ARGUMENTS.items():
                 getattr(library, name).argtypes = arguments
             library.md_start.restype = library.md_logits.restype = None
+            sizes = (ctypes.c_int32 * 4)()
+            library.md_sizes(sizes)
         except (OSError, AttributeError) as error:
             reason = " ".join(str(error).split())[:120]
             raise BundleError(
                 f"{where}: expected a library for this computer, got: {reason}; export it here"
             ) from error
-        return cls(**known, _filter=(sections, steady), _library=library)
+        spec, sections = known["spec"], known["preprocessing"].sections()
+        if list(sizes) != [spec.channels, spec.samples, spec.classes, len(sections)]:
+            raise BundleError(
+                f"{folder / METADATA}: expected channels, samples, gestures and filter sections as "
+                f"in its library, {list(sizes)}, got others; export the bundle again"
+            )
+        return cls(**known, _library=library)
 
     def stream(self, step: int) -> CStream:
         """Begin a stream that is decided every ``step`` samples."""
-        return CStream(self._library, *self._filter, self.spec.classes, step)
+        return CStream(self._library, self.preprocessing.sections(), self.spec.classes, step)
 
     def _infer(self, windows: ArrayLike) -> NDArray[np.float32]:
         """Return the calibrated logits of pre-processed windows ``(window, channel, time)``.
@@ -119,7 +122,6 @@ class CStream:
     Args:
         library: That :meth:`CModel.load` loaded.
         sections: Of the filter, ``(section, 6)``.
-        steady: Their states after a constant 1, ``(section, 2)``.
         classes: Gestures.
         step: Samples from one window to the next.
     """
@@ -127,13 +129,13 @@ class CStream:
     def __init__(
         self,
         library: ctypes.CDLL,
-        sections: NDArray[np.float64],
-        steady: NDArray[np.float64],
+        sections: Sections,
         classes: int,
         step: int,
     ) -> None:
         self._library, self._classes, self._step = library, classes, step
         self._memory = (ctypes.c_double * (library.md_bytes() // 8 + 1))()
+        sections, steady = np.ascontiguousarray(sections), steady_state(sections)
         library.md_start(self._memory, sections.ctypes.data, steady.ctypes.data, step)
 
     def push(self, chunk: Signal) -> list[NDArray[np.float32] | None]:
@@ -162,15 +164,8 @@ class CStream:
 _POINTER = ctypes.c_void_p
 _ARGUMENTS = {
     "md_bytes": [],
+    "md_sizes": [_POINTER],
     "md_start": [_POINTER, _POINTER, _POINTER, ctypes.c_int32],
     "md_take": [_POINTER, _POINTER, ctypes.c_int32, _POINTER, _POINTER],
     "md_logits": [_POINTER, _POINTER, _POINTER],
 }
-
-
-def _table(values: object, columns: int) -> NDArray[np.float64]:
-    """Rows of finite numbers (``ValueError`` if they are none)."""
-    table = np.array(values, np.float64)
-    if table.ndim != 2 or table.shape[1] != columns or not np.isfinite(table).all():
-        raise ValueError(f"no table of {columns} columns")
-    return np.ascontiguousarray(table)

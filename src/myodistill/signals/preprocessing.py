@@ -34,6 +34,8 @@ class Preprocessing:
         matrix: Map over channels, shape ``(channel, channel)``: ``out = filtered @ matrix.T``.
             Diagonal when it only scales, symmetric when it re-centres.
         seen: The repetitions that the map was fitted on.
+        designed: The filter's sections where they are known, as in an exported student, so that it
+            need not be designed again.
     """
 
     sampling_rate: float
@@ -41,9 +43,12 @@ class Preprocessing:
     mains: float
     matrix: Matrix = field(repr=False)
     seen: frozenset[Repetition] = field(repr=False)
+    designed: Sections | None = field(default=None, repr=False, compare=False)
 
     def sections(self) -> Sections:
         """Second-order sections of the filter."""
+        if self.designed is not None:
+            return self.designed
         return design(self.sampling_rate, self.passband, mains=self.mains)
 
     def apply(self, signal: Signal) -> Signal:

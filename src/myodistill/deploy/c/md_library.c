@@ -70,6 +70,15 @@ int32_t md_bytes(void)
     return (int32_t)sizeof(md_stream);
 }
 
+/* What a reader must agree with: channels, samples of a window, gestures, sections of the filter. */
+void md_sizes(int32_t sizes[4])
+{
+    sizes[0] = MD_CHANNELS;
+    sizes[1] = MD_SAMPLES;
+    sizes[2] = MD_CLASSES;
+    sizes[3] = MD_SECTIONS;
+}
+
 /* Begin a stream that is decided every `step` samples; the filter's sections, (section, 6), and
  * their steady states, (section, 2). */
 void md_start(md_stream *s, const double *sections, const double *steady, int32_t step)
