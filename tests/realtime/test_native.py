@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -175,12 +176,15 @@ sys.modules |= {name: None for name in ("torch", "scipy", "onnxruntime", "pandas
 import numpy as np
 from myodistill.realtime.decoder import Decoder
 decoder = Decoder.from_bundle(sys.argv[1], adapt=True)
-print(json.dumps([one.prediction for one in decoder.push(np.load(sys.argv[2]))]))
+ours = {name.rpartition(".")[0] for name in sys.modules if name.startswith("myodistill.")}
+print(json.dumps([[one.prediction for one in decoder.push(np.load(sys.argv[2]))], sorted(ours)]))
 """
     command = [sys.executable, "-c", script, str(folder), str(tmp_path / "signal.npy")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     expected = Decoder.from_bundle(folder, adapt=True).push(signal)
-    assert json.loads(done.stdout) == [one.prediction for one in expected]
+    runtime = Path(__file__).parents[2] / "runtime" / "pyproject.toml"
+    packages = tomllib.loads(runtime.read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    assert json.loads(done.stdout) == [[one.prediction for one in expected], sorted(packages)]
 
 
 def test_another_library_is_not_loaded(folder: Path, tmp_path: Path) -> None:
