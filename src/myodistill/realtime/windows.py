@@ -76,6 +76,7 @@ class WindowStream:
         self._bad = np.zeros(0, bool)
         self._start = 0  # of the next window, counted from the first kept sample
         self._newest = np.full(channels, np.nan, np.float32)  # finite value of each
+        self._begun = False  # whether every channel has given one
 
     def push(self, chunk: Signal) -> list[NDArray[np.float32] | None]:
         """As in :class:`LogitStream`; the chunk is not changed."""
@@ -94,9 +95,9 @@ class WindowStream:
     def _repaired(self, chunk: Signal) -> tuple[Signal, NDArray[np.bool_]]:
         """Replace unsound values by the newest sound ones; also return which samples held any."""
         sound = np.abs(chunk) <= LIMIT
-        bad = ~np.asarray(sound.all(axis=1))
-        if bad.any():
-            chunk = chunk.copy()
+        bad: NDArray[np.bool_] = np.zeros(len(chunk), bool)
+        if not sound.all():
+            bad, chunk = ~np.asarray(sound.all(axis=1)), chunk.copy()
             for index in np.flatnonzero(bad):
                 before = chunk[index - 1] if index else self._newest
                 chunk[index] = np.where(sound[index], chunk[index], before)
@@ -106,7 +107,8 @@ class WindowStream:
 
     def _filtered(self, chunk: Signal) -> Signal:
         """Pre-process; the filter begins when every channel has given a finite value."""
-        lost = int((~np.isfinite(chunk).all(axis=1)).sum())
+        lost = 0 if self._begun else int((~np.isfinite(chunk).all(axis=1)).sum())
+        self._begun = self._begun or lost < len(chunk)
         if not lost:
             return self._preprocessed(chunk)
         silence = np.zeros((lost, chunk.shape[1]), np.float32)
