@@ -5,6 +5,12 @@
 #define MD_LANES (MD_BANDS > 4 ? 8 : 4) /* bands side by side */
 #define MD_ROUNDED ((MD_SAMPLES + MD_LONG - 1) / MD_LONG * MD_LONG)
 
+#ifdef __clang__
+#define MD_UNROLL
+#else
+#define MD_UNROLL _Pragma("GCC unroll 8")
+#endif
+
 typedef float md_long __attribute__((vector_size(4 * MD_LONG), aligned(4), may_alias));
 typedef float md_lanes __attribute__((vector_size(4 * MD_LANES), aligned(4)));
 typedef int32_t md_mask __attribute__((vector_size(4 * MD_LANES), aligned(4)));
@@ -38,7 +44,7 @@ static inline float sum_of(md_long v)
     float sums[MD_LONG];
     int n, l;
     memcpy(sums, &v, sizeof v);
-#pragma GCC unroll 8
+    MD_UNROLL
     for (n = MD_LONG / 2; n; n /= 2) {
         for (l = 0; l < n; l++) {
             sums[l] += sums[l + n];
@@ -75,7 +81,7 @@ static inline void filter_bands(md_wide *w, int i)
         for (k = 0; k < MD_PAD; k++) {
             const md_long both = *(const md_long *)(x + start + k) +
                                  *(const md_long *)(x + start + MD_TAPS - 1 - k);
-#pragma GCC unroll 8
+            MD_UNROLL
             for (b = 0; b < MD_BANDS; b++) {
                 sums[b] += md_taps[b][k] * both;
             }
