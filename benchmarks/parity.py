@@ -25,8 +25,8 @@ from myodistill.deploy.plain_c import to_c
 from myodistill.deploy.programs import build_host, decode_on_host
 from myodistill.deploy.quantize import Quantised, quantise
 from myodistill.deploy.subject_data import SubjectData
-from myodistill.realtime.decoder import Model
 from myodistill.realtime.runtime import OnnxModel
+from myodistill.realtime.windows import Model
 from myodistill.splits import require_unseen
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import helmert, solve_triangular
 
 from myodistill.errors import DataError
 
@@ -131,12 +130,12 @@ class Adaptation:
 
         There is one coordinate less than there are gestures: what all logits share decides nothing.
         """
-        basis = helmert(len(self.scatter))
+        basis = _contrasts(len(self.scatter))
         scatter = basis @ self.scatter.astype(float) @ basis.T
         least = 1e-6 * np.trace(scatter) / len(scatter) + np.finfo(np.float32).tiny
         scatter = (1 - SHRINKAGE) * scatter + np.diag(SHRINKAGE * np.diag(scatter) + least)
         lower = np.linalg.cholesky(scatter)
-        return np.asarray(solve_triangular(lower, basis, lower=True)).T
+        return np.asarray(np.linalg.solve(lower, basis)).T
 
     @cached_property
     def whitened(self) -> Floats:
@@ -175,6 +174,13 @@ class Adaptation:
                 "again"
             ) from None
         return cls(means, scatter, gain, repetitions)
+
+
+def _contrasts(classes: int) -> Floats:
+    """An orthonormal basis of what adds up to zero, ``(classes - 1, classes)`` (Helmert's)."""
+    rows = np.tri(classes, k=-1) - np.diag(np.arange(classes))
+    counts = np.arange(classes)
+    return np.asarray(rows[1:] / np.sqrt(counts * (counts + 1))[1:, None])
 
 
 def _centred(logits: ArrayLike) -> Floats:

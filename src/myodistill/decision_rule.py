@@ -89,11 +89,13 @@ class DecisionFilter:
         Returns:
             The gesture, or :data:`REJECTED`, and the (smoothed) confidence.
         """
-        powers = np.exp(logits.astype(np.float64) - logits.max())
-        self._probabilities.append(powers / powers.sum())
-        mean = np.mean(np.stack(self._probabilities), axis=0)
+        powers = np.exp(logits.astype(np.float64) - np.maximum.reduce(logits))
+        mean = powers / np.add.reduce(powers)
+        self._probabilities.append(mean)
+        if len(self._probabilities) > 1:
+            mean = np.mean(np.stack(self._probabilities), axis=0)
         self.probabilities = mean
-        best = int(np.argmax(mean))
+        best = int(mean.argmax())
         confidence = float(mean[best])
         self._newest.append(best if confidence >= self.rule.threshold else REJECTED)
         winner = self._majority()

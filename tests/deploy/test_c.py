@@ -23,8 +23,9 @@ from myodistill.deploy.plain_c import to_c
 from myodistill.deploy.programs import DecodedRecording, build_host, decode_on_host
 from myodistill.deploy.quantize import Quantised, operators, quantise, require_int8
 from myodistill.errors import BundleError, DataError, ModelError, SettingsError, ToolError
-from myodistill.realtime.decoder import Decoder, Model
+from myodistill.realtime.decoder import Decoder
 from myodistill.realtime.runtime import OnnxModel
+from myodistill.realtime.windows import Model
 from myodistill.signals.filters import apply
 from myodistill.signals.windows import Windows
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.signal import sosfreqz
+from scipy.signal import sosfilt_zi, sosfreqz
 
 from myodistill.datasets.recording import Annotation, Recording, Repetition, ring
 from myodistill.errors import DataError, SettingsError
-from myodistill.signals import preprocessing
+from myodistill.signals import filters, preprocessing
 from myodistill.signals.features import log_covariance, time_domain
 from myodistill.signals.filters import CausalFilter, apply, design
 from myodistill.signals.gather import gather
@@ -62,6 +62,16 @@ def test_long_recordings_are_worked_on_in_parts() -> None:
     assert np.array_equal(apply(sections, signal), whole)
     mapped = sum(whole[:, [c]] * matrix[:, c] for c in range(4))
     assert np.array_equal(preprocessing.map_channels(whole, matrix), mapped)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 9, 17])
+def test_a_sample_is_mapped_alike_alone_and_among_many(channels: int) -> None:
+    signal, matrix = noise(2000, channels), noise(channels, channels, seed=1)
+    whole = sum(signal[:, [c]] * matrix[:, c] for c in range(channels))
+    for size in (1, 2, 51, 2000):
+        parts = [signal[begin : begin + size] for begin in range(0, len(signal), size)]
+        mapped = [preprocessing.map_channels(part, matrix) for part in parts]
+        assert np.array_equal(np.concatenate(mapped), whole)
 
 
 def test_filter_is_causal() -> None:
@@ -227,3 +237,17 @@ def test_windows_gathered_on_a_device_are_the_same() -> None:
     assert np.array_equal(batch.numpy(), windows.gather(np.array([3, 50, 3, 0])))
     fortran = windows.over(np.asfortranarray(windows.signal))
     assert np.array_equal(fortran.gather(), windows.gather())
+
+
+@pytest.mark.parametrize("mains", [0.0, 60.0])
+def test_a_filter_without_scipy_gives_the_same_samples(
+    mains: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections, signal = design(RATE, (20.0, 450.0), mains=mains), noise(200) + np.float32(50)
+    assert np.array_equal(filters.steady_state(sections), sosfilt_zi(sections))
+    expected = CausalFilter(sections).push(signal)
+    monkeypatch.setattr(filters, "_HAS_SCIPY", False)
+    for size in (1, 3, 51, 200):
+        alone = CausalFilter(sections)
+        found = [alone.push(signal[begin : begin + size]) for begin in range(0, 200, size)]
+        assert np.array_equal(np.concatenate(found), expected)

@@ -71,11 +71,12 @@ def stream(
     from myodistill import live
     from myodistill.live.logs import StreamLog
     from myodistill.live.metrics import serving
-    from myodistill.live.models import StateFile, load_model
+    from myodistill.live.models import StateFile
     from myodistill.live.running import looped, paced, run_stream
     from myodistill.live.session import Session
     from myodistill.live.sinks import open_sinks
     from myodistill.realtime.decoder import Decoder
+    from myodistill.realtime.models import load_model
     from myodistill.realtime.sources import open_chunks
 
     logger = StreamLog(log)

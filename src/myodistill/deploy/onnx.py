@@ -205,6 +205,7 @@ def metadata(bundle: Bundle) -> dict[str, str]:
         "samples": str(spec.samples),
         "electrodes": json.dumps(asdict(spec.electrodes)),
         "preprocessing": json.dumps(bundle.preprocessing.to_dict()),
+        "sections": json.dumps(bundle.preprocessing.sections().tolist()),
         "split": str(origin.get("split", "")),
         "licence": str(origin.get("licence", "")),
         "origin": json.dumps(origin, ensure_ascii=False),

@@ -27,8 +27,9 @@ from myodistill.deploy.programs import DecodedRecording, build_host, decode_on_h
 from myodistill.deploy.quantize import Quantised, quantise
 from myodistill.errors import DataError, ModelError, ToolError
 from myodistill.evaluation.events import without_rest
-from myodistill.realtime.decoder import Decoder, Model
+from myodistill.realtime.decoder import Decoder
 from myodistill.realtime.runtime import OnnxModel
+from myodistill.realtime.windows import Model
 from myodistill.signals.windows import Windows
 from myodistill.splits import require_unseen
 

@@ -34,10 +34,10 @@ from myodistill.realtime.adaptation import (
     UNFAMILIAR,
     USUAL,
 )
-from myodistill.realtime.decoder import LIMIT
+from myodistill.realtime.windows import LIMIT
 from myodistill.signals.preprocessing import Preprocessing
 
-_STATIC = ("md.c", "md_host.c", "md_library.c", "md_cortex.c", "md_cortex.ld")
+_STATIC = ("md.c", "md_host.c", "md_library.c", "md_wide.h", "md_cortex.c", "md_cortex.ld")
 _BLOCK = 32
 """Most samples that are filtered into a band at a time; a multiple of four."""
 
@@ -195,10 +195,7 @@ def _source(
     parts = {"@model@": _about(bundle), "@defines@": lines}
     header = re.sub("|".join(parts), lambda match: parts[match[0]], _static("md.h"))
     files = {"md.h": header, "md_model.h": _model(bundle, tables) + layers}
-    files |= {
-        name: _static(name)
-        for name in ("md.c", "md_host.c", "md_library.c", "md_cortex.c", "md_cortex.ld")
-    }
+    files |= {name: _static(name) for name in _STATIC}
     return CCode(files, ram, table_bytes, weights)
 
 

@@ -16,6 +16,9 @@ from myodistill.deploy.programs import run, sources, warnings
 from myodistill.files import new_folder, write_text
 from myodistill.realtime.native import LIBRARY, METADATA
 
+_OPTIONS = ("-O3", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contract=fast", "-Wno-psabi")
+"""Roots and multiply-adds in vectors, passed within one file alone."""
+
 
 def write_shared(bundle: Bundle, code: CCode, out: Path, *, compiler: str = "cc") -> None:
     """Write C sources with the shared library that they compile to; all or nothing.
@@ -35,7 +38,7 @@ def write_shared(bundle: Bundle, code: CCode, out: Path, *, compiler: str = "cc"
         for name, content in code.files.items():
             write_text(part / name, content)
         files = ["md_library.c", *(name for name in sources(part) if name != "md.c"), "-lm"]
-        options = [*warnings(part), "-O3", "-shared", "-fPIC"]
+        options = [*warnings(part), *_OPTIONS]
         run([compiler, *options, "-o", LIBRARY, *files], folder=part)
         stored["sha256"] = hashlib.sha256((part / LIBRARY).read_bytes()).hexdigest()
         write_text(part / METADATA, json.dumps(stored, ensure_ascii=False, indent=1))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from myodistill.datasets.recording import Signal
 from myodistill.errors import DataError
-from myodistill.realtime.decoder import LIMIT
+from myodistill.realtime.windows import LIMIT
 
 ENOUGH = 10.0
 """Seconds after which the measured rate is judged."""

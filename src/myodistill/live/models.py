@@ -1,4 +1,4 @@
-"""What a live decoder is made of: a bundle or an exported file, and a state to go on from."""
+"""The state that a live decoder goes on from."""
 
 from __future__ import annotations
 
@@ -7,34 +7,13 @@ from pathlib import Path
 
 from myodistill.errors import BundleError, SettingsError, Wanted
 from myodistill.files import write_text
-from myodistill.realtime.decoder import Decoder, Model
+from myodistill.realtime.decoder import Decoder
 
 SAVE_EVERY = 60.0
 """Seconds from one saving of a state to the next."""
 
 _LARGEST = 1 << 24  # bytes of a state
 _WANTED = Wanted("a state that a decoder saved", BundleError, "choose another file with --state")
-
-
-def load_model(path: Path) -> Model:
-    """Load the folder of a bundle, or what was exported, which needs no PyTorch.
-
-    Exported is a ``.onnx`` file, or a folder of C with its shared library, or that library.
-
-    Raises:
-        BundleError: It is neither, or damaged.
-    """
-    if path.suffix.lower() == ".onnx":
-        from myodistill.realtime.runtime import OnnxModel
-
-        return OnnxModel.load(path)
-    from myodistill.realtime.native import CModel
-
-    if CModel.is_one(path):
-        return CModel.load(path)
-    from myodistill.bundle import Bundle
-
-    return Bundle.load(path)
 
 
 class StateFile:

@@ -16,8 +16,9 @@ from myodistill.live.continuity import Continuity
 from myodistill.live.events import Event
 from myodistill.live.health import ENOUGH, BurstMeter, ChannelCheck, Health, RateMeter
 from myodistill.live.sinks import Message
-from myodistill.realtime.decoder import LIMIT, Decision
+from myodistill.realtime.decoder import Decision
 from myodistill.realtime.sources import Chunk
+from myodistill.realtime.windows import LIMIT
 from myodistill.signals.samples import real_numbers
 
 SILENT = 0.5

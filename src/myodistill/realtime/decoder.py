@@ -8,51 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from myodistill.adaptation import Adaptation
-from myodistill.datasets.recording import Signal, SignalSpec
+from myodistill.datasets.recording import SignalSpec
 from myodistill.decision_rule import REJECTED, DecisionFilter, DecisionRule, require_step
 from myodistill.errors import BundleError, DataError
 from myodistill.realtime.adaptation import GuardedGestureMeans
-from myodistill.signals.preprocessing import Preprocessing, PreprocessingStream
+from myodistill.realtime.models import load_model
+from myodistill.realtime.native import CModel
+from myodistill.realtime.windows import LogitStream, Model, WindowStream
 from myodistill.signals.samples import real_numbers
-
-LIMIT = 1e15
-"""Larger values, like those that are not finite, come from no amplifier."""
-
-
-class Model(Protocol):
-    """What a decoder needs of a bundle or of its exported form."""
-
-    @property
-    def spec(self) -> SignalSpec:
-        """The signal that it reads."""
-
-    @property
-    def preprocessing(self) -> Preprocessing | None:
-        """The person's own."""
-
-    @property
-    def step(self) -> int:
-        """Samples from one decision to the next."""
-
-    @property
-    def rule(self) -> DecisionRule:
-        """How predictions become decisions."""
-
-    @property
-    def adaptation(self) -> Adaptation | None:
-        """By which it can follow its wearer, if there is any."""
-
-    def _infer(self, windows: Signal) -> NDArray[np.float32]:
-        """Pre-processed windows ``(window, channel, time)`` to logits ``(window, gesture)``.
-
-        They are divided by the person's temperature, which calibrates the confidence.
-        """
 
 
 @dataclass(frozen=True)
@@ -120,12 +87,12 @@ class Decoder:
         self.abstained = 0
         self.adapter = _adapter(model) if adapt else None
         self._rule = DecisionFilter(rule or model.rule)
-        self._stream = PreprocessingStream(model.preprocessing)
-        self._signal = np.zeros((0, model.spec.channels), np.float32)
-        self._bad = np.zeros(0, bool)
-        self._begin = 0  # index of the first kept sample in the stream
-        self._start = 0  # index of the next window in the stream
-        self._newest = np.full(model.spec.channels, np.nan, np.float32)  # finite value of each
+        self._sample = model.spec.samples  # at which the next window ends
+        self._windows: LogitStream = (
+            model.stream(self.step)
+            if isinstance(model, CModel)
+            else WindowStream(model, model.preprocessing, self.step)
+        )
         self._adapter = self.adapter  # where it is off for now, what was learned is kept
 
     @property
@@ -167,16 +134,17 @@ class Decoder:
         rule: DecisionRule | None = None,
         adapt: bool = False,
     ) -> Decoder:
-        """Make a decoder from a bundle, or from the folder of one.
+        """Make a decoder from a bundle, or from where it or its exported form lies.
 
         Args:
-            bundle: The bundle, its exported form, or a folder that ``Bundle.save`` wrote.
+            bundle: The bundle, its exported form, a folder that ``Bundle.save`` wrote, or what
+                ``export`` did: a ``.onnx`` file, or a folder of C with its shared library.
             step: As for the class.
             rule: As for the class.
             adapt: As for the class.
 
         Raises:
-            BundleError: The folder holds no bundle, or one that is not calibrated for a person.
+            BundleError: There is none of these, or a bundle that is not calibrated for a person.
             SettingsError: ``step`` is not a whole number of at least 1.
 
         Example:
@@ -186,9 +154,7 @@ class Decoder:
             ...         print(decision.gesture, decision.confidence)
         """
         if isinstance(bundle, str | Path):
-            from myodistill.bundle import Bundle  # a decoder on ONNX Runtime does without PyTorch
-
-            bundle = Bundle.load(Path(bundle))
+            bundle = load_model(Path(bundle))
         return cls(bundle, step=step, rule=rule, adapt=adapt)
 
     def push(self, samples: ArrayLike) -> list[Decision]:
@@ -212,48 +178,16 @@ class Decoder:
                 f"decoder: expected samples of shape (time, {channels} channels), "
                 f"got {chunk.shape}; check the device's channels"
             )
-        bad = self._repair(chunk)
-        self._signal = np.concatenate([self._signal, self._filtered(chunk)])
-        self._bad = np.concatenate([self._bad, bad])
-        decisions = []
-        while self._start + self.model.spec.samples <= self._begin + len(self._signal):
-            decisions.append(self._decide())
-            self._start += self.step
-        done = min(self._start - self._begin, len(self._signal))
-        self._signal, self._bad = self._signal[done:], self._bad[done:]
-        self._begin += done
-        return decisions
+        return [self._decide(logits) for logits in self._windows.push(chunk)]
 
-    def _repair(self, chunk: Signal) -> NDArray[np.bool_]:
-        """Replace unsound values by the newest sound ones; return which samples held any."""
-        sound = np.abs(chunk) <= LIMIT
-        bad = ~np.asarray(sound.all(axis=1))
-        for index in np.flatnonzero(bad):
-            before = chunk[index - 1] if index else self._newest
-            chunk[index] = np.where(sound[index], chunk[index], before)
-        if len(chunk):
-            self._newest = chunk[-1].copy()
-        return bad
-
-    def _filtered(self, chunk: Signal) -> Signal:
-        """Pre-process; the filter begins when every channel has given a finite value."""
-        lost = int((~np.isfinite(chunk).all(axis=1)).sum())
-        out = np.zeros_like(chunk)
-        out[lost:] = self._stream.push(chunk[lost:])
-        return out
-
-    def _decide(self) -> Decision:
-        begin = self._start - self._begin
-        window = slice(begin, begin + self.model.spec.samples)
-        sample = self._start + self.model.spec.samples
-        if not self._bad[window].any():
-            logits = self.model._infer(np.ascontiguousarray(self._signal[window].T)[None])[0]
-            if np.isfinite(logits).all():
-                if self.adapter is not None:
-                    logits = self.adapter.adapt(logits)
-                gesture, confidence = self._rule.decide(logits)
-                prediction, probabilities = int(np.argmax(logits)), self._rule.probabilities
-                return Decision(sample, gesture, confidence, prediction, probabilities)
+    def _decide(self, logits: NDArray[np.float32] | None) -> Decision:
+        sample, self._sample = self._sample, self._sample + self.step
+        if logits is not None:
+            if self.adapter is not None:
+                logits = self.adapter.adapt(logits)
+            gesture, confidence = self._rule.decide(logits)
+            prediction, probabilities = int(logits.argmax()), self._rule.probabilities
+            return Decision(sample, gesture, confidence, prediction, probabilities)
         self.abstained += 1
         self._rule.abstain()
         if self.adapter is not None:

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from myodistill.adaptation import Adaptation
-from myodistill.datasets.recording import SignalSpec
+from myodistill.datasets.recording import Signal, SignalSpec
 from myodistill.decision_rule import DecisionRule
 from myodistill.errors import BundleError, Wanted
 from myodistill.realtime.stored import read_metadata
+from myodistill.signals.filters import Sections, steady_state
 from myodistill.signals.preprocessing import Preprocessing
 from myodistill.signals.samples import finite_windows
 
@@ -54,7 +55,6 @@ class CModel:
     rule: DecisionRule
     adaptation: Adaptation | None
     _library: ctypes.CDLL = field(repr=False)
-    _memory: ctypes.Array[ctypes.c_float] = field(repr=False)
 
     @staticmethod
     def is_one(path: Path) -> bool:
@@ -84,16 +84,27 @@ class CModel:
         known = read_metadata(stored, folder / METADATA)
         try:
             library = ctypes.CDLL(str(where.resolve()))
-            library.md_bytes.restype = ctypes.c_int32
-            library.md_logits.restype = None
-            library.md_logits.argtypes = [ctypes.c_void_p] * 3
-            memory = (ctypes.c_float * (library.md_bytes() // 4 + 1))()
+            for name, arguments in _ARGUMENTS.items():
+                getattr(library, name).argtypes = arguments
+            library.md_start.restype = library.md_logits.restype = None
+            sizes = (ctypes.c_int32 * 4)()
+            library.md_sizes(sizes)
         except (OSError, AttributeError) as error:
             reason = " ".join(str(error).split())[:120]
             raise BundleError(
                 f"{where}: expected a library for this computer, got: {reason}; export it here"
             ) from error
-        return cls(**known, _library=library, _memory=memory)
+        spec, sections = known["spec"], known["preprocessing"].sections()
+        if list(sizes) != [spec.channels, spec.samples, spec.classes, len(sections)]:
+            raise BundleError(
+                f"{folder / METADATA}: expected channels, samples, gestures and filter sections as "
+                f"in its library, {list(sizes)}, got others; export the bundle again"
+            )
+        return cls(**known, _library=library)
+
+    def stream(self, step: int) -> CStream:
+        """Begin a stream that is decided every ``step`` samples."""
+        return CStream(self._library, self.preprocessing.sections(), self.spec.classes, step)
 
     def _infer(self, windows: ArrayLike) -> NDArray[np.float32]:
         """Return the calibrated logits of pre-processed windows ``(window, channel, time)``.
@@ -102,7 +113,59 @@ class CModel:
             DataError: The windows have another shape, or are not finite real numbers.
         """
         read = np.ascontiguousarray(finite_windows(windows, self.spec, what="exported student"))
-        logits = np.empty((len(read), self.spec.classes), np.float32)
-        for window, out in zip(read, logits, strict=True):
+        return self.stream(self.step).logits(read)
+
+
+class CStream:
+    """A stream in C: filter, windows and network.
+
+    Args:
+        library: That :meth:`CModel.load` loaded.
+        sections: Of the filter, ``(section, 6)``.
+        classes: Gestures.
+        step: Samples from one window to the next.
+    """
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        sections: Sections,
+        classes: int,
+        step: int,
+    ) -> None:
+        self._library, self._classes, self._step = library, classes, step
+        self._memory = (ctypes.c_double * (library.md_bytes() // 8 + 1))()
+        sections, steady = np.ascontiguousarray(sections), steady_state(sections)
+        library.md_start(self._memory, sections.ctypes.data, steady.ctypes.data, step)
+
+    def push(self, chunk: Signal) -> list[NDArray[np.float32] | None]:
+        """As in :class:`~myodistill.realtime.windows.LogitStream`."""
+        count = len(chunk)
+        chunk = np.ascontiguousarray(chunk, np.float32)
+        logits = np.empty((count // self._step + 1, self._classes), np.float32)
+        sound = bytearray(len(logits))
+        windows = self._library.md_take(
+            self._memory,
+            chunk.ctypes.data,
+            count,
+            logits.ctypes.data,
+            (ctypes.c_uint8 * len(sound)).from_buffer(sound),
+        )
+        return [logits[i] if sound[i] else None for i in range(windows)]
+
+    def logits(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map filtered windows ``(window, channel, time)`` to their logits; for nothing else."""
+        found = np.empty((len(windows), self._classes), np.float32)
+        for window, out in zip(windows, found, strict=True):
             self._library.md_logits(self._memory, window.ctypes.data, out.ctypes.data)
-        return logits
+        return found
+
+
+_POINTER = ctypes.c_void_p
+_ARGUMENTS = {
+    "md_bytes": [],
+    "md_sizes": [_POINTER],
+    "md_start": [_POINTER, _POINTER, _POINTER, ctypes.c_int32],
+    "md_take": [_POINTER, _POINTER, ctypes.c_int32, _POINTER, _POINTER],
+    "md_logits": [_POINTER, _POINTER, _POINTER],
+}

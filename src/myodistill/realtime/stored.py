@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from myodistill.adaptation import Adaptation
 from myodistill.datasets.recording import Electrodes, SignalSpec
@@ -30,7 +33,7 @@ def read_metadata(stored: Mapping[str, str], where: Path | str) -> dict[str, Any
     try:
         return {
             "spec": _signal(stored),
-            "preprocessing": Preprocessing.from_dict(json.loads(stored["preprocessing"])),
+            "preprocessing": _preprocessing(stored),
             "origin": json.loads(stored["origin"]),
             "unit": stored["unit"],
             "step": require_step(int(stored["step"])),
@@ -60,6 +63,17 @@ def _signal(stored: Mapping[str, str]) -> SignalSpec:
         float(stored["sampling_rate"]),
         tuple(json.loads(stored["labels"])),
     )
+
+
+def _preprocessing(stored: Mapping[str, str]) -> Preprocessing:
+    """With the sections as they were designed, which takes no SciPy then."""
+    known = Preprocessing.from_dict(json.loads(stored["preprocessing"]))
+    if "sections" not in stored:  # by an older export
+        return known
+    sections = np.array(json.loads(stored["sections"]), np.float64)
+    if sections.ndim != 2 or sections.shape[1] != 6 or not np.isfinite(sections).all():
+        raise ValueError("no sections of a filter")
+    return replace(known, designed=sections)
 
 
 def _adaptation(stored: Mapping[str, str]) -> Adaptation | None:

@@ -34,6 +34,8 @@ class Preprocessing:
         matrix: Map over channels, shape ``(channel, channel)``: ``out = filtered @ matrix.T``.
             Diagonal when it only scales, symmetric when it re-centres.
         seen: The repetitions that the map was fitted on.
+        designed: The filter's sections where they are known, as in an exported student, so that it
+            need not be designed again.
     """
 
     sampling_rate: float
@@ -41,9 +43,12 @@ class Preprocessing:
     mains: float
     matrix: Matrix = field(repr=False)
     seen: frozenset[Repetition] = field(repr=False)
+    designed: Sections | None = field(default=None, repr=False, compare=False)
 
     def sections(self) -> Sections:
         """Second-order sections of the filter."""
+        if self.designed is not None:
+            return self.designed
         return design(self.sampling_rate, self.passband, mains=self.mains)
 
     def apply(self, signal: Signal) -> Signal:
@@ -164,6 +169,9 @@ def map_channels(signal: Signal, matrix: Matrix) -> Signal:
         signal: Shape ``(time, channel)``.
         matrix: Shape ``(channel, channel)``.
     """
+    if signal.size * len(matrix) <= _FEW:
+        products = np.multiply(signal.T[:, :, None], matrix.T[:, None, :], order="C")
+        return np.asarray(np.add.reduce(products, axis=0))
     mapped = np.zeros_like(signal)
     for begin in range(0, len(signal), _CHUNK):
         part, out = signal[begin : begin + _CHUNK], mapped[begin : begin + _CHUNK]
@@ -174,6 +182,8 @@ def map_channels(signal: Signal, matrix: Matrix) -> Signal:
 
 _CHUNK = 4096
 """Samples mapped at once, which then stay in the processor's cache."""
+_FEW = 1 << 16
+"""Products that are taken at once, as of a live stream; the sums are in the same order."""
 
 
 def scaling(windows: Windows) -> Matrix:

@@ -19,6 +19,8 @@ def real_numbers(values: ArrayLike, *, what: str) -> NDArray[np.float32]:
     Raises:
         DataError: They are not real numbers: text, truth values, complex, masked or anything else.
     """
+    if type(values) is np.ndarray and values.dtype == np.float32:  # a live stream's: at once
+        return values.copy()
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:

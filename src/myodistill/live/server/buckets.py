@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from myodistill.datasets.recording import Signal
-from myodistill.realtime.decoder import LIMIT
+from myodistill.realtime.windows import LIMIT
 
 MOST = 125.0
 """Buckets a second, where there are as many samples."""

@@ -13,9 +13,9 @@ from typing import Protocol
 
 from myodistill.datasets.recording import Recording
 from myodistill.errors import OutputError, one_line
-from myodistill.live.models import load_model
 from myodistill.plugins import loaded_plugins
-from myodistill.realtime.decoder import Model
+from myodistill.realtime.models import load_model
+from myodistill.realtime.windows import Model
 
 EXPECTED = "expected accuracy"
 """How the line of ``myodistill calibrate`` begins that says what to expect."""

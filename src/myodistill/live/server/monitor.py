@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from myodistill.datasets.recording import Signal
 from myodistill.live.health import Quality
-from myodistill.realtime.decoder import LIMIT
+from myodistill.realtime.windows import LIMIT
 
 SECONDS = 1.0
 """By which an electrode is judged."""

@@ -15,13 +15,13 @@ from myodistill.errors import DataError, MyoDistillError, SettingsError, shown
 from myodistill.files import plain_name
 from myodistill.live import register_sources
 from myodistill.live.demo import SOURCE, Performer, generated
-from myodistill.live.models import load_model
 from myodistill.live.running import looped, paced
 from myodistill.live.server.keeping import Keeper
 from myodistill.live.server.learning import CommandCalibration
 from myodistill.live.server.tasks import Person
-from myodistill.realtime.decoder import Model
+from myodistill.realtime.models import load_model
 from myodistill.realtime.sources import Chunk, open_chunks
+from myodistill.realtime.windows import Model
 
 if TYPE_CHECKING:
     from myodistill.distillation.population import Population
