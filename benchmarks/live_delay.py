@@ -83,7 +83,7 @@ def _tcp(address: str) -> Callable[[np.ndarray[Any, Any], int], float]:
     device.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def push(samples: np.ndarray[Any, Any], count: int) -> float:
-        line = json.dumps({"samples": samples.tolist(), "seq": count}).encode() + b"\n"
+        line = json.dumps({"samples": samples.astype(int).tolist(), "seq": count}).encode() + b"\n"
         now = time.monotonic()
         device.sendall(line)
         return now
@@ -186,9 +186,8 @@ def measured(
     if not model.exists():
         model.write_bytes(to_onnx(_student(channels, rate)).SerializeToString())
     address, device = _source(source, channels, rate, seconds + 3 * SETTLE)
-    early = source == "lsl"  # a stream is looked for once
-    sender = _process(*device) if early else None
-    if early:
+    sender = _process(*device)
+    if source == "lsl":  # a stream is looked for once
         import pylsl
 
         pylsl.resolve_byprop("name", device[2], timeout=60)
@@ -197,11 +196,8 @@ def measured(
          "--port", "0", "--rate-after", "0"],
         stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    if source == "brainflow":
-        sender = _process(*device)
     assert server.stdout is not None
     page = server.stdout.readline().strip()
-    sender = sender or _process(*device)
     watcher = _process("watch", page, str(others), str(seconds + SETTLE))
     time.sleep(SETTLE)
     before, begin = _cpu(server.pid), time.monotonic()

@@ -15,7 +15,7 @@ from commands import refused
 from decoding import adaptable, bundle
 from pages import until
 from people import record, write
-from streams import SIGNAL, free_port
+from streams import SIGNAL, connected, free_port
 from websockets.asyncio.client import connect
 
 from myodistill import pretrain
@@ -99,6 +99,29 @@ def test_the_page_is_served_until_it_is_stopped(files: Path, end: signal.Signals
     assert "decisions" in summary
     assert torch == "False"
     assert "adaptation" in (files / "anna.state").read_text()
+
+
+def test_a_source_that_fails_later_is_told_and_the_page_stays(files: Path) -> None:
+    port = free_port()
+    process = run(files, "anna.onnx", "--source", f"tcp-listen:{port}", "--port", "0")
+    assert process.stdout is not None
+    address = process.stdout.readline().strip()
+    with connected(port) as device:
+        device.sendall(b"garbage\n" * 30)
+
+    async def look() -> str:
+        origin, _, token = address.partition("/?token=")
+        host = origin.removeprefix("http://")
+        headers = {"Cookie": f"myodistill-{host.rpartition(':')[2]}={token}"}
+        url = f"ws://{host}/ws"
+        async with connect(url, additional_headers=headers, origin=origin, proxy=None) as one:  # type: ignore[arg-type]
+            return str((await until(one, "counters", seconds=10, state="ended"))["type"])
+
+    assert asyncio.run(look()) == "counters"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert err.count("none of the first 20 messages could be read") == 1
 
 
 def test_without_a_source_somebody_who_does_not_exist_is_shown(files: Path) -> None:

@@ -290,3 +290,35 @@ def test_samples_that_were_held_up_are_a_burst(
     assert session.health.bursts == bursts
     assert session.health.delay == pytest.approx(delay, abs=0.01)
     assert ("bursts" in session.summary(1.0)) == bool(bursts)
+
+
+def test_another_decoder_goes_on_in_the_middle(student: Bundle) -> None:
+    heard: list[tuple[int, int]] = []
+
+    def tap(samples: np.ndarray, begin: int) -> None:
+        heard.append((begin, len(samples)))
+
+    session = Session(Decoder(student), tap=tap)
+    chunks = numbered(SIGNAL)
+    first = [message for chunk in chunks[:41] for message in session.take(chunk)]
+    session.exchange(Decoder(student, step=40))
+    lost = range(60, 70)  # a gap longer than a window
+    rest = [chunk for number, chunk in enumerate(chunks[41:], 41) if number not in lost]
+    later = [message for chunk in rest for message in session.take(chunk)]
+    assert said(first) == offline(student, SIGNAL[:820])
+    names = student.spec.gestures
+    whole = np.array(SIGNAL[820:])
+    whole[380:580] = np.nan
+    expected = [
+        (one.sample + 820, names[one.gesture], one.confidence)
+        for one in Decoder(student, step=40).push(whole)
+        if one.gesture >= 0
+    ]
+    decided = [one for one in said(later) if one[1] is not None]
+    assert [one[:2] for one in decided] == [one[:2] for one in expected]
+    assert [one[2] for one in decided] == pytest.approx([one[2] for one in expected], abs=0.01)
+    assert session.abstained == sum(message["abstained"] for message in [*first, *later]) > 0
+    assert [begin for begin, _ in heard[:3]] == [0, 20, 40]
+    assert heard[-1] == (1780, 20)
+    with pytest.raises(DataError, match="expected one for 4 channels at 1000 Hz, got 5 at 1000 Hz"):
+        session.exchange(Decoder(bundle(channels=5, epochs=1)))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from decoding import STEP, bundle, positions, recording
+from decoding import STEP, adaptable, bundle, positions, recording
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -215,3 +215,30 @@ def test_no_public_method_takes_raw_windows_for_filtered_ones() -> None:
     methods = {n for n in dir(model) if not n.startswith("_") and callable(getattr(model, n))}
     assert methods == {"load"}
     assert "infer" not in dir(student)
+
+
+def test_threshold_and_adapting_change_while_decoding(student: Bundle) -> None:
+    signal = recording(3, 4, seed=1)
+    plain, changed = Decoder(student), Decoder(student)
+    before = plain.push(signal[:900])
+    assert changed.push(signal[:900]) == before
+    for one in before:
+        assert one.probabilities is not None
+        assert one.probabilities.max() == one.confidence
+    changed.threshold = 1.0
+    assert {one.gesture for one in changed.push(signal[900:1200])} == {-1}
+    plain.push(signal[900:1200])
+    changed.threshold = 0.0
+    assert changed.push(signal[1200:]) == plain.push(signal[1200:])
+    with pytest.raises(SettingsError, match="a share from 0 to 1"):
+        changed.threshold = 1.5
+    with pytest.raises(BundleError, match="expected a student that can adapt"):
+        changed.follow(True)
+    follower = Decoder(adaptable(student))
+    follower.follow(True)
+    kept = follower.adapter
+    assert kept is not None
+    follower.follow(False)
+    assert follower.adapter is None
+    follower.follow(True)
+    assert follower.adapter is kept  # what was learned is still there

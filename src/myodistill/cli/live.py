@@ -116,8 +116,8 @@ def live(
             listener.close()
             summary = stream.stop()
         logger.tell(summary)
-        if stream.error:
-            raise SystemExit(1) if stream.defect else SettingsError(stream.error)
+        if stream.error:  # was told when it happened
+            raise SystemExit(1 if stream.defect else 2)
 
 
 _SWITCH = 0.001

@@ -95,6 +95,7 @@ class LiveStream:
         state: StateFile | None = None,
     ) -> None:
         self.error, self.defect = "", False
+        self._never = False  # the source gave nothing but an error
         self.buckets = Buckets(spec.channels, spec.sampling_rate)
         self._monitor = ChannelMonitor(spec.channels, spec.sampling_rate)
         self._spec, self._unit, self._decoder = spec, unit, decoder
@@ -127,10 +128,10 @@ class LiveStream:
         """Wait until the source gave something, or ended.
 
         Raises:
-            DataError: It ended with an error before there was a sample.
+            DataError: It ended with an error before it gave anything.
         """
         self._started.wait(seconds)
-        if self.error and not self._session.health.samples:
+        if self._never:
             raise DataError(self.error)
 
     def stop(self) -> str:
@@ -201,8 +202,9 @@ class LiveStream:
             if isinstance(source, Generator):
                 with suppress(Exception):
                     source.close()
-        if self.error:
-            self._post({"type": "event", "line": self.error})
+        self._never = bool(self.error) and not self._started.is_set()
+        if self.error and not self._never:
+            self._say(self.error)
         self._ended.set()
         self._started.set()
         while not self._stop.is_set():
