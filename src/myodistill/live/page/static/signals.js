@@ -193,7 +193,9 @@ export class Signals {
   #lines(from, to) {
     const { channels } = this.buckets;
     const many = channels > MANY;
+    this.pen.globalAlpha = many ? 0.5 : 1; // where they overlap, they darken
     for (const kind of ["good", "bad"]) {
+      this.pen.fillStyle = this.pen.strokeStyle = this.inks[kind];
       this.pen.beginPath();
       for (let channel = 0; channel < channels; channel += 1) {
         const good = (this.quality[channel] ?? "good") === "good";
@@ -201,16 +203,11 @@ export class Signals {
         if (many) this.#bars(channel, from, to);
         else this.#line(channel, from, to);
       }
-      if (many) {
-        this.pen.fillStyle = this.inks[kind];
-        this.pen.fill();
-      } else {
-        this.pen.strokeStyle = this.inks[kind];
-        this.pen.lineWidth = 1.1 * this.density;
-        this.pen.lineJoin = "round";
-        this.pen.stroke();
-      }
+      this.pen.lineWidth = 1.1 * this.density;
+      this.pen.lineJoin = "round";
+      if (!many) this.pen.stroke();
     }
+    this.pen.globalAlpha = 1;
   }
 
   #line(channel, from, to) {
@@ -244,9 +241,11 @@ export class Signals {
     const offset = base[channel];
     for (let index = from; index < to; index += 1) {
       const at = this.buckets.at(index) + 2 * channel;
-      const top = middle - (values[at + 1] - offset) * gain;
-      const height = (values[at + 1] - values[at]) * gain;
-      if (height >= 0) this.pen.rect(index * this.perBucket, top, this.perBucket, Math.max(height, 0.6));
+      const top = Math.round(middle - (values[at + 1] - offset) * gain);
+      const height = Math.round((values[at + 1] - values[at]) * gain);
+      if (!(height >= 0)) continue;
+      const left = Math.round(index * this.perBucket); // whole pixels are filled much faster
+      this.pen.fillRect(left, top, Math.round((index + 1) * this.perBucket) - left, height || 1);
     }
   }
 
