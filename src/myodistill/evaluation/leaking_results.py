@@ -23,10 +23,10 @@ TABLE = f"{LEAKING}-table.md"
 ACCURACY, BALANCED = f"{LEAKING}_accuracy", f"{LEAKING}_balanced_accuracy"
 
 SPLITS = {
-    "protocol": "honest: K repetitions of one session train, whole other sessions are scored",
+    "protocol": "K repetitions of one session train, whole other sessions are scored",
     "repetition": "whole repetitions of a session are scored, others of the same session train",
     "random-windows": "a person's windows are shuffled, overlapping ones to both sides",
-    "subject": "honest: other people's windows train, one unlabelled repetition re-centres",
+    "subject": "other people's windows train, one unlabelled repetition re-centres",
     "pooled-windows": "everybody's windows are shuffled together, overlapping ones to both sides",
 }
 """What each split does; all score windows of the test sessions."""
@@ -141,10 +141,18 @@ def render(frame: pd.DataFrame) -> list[Table]:
     made = []
     heads = {"scores": title(frame), "flatters": f"{LEAKING}: points above the honest split"}
     for name, rows in _cells(frame, short=True).items():
-        shown = Table(title=heads[name], title_justify="left", title_style="bold",
-                      box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fmt: skip
+        shown = Table(
+            title=heads[name],
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+            min_width=min(len(heads[name]), 80),
+        )
         for number, head in enumerate(rows[0]):
-            shown.add_column(head.replace(" ", "\n"), justify="right" if number else "left")
+            lines = head.replace(" ", "\n").replace("-", "-\n")
+            shown.add_column(lines, justify="right" if number else "left", no_wrap=True)
         for row in rows[1:]:
             shown.add_row(*row)
         made.append(shown)

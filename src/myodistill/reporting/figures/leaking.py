@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from myodistill.evaluation.leaking_results import HONEST, SPLITS, stamped, summary, title
 from myodistill.files import LEAKING
-from myodistill.reporting.figures.canvas import FAINT, PAGE, Picture, drawn
+from myodistill.reporting.figures.canvas import PAGE, RULE, Picture, drawn
 
 _MARKS = {
     "protocol": ("#004a77", "o"),
@@ -51,6 +51,7 @@ def leaking_splits(frame: pd.DataFrame) -> Picture:
     )
 
 
+_APART = 0.2
 _SCORES = ("mean", "low", "high", "worst", "flatters", "flatters_low", "flatters_high")
 
 
@@ -59,10 +60,12 @@ def _panel(axes: Axes, means: pd.DataFrame, methods: list[str]) -> None:
     axes.grid(axis="x")
     for row, method in enumerate(methods):
         scores = means.loc[means["method"] == method, "mean"]
-        axes.plot([scores.min(), scores.max()], [row, row], color=FAINT, linewidth=0.8, zorder=1)
-    for split, group in means.groupby("split", sort=False):
+        axes.plot([scores.min(), scores.max()], [row, row], color=RULE, linewidth=6, zorder=1)
+    splits = list(dict.fromkeys(means["split"]))
+    for number, (split, group) in enumerate(means.groupby("split", sort=False)):
         colour, marker = _MARKS[str(split)]
-        rows = [methods.index(method) for method in group["method"]]
+        apart = _APART * (number - (len(splits) - 1) / 2)  # so that bars do not hide bars
+        rows = [methods.index(method) + apart for method in group["method"]]
         axes.errorbar(
             group["mean"],
             rows,
