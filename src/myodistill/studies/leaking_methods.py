@@ -33,8 +33,8 @@ from myodistill.training.loop import train
 from myodistill.training.sampler import BatchSampler
 from myodistill.training.tasks import Task
 
-ONE_PERSON = Distillation(num_epochs=30)
-MANY_PEOPLE = StudentPretraining(num_epochs=20)
+ONE_PERSON = Distillation(num_epochs=20)
+MANY_PEOPLE = StudentPretraining(num_epochs=15)
 """How a network is trained: within one person, and on people together."""
 
 

@@ -19,7 +19,7 @@ from myodistill.splits import Split, require_unseen
 
 SCORED = 0.2
 """Share of a person's windows of the test sessions that a shuffled split scores."""
-MOST = 20_000
+MOST = 12_000
 """Windows that train where people are pooled: as many as kernel methods can take."""
 _NONE: Indices = np.zeros(0, np.intp)
 
