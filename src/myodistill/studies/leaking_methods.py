@@ -33,7 +33,7 @@ from myodistill.training.loop import train
 from myodistill.training.sampler import BatchSampler
 from myodistill.training.tasks import Task
 
-ONE_PERSON = Distillation(num_epochs=20)
+ONE_PERSON = Distillation(num_epochs=12)
 MANY_PEOPLE = StudentPretraining(num_epochs=15)
 """How a network is trained: within one person, and on people together."""
 

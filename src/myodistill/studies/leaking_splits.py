@@ -19,8 +19,8 @@ from myodistill.splits import Split, require_unseen
 
 SCORED = 0.2
 """Share of a person's windows of the test sessions that a shuffled split scores."""
-MOST = 12_000
-"""Windows that train where people are pooled: as many as kernel methods can take."""
+MOST = 8_000
+"""Windows that train where people are pooled: as many as kernel methods take in seconds."""
 _NONE: Indices = np.zeros(0, np.intp)
 
 
