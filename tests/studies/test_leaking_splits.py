@@ -346,6 +346,15 @@ def test_what_cannot_be_compared_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_copied_recording_would_make_honest_splits_leak(tmp_path: Path) -> None:
+    takes = record(subjects=3)
+    takes["P2", "day2"] = takes["P1", "day1"]
+    dataset = str(write(tmp_path / "people", takes))
+    with pytest.raises(LeakageError):
+        evaluate_leakage(LeakageStudy(dataset, methods=("lda-time-domain",)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_one_repetition_cannot_be_held_out(tmp_path: Path) -> None:
     dataset = str(write(tmp_path / "people", record(subjects=2, repetitions=1)))
     with pytest.raises(SettingsError, match="at least 2 repetitions a session"):

@@ -52,6 +52,7 @@ from myodistill.studies.leaking_splits import (
     subject_fold,
     verdict,
 )
+from myodistill.studies.preflight import ScoredFold, check_recordings
 
 METHODS = (
     *("lda-time-domain", "lda-log-covariance", "svm-time-domain"),
@@ -128,10 +129,12 @@ def evaluate_leakage(study: LeakageStudy, out: Path, *, processes: int = 1) -> p
         processes: How many work at once; the result does not depend on it.
 
     Raises:
-        MyoDistillError: A name is unknown, recordings are missing, or ``out`` holds anything else.
+        MyoDistillError: A name is unknown, recordings are missing or copied, or ``out`` holds
+            anything else.
     """
     dataset = require_names(open_dataset(study.dataset))
     held = _held_out(study, dataset)
+    _check(study, dataset, held)
     with (
         locked_folder(out, leaking=True),
         scratch(out / f"{LEAKING}-scratch") as folder,
@@ -156,6 +159,16 @@ def _held_out(study: LeakageStudy, dataset: Dataset) -> dict[str, Split]:
             raise SettingsError(unknown_name("held-out subject", person, held))
     chosen = study.subjects or [one for one in dataset.subjects() if one in held]
     return {person: held[person] for person in chosen}
+
+
+def _check(study: LeakageStudy, dataset: Dataset, held: dict[str, Split]) -> None:
+    """Check the recordings as a run does: a copied one would make the honest splits leak, too."""
+    folds = []
+    for split in {split.fold: split for split in held.values()}.values():
+        scored = [person for person, own in held.items() if own.fold == split.fold]
+        k = split.repetitions if study.k is None else study.k
+        folds.append(ScoredFold(split, scored, (k,)))
+    check_recordings(dataset, folds)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from myodistill.evaluation.leaking_results import HONEST, SPLITS, stamped, summary, title
 from myodistill.files import LEAKING
@@ -37,7 +38,7 @@ def leaking_splits(frame: pd.DataFrame) -> Picture:
         splits = [name for name in SPLITS if HONEST.get(name, name) == honest]
         _panel(axes, means[means["split"].isin(splits)], methods)
         axes.set_title(_PANELS[honest])
-        axes.set_xlabel("accuracy (%)")
+        axes.set_xlabel("accuracy (%), tick: the worst person")
     drawn_in[0].set_yticks(range(len(methods)), methods)
     drawn_in[0].set_ylim(len(methods) - 0.5, -0.5)
     people = frame["subject"].nunique()
@@ -58,9 +59,11 @@ _SCORES = ("mean", "low", "high", "worst", "flatters", "flatters_low", "flatters
 def _panel(axes: Axes, means: pd.DataFrame, methods: list[str]) -> None:
     """Draw one honest split and those beside it."""
     axes.grid(axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for row, method in enumerate(methods):
         scores = means.loc[means["method"] == method, "mean"]
-        axes.plot([scores.min(), scores.max()], [row, row], color=RULE, linewidth=6, zorder=1)
+        ends = [scores.min(), scores.max()]
+        axes.plot(ends, [row, row], color=RULE, linewidth=5, solid_capstyle="butt", zorder=1)
     splits = list(dict.fromkeys(means["split"]))
     for number, (split, group) in enumerate(means.groupby("split", sort=False)):
         colour, marker = _MARKS[str(split)]
@@ -79,4 +82,6 @@ def _panel(axes: Axes, means: pd.DataFrame, methods: list[str]) -> None:
             label=stamped(str(split)),
         )
         axes.plot(group["worst"], rows, color=colour, marker="|", markersize=5, linestyle="")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=3, columnspacing=1)
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.95 / len(methods)), ncols=3, columnspacing=1
+    )
