@@ -31,7 +31,7 @@ def leaking_splits(frame: pd.DataFrame) -> Picture:
     means = summary(frame)
     methods = list(dict.fromkeys(means["method"]))
     panels = [honest for honest in _PANELS if honest in set(means["split"])]
-    figure = Figure(figsize=(PAGE, 1.15 + 0.36 * len(methods)), layout="constrained")
+    figure = Figure(figsize=(PAGE, 1.15 + 0.36 * max(len(methods), _LEAST)), layout="constrained")
     figure.suptitle(title(frame), x=0.01, ha="left", fontsize=8.5, fontweight="bold")
     drawn_in = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for honest, axes in zip(panels, drawn_in, strict=True):
@@ -53,6 +53,7 @@ def leaking_splits(frame: pd.DataFrame) -> Picture:
 
 
 _APART = 0.2
+_LEAST = 3  # rows that there is room for
 _SCORES = ("mean", "low", "high", "worst", "flatters", "flatters_low", "flatters_high")
 
 
@@ -83,5 +84,8 @@ def _panel(axes: Axes, means: pd.DataFrame, methods: list[str]) -> None:
         )
         axes.plot(group["worst"], rows, color=colour, marker="|", markersize=5, linestyle="")
     axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.95 / len(methods)), ncols=3, columnspacing=1
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.95 / max(len(methods), _LEAST)),
+        ncols=3,
+        columnspacing=1,
     )
