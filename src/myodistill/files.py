@@ -14,6 +14,9 @@ from pathlib import Path
 
 from myodistill.errors import DataError, MyoDistillError, OutputError, shown
 
+LEAKING = "LEAKING"
+"""Begins the name of every file, and of every column of scores, that comes of splits that leak."""
+
 _ADVICE = {
     errno.ENOSPC: "the disk is full, free some space",
     errno.EDQUOT: "the disk quota is used up, free some space",

@@ -14,12 +14,17 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from myodistill.errors import OutputError
-from myodistill.files import write_text, writing
+from myodistill.files import LEAKING, write_text, writing
+
+_LOCK, _HOLDER = "run.lock", "running.json"
 
 
 @contextmanager
 def locked_folder(
-    folder: Path, *, advice: str = "wait for it or choose another folder with --out"
+    folder: Path,
+    *,
+    advice: str = "wait for it or choose another folder with --out",
+    leaking: bool = False,
 ) -> Iterator[None]:
     """Lock a folder against other processes; the lock ends with this process, however it ends.
 
@@ -28,12 +33,15 @@ def locked_folder(
     Args:
         folder: It is made if it is not there.
         advice: What to do where another process is at work there, for the message.
+        leaking: Whether scores of splits that leak go there, which share no folder with others.
 
     Raises:
-        OutputError: Another process is at work there, or the folder cannot be written.
+        OutputError: Another process is at work there, the folder cannot be written, or scores of
+            splits that leak would lie beside others.
     """
-    holder = folder / "running.json"
-    lock = FileLock(folder / "run.lock", timeout=0)
+    _require_unmixed(folder, leaking)
+    holder = folder / _HOLDER
+    lock = FileLock(folder / _LOCK, timeout=0)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -55,6 +63,19 @@ def locked_folder(
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _require_unmixed(folder: Path, leaking: bool) -> None:
+    if not folder.is_dir():
+        return
+    names = {path.name for path in folder.iterdir()} - {_LOCK, _HOLDER}
+    stamped = {name for name in names if name.startswith(LEAKING)}
+    if odd := names - stamped if leaking else stamped:
+        wanted = "alone" if leaking else "absent"
+        raise OutputError(
+            f"{folder}: expected scores of {LEAKING} splits to be {wanted} in their folder, it "
+            f"holds {min(odd):.80}; choose another folder with --out"
+        )
 
 
 def _who(holder: Path) -> str:

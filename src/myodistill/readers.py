@@ -13,13 +13,14 @@ import math
 import stat
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from myodistill.errors import Wanted, shown
+from myodistill.files import LEAKING
 from myodistill.restricted_yaml import DEEPEST, load
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ def read_parquet(
             ``"number"`` (of which some, or all, may be missing).
 
     Raises:
-        MyoDistillError: It cannot be read, or lacks a column; of the class that is wanted.
+        MyoDistillError: It cannot be read, lacks a column, or holds scores of splits that leak and
+            none of these is asked for; of the class that is wanted.
     """
     # Takes a moment to import, and settings are read by commands that need no table.
     from pyarrow import Table, parquet
@@ -169,6 +171,7 @@ def read_parquet(
             names = file.schema_arrow.names
             if len(set(names)) < len(names):
                 raise ValueError("a table that names a column twice")
+            _require_honest(names, columns or ())
             _require_columns(names, list(columns or ()))
             batches, unpacked = [], 0
             for batch in file.iter_batches(_ROWS, use_threads=False):
@@ -274,6 +277,16 @@ def _require_plain(value: Any) -> None:
                 inner += one
         level = inner
     raise ValueError(f"more than {DEEPEST} levels within each other")
+
+
+def _require_honest(names: Sequence[str], columns: Iterable[str]) -> None:
+    if is_leaking(names) and not is_leaking(columns):
+        raise ValueError(f"scores of {LEAKING} splits, which no honest table may hold")
+
+
+def is_leaking(columns: Iterable[str]) -> bool:
+    """Return whether any of some columns holds scores of splits that leak."""
+    return any(str(name).startswith(LEAKING) for name in columns)
 
 
 def _require_columns(names: Sequence[str], columns: Sequence[str]) -> None:

@@ -122,6 +122,63 @@ def adaptation(run_folder: Path, k: str | None, student_model: str | None, metho
         click.echo(f"{run_folder / name}")
 
 
+@evaluate.command("leakage", cls=Command)
+@click.option("--dataset", metavar="TEXT", default="synthetic", show_default=True)
+@click.option(
+    "--split",
+    metavar="LIST",
+    help="of repetition, random-windows, pooled-windows, and the honest protocol and subject, "
+    "which are added where one stands beside them [default: all]",
+)
+@click.option(
+    "--method",
+    metavar="LIST",
+    help="classical methods and networks [default: lda-time-domain,lda-log-covariance,"
+    "svm-time-domain,log-power-30k,covariance]",
+)
+@click.option("--k", type=int, help="repetitions that calibrate [default: all of a session]")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--subjects", metavar="LIST", help="people to score [default: all]")
+@click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs/LEAKING"), show_default=True
+)
+def leakage(
+    dataset: str,
+    split: str | None,
+    method: str | None,
+    k: int | None,
+    seed: int,
+    subjects: str | None,
+    processes: int,
+    out: Path,
+) -> None:
+    """Show how much a split that leaks flatters each method; for teaching alone.
+
+    Overlapping windows shuffled into training and test, within a person or over all people, and
+    repetitions of the session that is scored stand beside the honest protocols. All that is written
+    begins with LEAKING, lies in a folder of its own, and is refused wherever results are read.
+    """
+    from rich.console import Console
+
+    from myodistill.evaluation.leaking_results import FILE, TABLE, render
+    from myodistill.studies.leakage import LeakageStudy, evaluate_leakage
+
+    given = {"splits": split, "methods": method, "subjects": subjects}
+    lists = {name: _names(text) for name, text in given.items() if text is not None}
+    study = LeakageStudy(dataset, k=k, seed=seed, **lists)
+    frame = evaluate_leakage(study, out, processes=processes)
+    console = Console()
+    for table in render(frame):
+        console.print(table)
+    for name in (FILE, TABLE, "LEAKING-splits.png"):
+        click.echo(f"{out / name}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _numbers(name: str, text: str) -> tuple[int, ...]:
     """Read whole numbers that are separated by commas."""
     parts = [part.strip() for part in text.split(",")]

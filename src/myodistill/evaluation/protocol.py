@@ -7,6 +7,7 @@ import pandas as pd
 
 from myodistill.errors import DataError, unknown_name
 from myodistill.evaluation.results import METHOD, STAGES, named, ordered, summary
+from myodistill.readers import is_leaking
 
 METRICS = {
     "accuracy": "accuracy",
@@ -28,10 +29,15 @@ def require_one_protocol(frame: pd.DataFrame, metric: str = "accuracy") -> None:
     """Refuse a table from which no honest mean can be taken.
 
     Raises:
-        DataError: The table is empty, mixes datasets or test windows, scores something twice,
-            lacks a seed of some subject or a column that identifies rows, or holds a score that is
-            no share from 0 to 1.
+        DataError: The table comes of splits that leak, is empty, mixes datasets or test windows,
+            scores something twice, lacks a seed of some subject or a column that identifies rows,
+            or holds a score that is no share from 0 to 1.
     """
+    if is_leaking(frame.columns):
+        raise DataError(
+            "results: expected honest scores, got those of LEAKING splits; nothing may be computed "
+            "of them beside others, read them as `myodistill evaluate leakage` wrote them"
+        )
     if metric not in METRICS:
         raise DataError(unknown_name("metric", metric, METRICS))
     if len(frame) == 0:
