@@ -231,6 +231,30 @@ def test_a_calibration_that_fails_keeps_what_was_performed(student: Bundle, tmp_
     assert len(SubjectStore(tmp_path / "anna").sessions) == 1  # stored once
 
 
+def test_what_is_performed_after_a_failure_is_kept_beside_the_rest(
+    student: Bundle, tmp_path: Path
+) -> None:
+    made = _Made(student, BundleError("expected more, got one; perform another"))
+
+    async def guide(one: ClientConnection, page: Page) -> None:
+        await say(one, "guide", action="start", repetitions=2)
+        await until(one, "guide", step=3, phase="rest", seconds=8)
+        await say(one, "guide", action="finish")  # with the first repetition alone
+        await until(one, "guide", phase="failed")
+        await say(one, "guide", action="redo", step=0)
+        assert "start another calibration" in (await until(one, "refused"))["line"]
+        made.failure = None
+        await say(one, "guide", action="go-on")
+        await until(one, "guide", phase="review", seconds=8)
+        await say(one, "guide", action="finish")
+        await until(one, "hello", mode="decode")
+
+    _guided(student, made, tmp_path / "anna", tmp_path / "page", guide)
+    store = SubjectStore(tmp_path / "anna")
+    assert [one.repetitions for one in store.sessions] == [1, 1]
+    assert len(store.recordings("anna")) == 6
+
+
 def test_a_decoder_for_another_signal_is_not_taken(student: Bundle, tmp_path: Path) -> None:
     made = _Made(bundle(channels=5, epochs=1))
 

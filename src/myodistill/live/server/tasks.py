@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -149,6 +149,11 @@ class PersonTasks:
         if self._recorder is not None and self._recorder.gesture is not None:
             raise DataError("guide: expected the recording by hand to be over first")
         action = values["action"]
+        if action == "redo" and self._stored:
+            raise DataError(
+                "guide: expected a performance that is not in the person's folder yet; start "
+                "another calibration to perform it again"
+            )
         guide = self._guide
         if guide is None or (action == "start" and guide.phase in _OVER):
             guide = self._new_guide(person.spec, person.keeper)
@@ -176,8 +181,7 @@ class PersonTasks:
             recordings = guide.recordings()
         except DataError:  # not one complete repetition
             return
-        if not _same(recordings, self._stored):
-            keeper.keep(recordings, self._session, "guided calibration, not finished")
+        self._keep_guided(recordings, keeper, "guided calibration, not finished")
 
     def _new_guide(self, spec: SignalSpec, keeper: Keeper) -> Guide:
         self._session = self._new_session("")
@@ -216,6 +220,14 @@ class PersonTasks:
         self._say(f"{len(recorder.recordings)} recordings by hand are in {keeper.folder}")
         self._recorder = None
 
+    def _keep_guided(self, recordings: Sequence[Recording], keeper: Keeper, source: str) -> None:
+        """Put what was performed into the person's folder, what came later as a later session."""
+        there = {id(one.signal) for one in self._stored}
+        new = [one for one in recordings if id(one.signal) not in there]
+        if new:
+            keeper.keep(new, self._new_session("") if there else self._session, source)
+            self._stored = [*self._stored, *new]
+
     def _learn(
         self, guide: Guide, recordings: list[Recording], keeper: Keeper, calibrate: Calibrate
     ) -> None:
@@ -228,9 +240,7 @@ class PersonTasks:
         def learn() -> None:
             try:
                 self._keep_by_hand()
-                if not _same(recordings, self._stored):
-                    keeper.keep(recordings, self._session, "guided calibration")
-                    self._stored = recordings
+                self._keep_guided(recordings, keeper, "guided calibration")
                 made = calibrate(recordings)
                 decoder = _decoder(made, self._adapt)
                 self._later(lambda: self._exchange(guide, decoder, made.expected))
@@ -262,9 +272,3 @@ def _decoder(made: Learned, adapt: bool) -> Decoder:
     spec = made.model.spec
     made.model._infer(np.zeros((1, spec.channels, spec.samples), np.float32))
     return Decoder(made.model, adapt=adapt and made.model.adaptation is not None)
-
-
-def _same(one: list[Recording], other: list[Recording]) -> bool:
-    return len(one) == len(other) and all(
-        a.signal is b.signal for a, b in zip(one, other, strict=True)
-    )
