@@ -268,10 +268,10 @@ def test_without_recentring_nothing_is_centred(fold: DistillationPipeline) -> No
     person = plain.data.subject(subject, 1)
     matrix = person.preprocessing.matrix
     assert np.count_nonzero(matrix - np.diag(np.diag(matrix))) == 0
-    channels = len(matrix)
-    identity = torch.eye(channels).expand_as(person.centre(channels))
-    assert torch.equal(person.centre(channels), identity)
-    assert not torch.equal(fold.data.subject(subject, 1).centre(channels), identity)
+    front = BandCovariances(person.spec)
+    identity = torch.eye(len(matrix)).expand_as(front.whitening)
+    assert torch.equal(person.centre(front), identity)
+    assert not torch.equal(fold.data.subject(subject, 1).centre(front), identity)
 
 
 def test_each_front_is_centred_by_the_channels_that_it_reads(fold: DistillationPipeline) -> None:
@@ -280,7 +280,7 @@ def test_each_front_is_centred_by_the_channels_that_it_reads(fold: DistillationP
     for channels in (person.spec.channels, -(-person.spec.channels // 2)):
         front = BandCovariances(person.spec, most_channels=channels)
         assert front.channels == channels
-        torch.testing.assert_close(person.centre(channels), front.centre(windows))
+        torch.testing.assert_close(person.centre(front), front.centre(windows))
 
 
 def test_early_stopping_holds_out_a_repetition(
