@@ -192,7 +192,7 @@ class LogCovarianceRows(ExportableLogCovariances):
         if self.image:
             return logarithms.permute(0, 3, 1, 2, 4).flatten(3)
         vectors = self._vector(logarithms.flatten(0, 1))
-        return vectors.reshape(len(windows), 1, self.frames, -1)
+        return vectors.reshape(windows.shape[0], 1, self.frames, -1)
 
 
 Front = BandPower | LogCovarianceRows
@@ -242,10 +242,10 @@ class Represented(Network):
 
     def arranged(self, seen: Tensor) -> Tensor:
         """Return what the network takes for the samples of each channel."""
-        standard = self.standardise(seen.flatten(1)).reshape(seen.shape)
+        standard: Tensor = self.standardise(seen.flatten(1)).reshape(seen.shape)
         if not self.front.image:
             return standard.squeeze(1).mT
-        where = self.places[:, None].expand(len(seen), -1, seen.shape[2], -1)
+        where = self.places[:, None].expand(seen.shape[0], -1, seen.shape[2], -1)
         return torch.cat((standard, where), dim=-1).flatten(2)
 
 
@@ -267,7 +267,8 @@ def _coordinates(electrodes: Electrodes) -> Tensor:
         where += [np.cos(angle), np.sin(angle)]
     elif columns > 1:
         where.append(2 * column / (columns - 1) - 1)
-    return torch.tensor([list(map(float, here)) for here in zip(*where, strict=True)] or [[]])
+    rows_of = [list(map(float, here)) for here in zip(*where, strict=True)]
+    return torch.tensor(rows_of or [[]])
 
 
 def _require_samples(name: str, spec: SignalSpec, least: int) -> None:
