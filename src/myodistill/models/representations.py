@@ -1,18 +1,20 @@
-"""What a network reads in place of the samples: ``model@representation``.
+"""Representations: what a network reads in place of the samples.
 
-Every network that reads an image of the electrodes or a sequence can read one of these, which are
-fixed, re-centred to each person as band covariances are, and computed once per window:
+Every network that reads an image of the electrodes or a sequence can read one of these, by the name
+``model@representation`` (``myodistill models '*@*'`` counts them). They are fixed, re-centred to each
+person as band covariances are, and computed once per window:
 
 - ``band-power``: the log power of each electrode in each band and part of the window;
 - ``spectrogram``: the same in the bins of a short-time Fourier transform of about 64 ms (Hann);
 - ``log-covariance``: the logarithms of the covariances of the bands. In an image each electrode
   has its row of each matrix, a sequence has their tangent vectors.
 
-The parts of the window are the time of a sequence, and beside the bands the channels of an image.
-An image is also told where each electrode sits, for convolutions that end in a mean over the
-electrodes cannot know it (Liu et al. 2018, "An intriguing failing of convolutional neural networks
-and the CoordConv solution"). Features are standardised one by one, with noise in training, as for
-the covariance models. Without ``@`` a network reads the samples, as published.
+Parts of the window are the time of a sequence, and channels of an image, as bands are. An image is
+also told where each electrode sits, which convolutions that end in a mean over the electrodes cannot
+know (Liu et al. 2018, "An intriguing failing of convolutional neural networks and the CoordConv
+solution"). Features are standardised one by one, with noise in training, as for the covariance
+models. Networks with powers or covariances of their own take none of these. Without ``@``, or with
+``@raw``, a network reads the samples, as published.
 """
 
 from __future__ import annotations
