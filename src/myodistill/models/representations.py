@@ -1,8 +1,8 @@
 """Representations: what a network reads in place of the samples.
 
-Every network that reads an image of the electrodes or a sequence can read one of these, by the name
-``model@representation`` (``myodistill models '*@*'`` counts them). They are fixed, re-centred to each
-person as band covariances are, and computed once per window:
+Every network that reads an image of the electrodes or a sequence can read one of these, by the
+name ``model@representation`` (``myodistill models '*@*'`` counts them). They are fixed, re-centred
+to each person as band covariances are, and computed once per window:
 
 - ``band-power``: the log power of each electrode in each band and part of the window;
 - ``spectrogram``: the same in the bins of a short-time Fourier transform of about 64 ms (Hann);
@@ -10,11 +10,11 @@ person as band covariances are, and computed once per window:
   has its row of each matrix, a sequence has their tangent vectors.
 
 Parts of the window are the time of a sequence, and channels of an image, as bands are. An image is
-also told where each electrode sits, which convolutions that end in a mean over the electrodes cannot
-know (Liu et al. 2018, "An intriguing failing of convolutional neural networks and the CoordConv
-solution"). Features are standardised one by one, with noise in training, as for the covariance
-models. Networks with powers or covariances of their own take none of these. Without ``@``, or with
-``@raw``, a network reads the samples, as published.
+also told where each electrode sits, which convolutions that end in a mean over the electrodes
+cannot know (Liu et al. 2018, "An intriguing failing of convolutional neural networks and the
+CoordConv solution"). Features are standardised one by one, with noise in training, as for the
+covariance models. Networks with powers or covariances of their own take none of these. Without
+``@``, or with ``@raw``, a network reads the samples, as published.
 """
 
 from __future__ import annotations
@@ -109,9 +109,14 @@ class BandPower(BandCovariances):
         total, count = torch.zeros(self.whitening.shape[:2], dtype=torch.float64), 0
         for batch in torch.split(windows, 256) if isinstance(windows, Tensor) else windows:
             power = self.filtered(batch).square().mean(dim=-1)
-            total += (power + torch.finfo(power.dtype).tiny).log().sum(dim=0)
+            total += (power + EPSILON**2).log().sum(dim=0)
             count += len(batch)
         return torch.diag_embed((-total / count / 2).exp()).to(self.whitening.dtype)
+
+    @property
+    def centre_key(self) -> tuple[object, ...]:
+        """What :meth:`centre` depends on beside the windows."""
+        return super().centre_key if self.whitens else (type(self), self.channels, self.frames)
 
 
 class Spectrogram(BandPower):
@@ -150,11 +155,6 @@ class Spectrogram(BandPower):
         parts = F.conv1d(signals, self.taps, stride=max(self.hop, 1))
         split: Tensor = parts.reshape(count, channels, self.bands, 2, self.frames)
         return split.permute(0, 2, 1, 4, 3).flatten(3)
-
-    @property
-    def centre_key(self) -> tuple[object, ...]:
-        """What the re-centring depends on beside the windows."""
-        return "spectrogram", self.channels, self.frames
 
 
 class LogCovarianceRows(ExportableLogCovariances):
