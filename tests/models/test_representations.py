@@ -34,6 +34,7 @@ FAMILIES = [*SMALL, "densenet-34", "inception-xs", "lstm", "p3d-32", "vgg-small"
 SIGNALS = {
     "ring of 10": GEOMETRIES["3dc"],
     "4×16": GEOMETRIES["flexemg"],
+    "16×16": GEOMETRIES["hyser"],
     "two rings": GEOMETRIES["ninapro-16"],
     "1 channel": SignalSpec(grid(1, 1), 52, 200.0, ("a", "b")),
     "2×2": SignalSpec(grid(2, 2, order=(3, 0, 2, 1)), 52, 200.0, ("a", "b")),

@@ -142,12 +142,15 @@ class BandCovariances(nn.Module):
 
     def filtered(self, windows: Tensor) -> Tensor:
         """Map ``(window, channel, time)`` to ``(window, band, channel, time)``, pooled first."""
-        if self.pooling is not None:
-            windows = self.pooling @ windows
+        windows = self.pooled(windows)
         count, channels, samples = windows.shape
         signals = windows.reshape(count * channels, 1, samples)
         filtered = F.conv1d(signals, self.taps, padding=self.taps.shape[-1] // 2)
         return filtered.view(count, channels, self.bands, samples).transpose(1, 2)
+
+    def pooled(self, windows: Tensor) -> Tensor:
+        """Average neighbours in windows ``(window, channel, time)`` where there are too many."""
+        return windows if self.pooling is None else self.pooling @ windows
 
     @property
     def centre_key(self) -> tuple[object, ...]:

@@ -9,12 +9,13 @@ to each person as band covariances are, and computed once per window:
 - ``log-covariance``: the logarithms of the covariances of the bands. In an image each electrode
   has its row of each matrix, a sequence has their tangent vectors.
 
-Parts of the window are the time of a sequence, and channels of an image, as bands are. An image is
-also told where each electrode sits, which convolutions that end in a mean over the electrodes
-cannot know (Liu et al. 2018, "An intriguing failing of convolutional neural networks and the
-CoordConv solution"). Features are standardised one by one, with noise in training, as for the
-covariance models. Networks with powers or covariances of their own take none of these. Without
-``@``, or with ``@raw``, a network reads the samples, as published.
+Parts of the window are the time of a sequence, and channels of an image, as bands are. Electrodes
+beyond 32 are pooled for a sequence, and beyond 16 for logarithms of matrices. An image is also told
+where each electrode sits, which convolutions that end in a mean over the electrodes cannot know
+(Liu et al. 2018, "An intriguing failing of convolutional neural networks and the CoordConv
+solution"). Features are standardised one by one, with noise in training, as for the covariance
+models. Networks with powers or covariances of their own take none of these. Without ``@``, or with
+``@raw``, a network reads the samples, as published.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class BandPower(BandCovariances):
     sequence_frames = 16
 
     def __init__(self, spec: SignalSpec, frames: int, *, image: bool) -> None:
-        super().__init__(spec, most_channels=spec.channels)
+        super().__init__(spec, most_channels=spec.channels if image else MOST_CHANNELS)
         _require_samples("band-power", spec, frames)
         self.frames = frames
         self.image = image
@@ -87,7 +88,7 @@ class BandPower(BandCovariances):
         self.shape = self._shape(spec)
 
     def _shape(self, spec: SignalSpec) -> Shape:
-        places, features = (spec.channels, 1) if self.image else (1, spec.channels)
+        places, features = (self.channels, 1) if self.image else (1, self.channels)
         return Shape(spec.electrodes, places, self.frames, features * self.bands)
 
     def forward(self, windows: Tensor) -> Tensor:
@@ -132,10 +133,9 @@ class Spectrogram(BandPower):
         low, *_, high = band_edges(spec.sampling_rate)
         frequencies = np.arange(length // 2) * spec.sampling_rate / length
         kept = frequencies[(frequencies >= low) & (frequencies <= high)] / spec.sampling_rate
-        waves = (
-            np.exp(-2j * np.pi * kept[:, None] * np.arange(length)) * np.hanning(length + 1)[:-1]
-        )
-        waves /= np.sqrt(length * np.mean(np.hanning(length + 1)[:-1] ** 2))
+        hann = np.hanning(length + 1)[:-1]
+        waves = np.exp(-2j * np.pi * kept[:, None] * np.arange(length)) * hann
+        waves /= np.linalg.norm(hann)
         self.bands, self.whitens = len(kept), False
         self.hop = (spec.samples - length) // max(frames - 1, 1)
         self.used = (frames - 1) * self.hop + length
@@ -150,8 +150,9 @@ class Spectrogram(BandPower):
 
         The real and the imaginary part of a frame follow one another.
         """
-        count, channels, samples = windows.shape
-        signals = windows[..., samples - self.used :].reshape(count * channels, 1, self.used)
+        windows = self.pooled(windows)[..., windows.shape[-1] - self.used :]
+        count, channels, _ = windows.shape
+        signals = windows.reshape(count * channels, 1, self.used)
         parts = F.conv1d(signals, self.taps, stride=max(self.hop, 1))
         split: Tensor = parts.reshape(count, channels, self.bands, 2, self.frames)
         return split.permute(0, 2, 1, 4, 3).flatten(3)
@@ -181,10 +182,9 @@ class LogCovarianceRows(ExportableLogCovariances):
         electrodes = replace(spec.electrodes, order=()) if high * wide > 1 else spec.electrodes
         rows, columns = -(-electrodes.rows // high), -(-electrodes.columns // wide)
         pooled = replace(electrodes, rows=rows, columns=columns)
-        places, features = (
-            (self.channels, self.bands * self.channels) if image else (1, self.features)
-        )
-        self.shape = Shape(pooled, places, frames, features)
+        self.shape = Shape(pooled, 1, frames, self.features)
+        if image:
+            self.shape = Shape(pooled, self.channels, frames, self.bands * self.channels)
 
     def forward(self, windows: Tensor) -> Tensor:
         """Map ``(window, channel, time)`` to ``(window, place, frame, feature)``."""
