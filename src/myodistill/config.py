@@ -220,7 +220,9 @@ class Settings(_Settings):
     k: Some[Count] = Field((1, 2, 4), description="calibration repetitions; 0: unlabelled")
     seed: Some[Seed] = Field((0,), description="seeds of weights, order and augmentation")
     teacher_model: Some[Name] = Field(
-        ("population", "covariance"), description="teacher models; several are merged into one"
+        ("population", "covariance"),
+        description="teacher models; several are merged into one; name@band-power, @spectrogram or "
+        "@log-covariance reads that in place of samples",
     )
     student_model: Some[Name] = Field(
         ("log-power-30k",), description="student models, each distilled from the same teachers"

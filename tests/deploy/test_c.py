@@ -426,7 +426,13 @@ def test_bad_input(student: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @needs_gcc
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["tcn-10k", "cnn-10k", "lstm-10k", "gru-10k"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        *("tcn-10k", "cnn-10k", "lstm-10k", "gru-10k"),
+        *("cnn@band-power", "cnn@spectrogram", "cnn@log-covariance", "lstm@band-power"),
+    ],
+)
 def test_generated_networks(model: str, tmp_path: Path) -> None:
     pytest.importorskip("emx_onnx_cgen")
     other = bundle(model, epochs=3)

@@ -65,6 +65,11 @@ def test_metadata(student: Bundle, exported: bytes) -> None:
     [
         ("tcn-10k", 1),
         ("log-power-30k", 8),
+        ("cnn@band-power", 1),
+        pytest.param("cnn@band-power", 8, marks=pytest.mark.slow),  # scaled, not whitened
+        pytest.param("cnn@spectrogram", 8, marks=pytest.mark.slow),
+        pytest.param("cnn@log-covariance", 8, marks=pytest.mark.slow),
+        pytest.param("lstm@band-power", 1, marks=pytest.mark.slow),
         pytest.param("log-covariance-10k", 1, marks=pytest.mark.slow),
         pytest.param("log-covariance-10k", 8, marks=pytest.mark.slow),  # pooled
         pytest.param("log-covariance-30k", 1, marks=pytest.mark.slow),

@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from myodistill.distillation.method import DistillationPipeline, StudentSpec
 from myodistill.errors import BundleError, LeakageError, ModelError, SettingsError
 from myodistill.evaluation import results
 from myodistill.models.covariance import BandCovariances
+from myodistill.models.registry import REPRESENTATIONS
 from myodistill.provenance import implied_seen
 from myodistill.splits import make_split
 from myodistill.studies.experiment import run_experiment
@@ -268,10 +270,10 @@ def test_without_recentring_nothing_is_centred(fold: DistillationPipeline) -> No
     person = plain.data.subject(subject, 1)
     matrix = person.preprocessing.matrix
     assert np.count_nonzero(matrix - np.diag(np.diag(matrix))) == 0
-    channels = len(matrix)
-    identity = torch.eye(channels).expand_as(person.centre(channels))
-    assert torch.equal(person.centre(channels), identity)
-    assert not torch.equal(fold.data.subject(subject, 1).centre(channels), identity)
+    front = BandCovariances(person.spec)
+    identity = torch.eye(len(matrix)).expand_as(front.whitening)
+    assert torch.equal(person.centre(front), identity)
+    assert not torch.equal(fold.data.subject(subject, 1).centre(front), identity)
 
 
 def test_each_front_is_centred_by_the_channels_that_it_reads(fold: DistillationPipeline) -> None:
@@ -280,7 +282,23 @@ def test_each_front_is_centred_by_the_channels_that_it_reads(fold: DistillationP
     for channels in (person.spec.channels, -(-person.spec.channels // 2)):
         front = BandCovariances(person.spec, most_channels=channels)
         assert front.channels == channels
-        torch.testing.assert_close(person.centre(channels), front.centre(windows))
+        torch.testing.assert_close(person.centre(front), front.centre(windows))
+
+
+@pytest.mark.parametrize("way", REPRESENTATIONS)
+def test_a_representation_is_recentred_to_each_subject(
+    fold: DistillationPipeline, way: str
+) -> None:
+    model, someone = f"cnn@{way}", fold.split.heldout[0]
+    pretrained = fold.pretrain(model, NO_PATHS)
+    front: Any = pretrained.network.front
+    assert torch.equal(front.whitening, torch.eye(front.channels).expand_as(front.whitening))
+    for k in (0, 1):
+        person = fold.data.subject(someone, k)
+        tuned: Any = fold.finetune(pretrained, someone, k, NO_PATHS).network
+        windows = torch.from_numpy(person.windows(person.fitted_on).gather())
+        torch.testing.assert_close(tuned.front.whitening, front.centre(windows))
+        assert not torch.equal(tuned.front.whitening, front.whitening)
 
 
 def test_early_stopping_holds_out_a_repetition(

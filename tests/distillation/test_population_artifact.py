@@ -96,6 +96,16 @@ def test_training_that_was_killed_goes_on(
         assert mine.fingerprint == theirs.fingerprint
 
 
+def test_a_population_holds_what_representations_give(
+    mine: list[Recording], tmp_path: Path
+) -> None:
+    models = {"teacher_model": ["cnn@log-covariance"], "student_model": ["cnn@band-power"]}
+    people = pretrain(Some(FOLD.pretraining), **{**QUICK, **models})
+    made, later = (calibrate(one, mine, k=1) for one in (people, people.save(tmp_path / "people")))
+    assert made.model == "cnn@band-power"
+    assert made.fingerprint == later.fingerprint
+
+
 @pytest.mark.parametrize("k", [0, 1, 2])
 def test_a_newcomer_gets_the_student_of_the_fold_that_held_them_out(
     people: Population, folder: Path, mine: list[Recording], k: int

@@ -19,7 +19,7 @@ from myodistill.bundle import Bundle
 from myodistill.config import Settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.recording import Recording, grid
-from myodistill.errors import SettingsError
+from myodistill.errors import ModelError, SettingsError
 from myodistill.files import sha256_of
 from myodistill.studies.experiment import run_experiment
 
@@ -111,6 +111,30 @@ def test_a_test_sample_concerns_nothing_but_its_scores(settings: Settings, do: D
     after = times(settings.out)
     redone = {name for name in before if after[name] > before[name]}
     assert redone == {name for name in before if "scores/" in name}
+
+
+def test_what_a_teacher_reads_is_in_the_keys(settings: Settings, do: Do) -> None:
+    students = ("pretrained_distilled-", "pretrain-pretrained_distilled-")
+    first = settings.model_copy(update={"teacher_model": ("cnn@band-power",), "k": (1,)})
+    do(first, Altered())
+    before = times(settings.out, *students)
+    assert before
+    do(first, Altered())
+    assert times(settings.out, *students) == before
+    table = do(first.model_copy(update={"teacher_model": ("cnn@spectrogram",)}), Altered())
+    after = times(settings.out, *students)
+    assert all(after[name] > before[name] for name in before)
+    assert "cnn@spectrogram" in set(table["model"])
+    assert (settings.out / "fold-1/seed-0/pretrain-cnn@band-power/bundle.json").is_file()
+
+
+def test_a_window_too_short_is_refused_before_anything_is_trained(
+    settings: Settings, do: Do
+) -> None:
+    short = settings.model_copy(update={"teacher_model": ("population", "cnn@spectrogram")})
+    with pytest.raises(ModelError, match=r"spectrogram: expected windows of at least \d+ samples"):
+        do(short, Altered(samples=50))
+    assert not list(settings.out.rglob("bundle.json"))
 
 
 @pytest.mark.slow

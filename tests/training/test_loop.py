@@ -290,3 +290,40 @@ def test_a_weight_that_is_no_number_ends_training() -> None:
     net.register_buffer("unused", torch.tensor(torch.inf))
     with pytest.raises(TrainingError, match=r"training: .* finite weights, got .* epoch 1 of 1"):
         train(Task(net), batches_of(x, y, 20), Training(num_epochs=1))
+
+
+class Hungry(nn.Module):
+    """A network that asks for a petabyte when it is given many windows."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.layer = most, nn.Linear(6, 2)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        if len(windows) > self.most:
+            torch.empty(2**50)
+        logits: Tensor = self.layer(windows)
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("most", "advice"),
+    [(30, r"set batch_size to 25, which fits"), (1, r"take a smaller model")],
+)
+def test_without_memory_the_size_that_fits_is_said(most: int, advice: str) -> None:
+    x, y = problem()
+    with pytest.raises(TrainingError, match=advice) as caught:
+        train(
+            Task(Hungry(most)),
+            batches_of(x, y, 100),
+            Training(num_epochs=1),
+            paths=RunPaths(title="cnn"),
+        )
+    assert str(caught.value).startswith("cnn: expected memory for a step of 100 windows")
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_of_a_step_are_passed_on() -> None:
+    x, y = problem()
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        train(Task(nn.Linear(5, 2)), batches_of(x, y, 100), Training(num_epochs=1))

@@ -68,7 +68,7 @@ def to_executorch(bundle: Bundle) -> bytes:
     """
     require("executorch", extra="executorch")
     metadata(bundle)
-    if isinstance(bundle.network, Recurrent):
+    if any(isinstance(module, Recurrent) for module in bundle.network.modules()):
         raise ModelError(
             f"{bundle.model}: expected a student without recurrent layers, which ExecuTorch would "
             f"unroll over the window; export it to ONNX"

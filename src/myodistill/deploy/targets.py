@@ -124,7 +124,8 @@ def deployable(model: str, spec: SignalSpec) -> dict[str, str | None]:
     any_form = None if known or entry(model).role == "student" else "only students"
     fronts = [module for module in network.modules() if isinstance(module, LogCovariances)]
     logarithm = None if all(front.exportable for front in fronts) else "no matrix logarithm"
-    phone = "recurrent layers unroll" if isinstance(network, Recurrent) else None
+    recurrent = any(isinstance(module, Recurrent) for module in network.modules())
+    phone = "recurrent layers unroll" if recurrent else None
     if fronts:
         phone = "matrix logarithm untested"
     return {

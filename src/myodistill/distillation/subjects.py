@@ -59,7 +59,9 @@ class Subject:
     fitted_on: frozenset[Repetition]
     recentred: bool
     filtered: Callable[[], Windows] = field(repr=False)
-    _centres: dict[int, Tensor] = field(init=False, default_factory=dict, repr=False, compare=False)
+    _centres: dict[tuple[object, ...], Tensor] = field(
+        init=False, default_factory=dict, repr=False, compare=False
+    )
 
     def windows(self, repetitions: Collection[Repetition] | None = None) -> Windows:
         """Pre-process the windows of some repetitions; None for all."""
@@ -68,20 +70,20 @@ class Subject:
             windows = windows.select(repetitions).trimmed()
         return self.preprocessing.map(windows)
 
-    def centre(self, channels: int) -> Tensor:
-        """Return the whitening that re-centres band covariances to this subject, computed once.
+    def centre(self, front: BandCovariances) -> Tensor:
+        """Return the whitening that re-centres a front to this subject.
 
-        Args:
-            channels: Of the covariances, to which electrodes are pooled.
+        Fronts of the same bands and channels share it; it is computed once.
         """
-        if channels not in self._centres:
-            front = BandCovariances(self.spec, most_channels=channels)
-            centre = front.whitening
+        key = front.centre_key
+        if key not in self._centres:
+            centre = torch.eye(front.channels).expand_as(front.whitening)
             if self.recentred:
                 windows = self.windows(self.fitted_on)
-                centre = front.centre(map(torch.from_numpy, windows.batches()))
-            self._centres[channels] = centre
-        return self._centres[channels]
+                unfitted = copy.deepcopy(front).cpu()
+                centre = unfitted.centre(map(torch.from_numpy, windows.batches()))
+            self._centres[key] = centre
+        return self._centres[key]
 
 
 class SubjectPool:
@@ -346,4 +348,4 @@ def recentre(network: nn.Module, subject: Subject) -> None:
 
 def _recentre(front: nn.Module | None, subject: Subject) -> None:
     if isinstance(front, BandCovariances):
-        front.whitening.copy_(subject.centre(front.channels))
+        front.whitening.copy_(subject.centre(front))

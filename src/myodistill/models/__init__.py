@@ -14,6 +14,7 @@ from myodistill.models import (
     logpower,
     p3d,
     recurrent,
+    representations,
     tcn,
     vgg,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "logpower",
     "p3d",
     "recurrent",
+    "representations",
     "tcn",
     "vgg",
 ]

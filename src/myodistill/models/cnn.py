@@ -153,7 +153,7 @@ class RawCnn(Network):
         return features
 
 
-@register_model("cnn", "student", aliases=("CustomCNN_sml3",), printed=2_000_000)
+@register_model("cnn", "student", aliases=("CustomCNN_sml3",), printed=2_000_000, reads="image")
 def cnn(spec: SignalSpec) -> Cnn:
     """The reference student: 128, 128 and 64 features."""
     return Cnn(spec)
@@ -177,7 +177,7 @@ def cnn_10k(spec: SignalSpec) -> BandCnn:
     return widest(lambda width: BandCnn(spec, width), 10_000)
 
 
-@register_model("baseline-cnn", "baseline")
+@register_model("baseline-cnn", "baseline", reads="sequence")
 def baseline_cnn(spec: SignalSpec) -> RawCnn:
     """64, 128 and 256 features over time."""
     return RawCnn(spec)

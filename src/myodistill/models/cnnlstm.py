@@ -79,13 +79,13 @@ class ImageCnnLstm(Network):
         return features
 
 
-@register_model("baseline-cnn-lstm", "baseline")
+@register_model("baseline-cnn-lstm", "baseline", reads="sequence")
 def baseline_cnn_lstm(spec: SignalSpec) -> TemporalCnnLstm:
     """Three convolutions over time, an LSTM of 128."""
     return TemporalCnnLstm(spec)
 
 
-@register_model("baseline-cnn-lstm-image", "baseline")
+@register_model("baseline-cnn-lstm-image", "baseline", reads="image", frames=PARTS)
 def baseline_cnn_lstm_image(spec: SignalSpec) -> ImageCnnLstm:
     """Three convolutions over the electrodes, an LSTM of 128."""
     return ImageCnnLstm(spec)

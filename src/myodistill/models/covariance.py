@@ -47,6 +47,17 @@ def taps_length(sampling_rate: float) -> int:
     return max(15, 2 * round(0.0155 * sampling_rate) + 1)
 
 
+def patch_size(electrodes: Electrodes, most: int) -> tuple[int, int]:
+    """Return rows and columns of the patches that :func:`pool_electrodes` averages."""
+    rows, columns, high, wide = electrodes.rows, electrodes.columns, 1, 1
+    while -(-rows // high) * -(-columns // wide) > most:
+        if rows / high >= columns / wide:
+            high *= 2
+        else:
+            wide *= 2
+    return high, wide
+
+
 def pool_electrodes(electrodes: Electrodes, most: int = MOST_CHANNELS) -> np.ndarray:
     """Weights that average neighbouring electrodes until few enough are left.
 
@@ -61,12 +72,7 @@ def pool_electrodes(electrodes: Electrodes, most: int = MOST_CHANNELS) -> np.nda
     """
     positions = electrodes.positions()
     rows, columns = positions.shape
-    high, wide = 1, 1
-    while -(-rows // high) * -(-columns // wide) > most:
-        if rows / high >= columns / wide:
-            high *= 2
-        else:
-            wide *= 2
+    high, wide = patch_size(electrodes, most)
     if (high, wide) == (1, 1):
         return np.eye(electrodes.channels)
     patches = [
@@ -108,7 +114,7 @@ class BandCovariances(nn.Module):
         length = taps_length(spec.sampling_rate)
         if spec.samples < length:
             raise ModelError(
-                f"covariance: expected windows of at least {length} samples at "
+                f"band filters: expected windows of at least {length} samples at "
                 f"{spec.sampling_rate:g} Hz, got {spec.samples}; use longer windows"
             )
         taps = [
@@ -131,13 +137,25 @@ class BandCovariances(nn.Module):
 
     def covariances(self, windows: Tensor) -> Tensor:
         """As :meth:`forward`, before re-centring."""
-        if self.pooling is not None:
-            windows = self.pooling @ windows
+        bands = self.filtered(windows)
+        return bands @ bands.mT / bands.shape[-1]
+
+    def filtered(self, windows: Tensor) -> Tensor:
+        """Map ``(window, channel, time)`` to ``(window, band, channel, time)``, pooled first."""
+        windows = self.pooled(windows)
         count, channels, samples = windows.shape
         signals = windows.reshape(count * channels, 1, samples)
         filtered = F.conv1d(signals, self.taps, padding=self.taps.shape[-1] // 2)
-        bands = filtered.view(count, channels, self.bands, samples).transpose(1, 2)
-        return bands @ bands.mT / samples
+        return filtered.view(count, channels, self.bands, samples).transpose(1, 2)
+
+    def pooled(self, windows: Tensor) -> Tensor:
+        """Average neighbours in windows ``(window, channel, time)`` where there are too many."""
+        return windows if self.pooling is None else self.pooling @ windows
+
+    @property
+    def centre_key(self) -> tuple[object, ...]:
+        """What :meth:`centre` depends on beside the windows."""
+        return "bands", self.channels
 
     @torch.no_grad()
     def centre(self, windows: Tensor | Iterable[Tensor]) -> Tensor:

@@ -88,25 +88,33 @@ class DenseNet(Network):
         return features
 
 
-@register_model("densenet-34", "teacher", aliases=("CustomDNN_34",), printed=5_900_000)
+@register_model(
+    "densenet-34", "teacher", aliases=("CustomDNN_34",), printed=5_900_000, reads="image"
+)
 def densenet_34(spec: SignalSpec) -> DenseNet:
     """Thirteen layers in four blocks."""
     return DenseNet(spec, (2, 3, 5, 3))
 
 
-@register_model("densenet-121", "teacher", aliases=("CustomDNN_slice_test",), printed=13_800_000)
+@register_model(
+    "densenet-121", "teacher", aliases=("CustomDNN_slice_test",), printed=13_800_000, reads="image"
+)
 def densenet_121(spec: SignalSpec) -> DenseNet:
     """DenseNet-121 of the paper's table 1."""
     return DenseNet(spec, (6, 12, 24, 16))
 
 
-@register_model("densenet-161", "teacher", aliases=("CustomDNN_161",), printed=35_700_000)
+@register_model(
+    "densenet-161", "teacher", aliases=("CustomDNN_161",), printed=35_700_000, reads="image"
+)
 def densenet_161(spec: SignalSpec) -> DenseNet:
     """DenseNet-161 of the paper's table 1, growth 48."""
     return DenseNet(spec, (6, 12, 36, 24), growth=48, first=96)
 
 
-@register_model("densenet-201", "teacher", aliases=("CustomDNN_201",), printed=26_700_000)
+@register_model(
+    "densenet-201", "teacher", aliases=("CustomDNN_201",), printed=26_700_000, reads="image"
+)
 def densenet_201(spec: SignalSpec) -> DenseNet:
     """DenseNet-201 of the paper's table 1."""
     return DenseNet(spec, (6, 12, 48, 32))

@@ -170,19 +170,25 @@ class Inception(Network):
         return features
 
 
-@register_model("inception-xs", "teacher", aliases=("InceptionV3_xs",), printed=10_700_000)
+@register_model(
+    "inception-xs", "teacher", aliases=("InceptionV3_xs",), printed=10_700_000, reads="image"
+)
 def inception_xs(spec: SignalSpec) -> Inception:
     """Two blocks A, three C, no E."""
     return Inception(spec, (32, 64), (128, 160, 192), 0)
 
 
-@register_model("inception-s", "teacher", aliases=("InceptionV3_s",), printed=16_100_000)
+@register_model(
+    "inception-s", "teacher", aliases=("InceptionV3_s",), printed=16_100_000, reads="image"
+)
 def inception_s(spec: SignalSpec) -> Inception:
     """Two blocks A, three C, one E."""
     return Inception(spec, (32, 64), (128, 160, 192), 1)
 
 
-@register_model("inception-v3", "teacher", aliases=("InceptionV3",), printed=24_200_000)
+@register_model(
+    "inception-v3", "teacher", aliases=("InceptionV3",), printed=24_200_000, reads="image"
+)
 def inception_v3(spec: SignalSpec) -> Inception:
     """The paper's table 1: three blocks A, four C, two E."""
     return Inception(spec, (32, 64, 64), (128, 160, 160, 192), 2)

@@ -49,7 +49,11 @@ class ExportableLogCovariances(LogCovariances):
 
     def logarithms(self, windows: Tensor) -> Tensor:
         """Map ``(window, channel, time)`` to ``(window, band, channel, channel)``."""
-        covariances = BandCovariances.forward(self, windows)
+        return self.logarithm(BandCovariances.forward(self, windows))
+
+    @staticmethod
+    def logarithm(covariances: Tensor) -> Tensor:
+        """Logarithm of symmetric matrices ``(..., n, n)``."""
         if torch.compiler.is_exporting():
             return jacobi_log(covariances)
         return matrix_log(covariances)

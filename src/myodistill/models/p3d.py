@@ -101,13 +101,13 @@ class P3d(Network):
         return features
 
 
-@register_model("p3d-32", "teacher")
+@register_model("p3d-32", "teacher", reads="image", frames=FRAMES)
 def p3d_32(spec: SignalSpec) -> P3d:
     """Two blocks a stage: 1 + 6×4 + 2×3 layers and the head."""
     return P3d(spec, (2, 2, 2, 2))
 
 
-@register_model("p3d-63", "teacher")
+@register_model("p3d-63", "teacher", reads="image", frames=FRAMES)
 def p3d_63(spec: SignalSpec) -> P3d:
     """P3D-63 of the paper, made of ResNet-50: 1 + 13×4 + 3×3 layers and the head."""
     return P3d(spec, (3, 4, 6, 3))

@@ -116,19 +116,19 @@ class Recurrent(Network):
         return self._advance(self.checked(windows), self.start(windows))[0]
 
 
-@register_model("lstm", "student", aliases=("CustomLSTM",), printed=2_300_000)
+@register_model("lstm", "student", aliases=("CustomLSTM",), printed=2_300_000, reads="sequence")
 def lstm(spec: SignalSpec) -> Recurrent:
     """The reference student: one layer of 640 over raw samples."""
     return Recurrent(spec, "lstm", 640)
 
 
-@register_model("baseline-lstm", "baseline")
+@register_model("baseline-lstm", "baseline", reads="sequence")
 def baseline_lstm(spec: SignalSpec) -> Recurrent:
     """Two layers of 128 over raw samples."""
     return Recurrent(spec, "lstm", 128, layers=2, dropout=0.5)
 
 
-@register_model("baseline-gru", "baseline")
+@register_model("baseline-gru", "baseline", reads="sequence")
 def baseline_gru(spec: SignalSpec) -> Recurrent:
     """Two layers of 128 over raw samples."""
     return Recurrent(spec, "gru", 128, layers=2, dropout=0.5)

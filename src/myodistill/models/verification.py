@@ -258,6 +258,7 @@ reconstructions, and the command exits with code 1 when one is off by more than 
 
 {_markdown(heads, cells, range(2, len(heads)))}"""
     families = dict.fromkeys(entry(row.model).build.__module__ for row in table)
+    families["myodistill.models.representations"] = None
     for module in families:
         title, _, body = (sys.modules[module].__doc__ or module).strip().partition("\n")
         page += f"\n## {title.rstrip('.')}\n{body.replace('``', '`')}\n"

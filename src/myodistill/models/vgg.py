@@ -61,19 +61,19 @@ class Vgg(Network):
         return features
 
 
-@register_model("vgg-small", "teacher", aliases=("VGGbn_small",), printed=71_400_000)
+@register_model("vgg-small", "teacher", aliases=("VGGbn_small",), printed=71_400_000, reads="image")
 def vgg_small(spec: SignalSpec) -> Vgg:
     """Seven convolutions of at most 256 features."""
     return Vgg(spec, (64, 64, 0, 128, 0, 256, 256, 0, 256, 256))
 
 
-@register_model("vgg-11", "teacher", aliases=("VGGbn_11",), printed=129_800_000)
+@register_model("vgg-11", "teacher", aliases=("VGGbn_11",), printed=129_800_000, reads="image")
 def vgg_11(spec: SignalSpec) -> Vgg:
     """Column A of the paper's table 1."""
     return Vgg(spec, (64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0))
 
 
-@register_model("vgg-16", "teacher", aliases=("VGGbn_16",), printed=135_300_000)
+@register_model("vgg-16", "teacher", aliases=("VGGbn_16",), printed=135_300_000, reads="image")
 def vgg_16(spec: SignalSpec) -> Vgg:
     """Column D of the paper's table 1."""
     return Vgg(spec, (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0))

@@ -114,7 +114,9 @@ def _splits(settings: Settings, dataset: Dataset) -> list[Split]:
     for model in (*settings.teacher_model, *settings.student_model):
         entry(model)
     for name in settings.baseline:
-        if name not in CLASSICAL and name not in models():
+        if "@" in name:
+            entry(name)
+        elif name not in CLASSICAL and name not in models():
             raise ModelError(unknown_name("baseline", name, (*CLASSICAL, *models())))
     for loss in settings.loss:
         require_loss(loss, len(dataset.facts.gestures))
@@ -150,7 +152,7 @@ def _splits(settings: Settings, dataset: Dataset) -> list[Split]:
 
 
 def _require_models(settings: Settings, dataset: Dataset) -> None:
-    """Build plug-ins' models once, before hours are spent on training.
+    """Build each model once, before hours are spent on training.
 
     Raises:
         ModelError: It does not fit the signal, or has no features and a loss compares them.
@@ -158,7 +160,9 @@ def _require_models(settings: Settings, dataset: Dataset) -> None:
     compared = set(settings.loss) & set(FEATURE_LOSSES)
     students = settings.student_model
     for name in dict.fromkeys((*settings.teacher_model, *students, *settings.baseline)):
-        if name not in CLASSICAL and not entry(name).ours:
+        if name in CLASSICAL:
+            continue
+        with torch.device("meta" if entry(name).ours else "cpu"):
             network = build(name, dataset.facts.spec())
-            for loss in sorted(compared) if name in students else ():
-                require_features(network, loss)
+        for loss in sorted(compared) if name in students else ():
+            require_features(network, loss)

@@ -17,6 +17,7 @@ from myodistill.errors import TrainingError
 from myodistill.training.batches import Batch
 from myodistill.training.checkpoint import TrainingState
 from myodistill.training.logging import Progress
+from myodistill.training.memory import refused_without_memory
 from myodistill.training.sampler import mix_seed
 from myodistill.training.tasks import Task
 
@@ -98,7 +99,8 @@ def train(
         paths: Checkpoint, log and title.
 
     Raises:
-        TrainingError: The loss or the weights are no longer finite; no checkpoint stays behind.
+        TrainingError: The loss or the weights are no longer finite, then no checkpoint stays
+            behind; or a batch does not fit into memory, then the message names the one that does.
     """
     device = batches.device
     task.to(device)
@@ -113,6 +115,15 @@ def train(
     early = settings.patience if validate is not None else 0
     best = copy.deepcopy(task.state_dict())
 
+    def descend(batch: Batch) -> dict[str, Tensor]:
+        """Take one step."""
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            losses = {n: v for n, v in task(batch).items() if n != "output"}
+        optimizer.zero_grad(set_to_none=True)
+        losses["loss"].sum().backward()
+        optimizer.step()
+        return losses
+
     first = state.resume(best)
     with Progress(paths.title, settings.num_epochs, start=first, log=paths.log) as progress:
         for epoch in range(first, settings.num_epochs):
@@ -124,11 +135,8 @@ def train(
             for step, batch in enumerate(batches.epoch(seed, epoch), epoch * len(batches)):
                 for group in optimizer.param_groups:
                     group["lr"] = settings.learning_rate * rate(settings.schedule, step, total)
-                with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                    losses = {n: v for n, v in task(batch).items() if n != "output"}
-                optimizer.zero_grad(set_to_none=True)
-                losses["loss"].sum().backward()
-                optimizer.step()
+                with refused_without_memory(descend, batch, task.stacked, paths.title):
+                    losses = descend(batch)
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0) + value.detach().mean()
             scores = {name: float(value) / len(batches) for name, value in sums.items()}
