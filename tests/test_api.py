@@ -135,14 +135,8 @@ def test_a_dataset_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "example",
-    [
-        pytest.param(path, marks=pytest.mark.slow if path.stem == "scikit_learn" else ())
-        for path in sorted(EXAMPLES.glob("*.py"))
-    ],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_examples_run(example: Path, tmp_path: Path) -> None:
     """On fewer people and epochs than they are written for: each takes both from its flags."""
     found = subprocess.run(

@@ -333,9 +333,9 @@ def test_int8_decides_at_rest_as_float_does_if_rest_is_in_its_ranges() -> None:
     ("model", "channels", "rows"),
     [
         ("log-power-10k", 48, 4),
-        ("log-covariance-30k", 17, 1),
-        ("log-covariance-10k", 32, 1),
-        ("log-covariance-30k", 64, 8),
+        pytest.param("log-covariance-30k", 17, 1, marks=pytest.mark.slow),
+        pytest.param("log-covariance-10k", 32, 1, marks=pytest.mark.slow),
+        pytest.param("log-covariance-30k", 64, 8, marks=pytest.mark.slow),
     ],
 )
 def test_pooled_electrodes(model: str, channels: int, rows: int, tmp_path: Path) -> None:
@@ -347,7 +347,8 @@ def test_pooled_electrodes(model: str, channels: int, rows: int, tmp_path: Path)
     bits = quantise(wide, filtered(wide, recording(4, channels)))
     model8 = OnnxModel.load(bits.model.SerializeToString())
     c8 = played(tmp_path / "c8", wide, signal, quantised=bits)
-    require_same(model8, c8, signal, STEP, None)
+    mapped = model8.preprocessing.map(filtered(wide, signal))
+    assert np.abs(c8.logits - model8._infer(mapped.gather())).max() < 0.1  # one step of an input
 
 
 @needs_gcc
