@@ -2,10 +2,10 @@
 
     python benchmarks/live_delay.py [--seconds 30] [--only tcp lsl brainflow 256]
 
-Three processes on one machine: a device that stamps when it lets samples go, `myodistill live`,
-and a page's WebSocket, beside which none or twenty others watch. All clocks are the machine's
-monotonic one. Samples go in chunks of 10 ms; the clock is read before the chunk with the last
-sample of a window is handed to the system, and when the decision has been read.
+Three processes on one machine: a device that stamps when it lets samples go, `myodistill live`
+with a student in C, and a page's WebSocket, beside which none or twenty others watch. All clocks
+are the machine's monotonic one. Samples go in chunks of 10 ms; the clock is read before the chunk
+with the last sample of a window is handed to the system, and when the decision has been read.
 
 TCP and LSL: this script is the device, and its first channel counts samples, so that a page's
 signals tell which one is which. BrainFlow: the synthetic board (250 Hz) in another process, handed
@@ -35,7 +35,7 @@ from common import machine
 from endurance import student
 
 from myodistill.datasets.recording import SignalSpec, ring
-from myodistill.deploy.onnx import to_onnx
+from myodistill.deploy.export import export
 from myodistill.live.server.buckets import decode
 
 SIGNALS = ((8, 200.0), (10, 1000.0))
@@ -182,9 +182,9 @@ def measured(
     source: str, channels: int, rate: float, others: int, seconds: float, folder: Path
 ) -> tuple[list[float], dict[str, Any], float]:
     """Return delays in ms, the server's counters, and the share of a core that it took."""
-    model = folder / f"{channels}.onnx"
+    model = folder / f"{channels}"
     if not model.exists():
-        model.write_bytes(to_onnx(_student(channels, rate)).SerializeToString())
+        export(_student(channels, rate), "c", model, shared=True)
     address, device = _source(source, channels, rate, seconds + 3 * SETTLE)
     sender = _process(*device)
     if source == "lsl":  # a stream is looked for once
