@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -276,7 +277,8 @@ def _browser() -> webdriver.Chrome:
     options = webdriver.ChromeOptions()
     for flag in ("--headless=new", "--no-sandbox", "--window-size=1280,900"):
         options.add_argument(flag)
-    return webdriver.Chrome(options=options)
+    driver = shutil.which("chromedriver")  # else Selenium looks for one in the network
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
 
 
 if __name__ == "__main__":
