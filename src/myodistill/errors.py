@@ -70,6 +70,15 @@ class ToolError(MyoDistillError):
     """A program that is needed is not on this machine, or fails."""
 
 
+def not_installed(error: ModuleNotFoundError) -> str:
+    """Say in one line which library is missing, as in an installation that only decodes."""
+    name = (error.name or "a library").partition(".")[0]
+    return (
+        f"expected {one_line(name, 40)} to be installed, it is not; install all of myodistill, as "
+        f"myodistill-runtime only decodes what was exported"
+    )
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the line for an unknown name, with the nearest known names as a suggestion.
 

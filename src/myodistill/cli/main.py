@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import logging
 
 import click
@@ -19,8 +20,9 @@ from myodistill.cli.population import calibrate, population, recalibrate
 from myodistill.cli.record import record
 from myodistill.cli.report import figure, figures, report, table
 from myodistill.cli.stream import stream
-from myodistill.errors import MyoDistillError, one_line
+from myodistill.errors import MyoDistillError, not_installed, one_line
 
+_INSTALLED = all(map(importlib.util.find_spec, ("torch", "pandas", "scipy")))
 _UNREADABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP)
 
 app = Group(
@@ -54,6 +56,11 @@ def main() -> None:
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
         advice = f" See '{path} --help'." if path else ""
         click.echo(f"myodistill: {one_line(error.format_message(), 200)}{advice}", err=True)
+        raise SystemExit(2) from None
+    except ModuleNotFoundError as error:
+        if _INSTALLED:
+            raise  # a defect
+        click.echo(f"myodistill: {not_installed(error)}", err=True)
         raise SystemExit(2) from None
     except OSError as error:
         if error.errno not in _UNREADABLE:

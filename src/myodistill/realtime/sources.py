@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from myodistill.datasets.arrays import read_arrays
-from myodistill.datasets.foreign import as_signal
-from myodistill.datasets.recording import Recording, Signal, SignalSpec
-from myodistill.datasets.registry import DATASETS, is_dataset, open_dataset
-from myodistill.datasets.trees import File
-from myodistill.errors import DataError, SettingsError, shown, unknown_name
+from myodistill.datasets.recording import Signal, SignalSpec
+from myodistill.errors import DataError, SettingsError, not_installed, shown
 from myodistill.plugins import Registry, foreign_code
 
 
@@ -112,64 +106,17 @@ def replay(address: str, spec: SignalSpec) -> Iterator[Chunk]:
             of the person's own folder.
         spec: The signal that is decoded.
     """
-    # pathlib's raises for odd paths.
-    if is_dataset(address) or not os.path.isfile(address):  # noqa: PTH113
-        name = address.partition(",")[0]
-        if name == address and name not in DATASETS and not is_dataset(name):
-            raise DataError(
-                f"replay: expected a recording or a dataset, there is no file {shown(address)}"
-            )
-        for one in _recordings(address, spec):
-            what = f"replay: {one.subject}, session {one.session}, in {one.unit}"
-            yield Chunk(one.signal[:0], joined=True, note=what)
-            yield from _cut(one.signal, spec)
-        return
-    path = Path(address)
-    file = File(path.name, str(path), path.read_bytes, path)
-    arrays = [array for array in read_arrays(file).values() if array.ndim == 2]
-    if len(arrays) != 1:
-        raise DataError(
-            f"replay: expected one (time, channel) table in {shown(address)}, got {len(arrays)}"
-        )
-    yield from _cut(as_signal(file, arrays[0]), spec)
+    try:
+        from myodistill.realtime.replay import recordings  # with libraries that live sources spare
+    except ModuleNotFoundError as error:
+        raise DataError(f"replay: {not_installed(error)}") from None
+    for note, signal in recordings(address, spec):
+        if note:
+            yield Chunk(signal[:0], joined=True, note=note)
+        yield from _cut(signal, spec)
 
 
 def _cut(signal: Signal, spec: SignalSpec) -> Iterator[Chunk]:
     length = max(round(spec.sampling_rate / _CHUNKS_A_SECOND), 1)
     for begin in range(0, len(signal), length):
         yield Chunk(signal[begin : begin + length])
-
-
-def _recordings(address: str, spec: SignalSpec) -> list[Recording]:
-    """Return a person's recordings.
-
-    Raises:
-        DataError: The dataset, person or session is unknown, or the signal is another one.
-    """
-    name, *words = (word.strip() for word in address.split(","))
-    if len(words) > 2:
-        raise DataError(f"replay: expected DATASET,SUBJECT,SESSION, got {shown(address)}")
-    dataset = open_dataset(name)
-    people = dataset.subjects()
-    if not words and len(people) != 1:
-        raise DataError(
-            f"replay: expected a person of {shown(name)}, got none; add one, as in "
-            f"{name[:40]},{people[0]}"
-        )
-    person = words[0] if words else people[0]
-    if person not in people:
-        raise DataError(unknown_name("subject", person, people))
-    recordings = dataset.recordings(person)
-    if words[1:]:
-        sessions = list(dict.fromkeys(one.session for one in recordings))
-        if words[1] not in sessions:
-            raise DataError(unknown_name("session", words[1], sessions))
-        recordings = [one for one in recordings if one.session == words[1]]
-    for one in recordings:
-        if one.signal.shape[1] != spec.channels or one.sampling_rate != spec.sampling_rate:
-            raise DataError(
-                f"replay: expected {spec.channels} channels at {spec.sampling_rate:g} Hz, "
-                f"{person} has {one.signal.shape[1]} at {one.sampling_rate:g} Hz; choose a person "
-                f"of the dataset that the bundle was made for"
-            )
-    return recordings
