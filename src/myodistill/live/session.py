@@ -151,7 +151,8 @@ class Session:
         gap, samples, skipped = self._continuity.take(chunk)
         if self.health.gaps > before.gaps:
             lost = self.health.lost - before.lost
-            self._say("gap", f"gap: {lost} samples are missing", lost=lost)
+            what = f"{lost} samples are missing" if lost else "nothing is decided across a break"
+            self._say("gap", f"gap: {what}", lost=lost)
         if len(gap):
             yield from self._decide(gap)
             self._position += skipped
