@@ -210,8 +210,9 @@ def test_a_decoder_that_is_killed_or_stopped_leaves_no_key_pressed(
     tmp_path: Path, file: Path, number: signal.Signals
 ) -> None:
     decoder = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
         "from pathlib import Path\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background
         "sys.path.insert(0, sys.argv[3])\n"
         "from test_key_sink import command, hold, message, GESTURES\n"
         "from myodistill.live.keys import Keys\n"
