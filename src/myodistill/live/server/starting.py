@@ -108,7 +108,8 @@ def _with_decoder(path: Path, model: Model, record: Path | None, subject: str) -
         keeper = Keeper(record, subject, _facts(model, about.unit))
     elif subject:
         raise SettingsError("subject: expected a folder to record into, add --record FOLDER")
-    return Started(path.name, model.spec, about.unit, model, Person(keeper=keeper))
+    name = str(about.origin.get("subject") or path.name)  # folders of runs have longer ones
+    return Started(name, model.spec, about.unit, model, Person(keeper=keeper))
 
 
 def _plain(subject: str) -> str:
