@@ -19,6 +19,7 @@ from myodistill.bundle import Bundle
 from myodistill.config import Settings
 from myodistill.datasets import registry as registry
 from myodistill.datasets.recording import Recording, grid
+from myodistill.datasets.synthetic import Synthetic
 from myodistill.errors import ModelError, SettingsError
 from myodistill.files import sha256_of
 from myodistill.studies.experiment import run_experiment
@@ -102,6 +103,23 @@ def test_no_stale_result_is_reused(settings: Settings, tmp_path: Path, do: Do, c
     after = times(settings.out, "pretrain-", "finetune-", "pretrained_distilled-", "pretrained-")
     assert after
     assert all(after[name] > before[name] for name in after)
+
+
+@pytest.mark.slow
+def test_how_many_averages_many_electrodes_become_is_in_the_keys(
+    settings: Settings, do: Do, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = Synthetic(subjects=5, electrodes=grid(3, 6), seconds=0.6, repetitions=2)
+    few = settings.model_copy(update={"k": (1,), "student_model": ("log-covariance-10k",)})
+    do(few, wide)
+    before = times(few.out, "pretrained_distilled-")
+    do(few, wide)
+    assert before
+    assert times(few.out, "pretrained_distilled-") == before
+    monkeypatch.setattr("myodistill.models.log_covariance.MOST_CHANNELS", 9)
+    do(few, wide)
+    after = times(few.out, "pretrained_distilled-")
+    assert all(after[name] > before[name] for name in before)
 
 
 def test_a_test_sample_concerns_nothing_but_its_scores(settings: Settings, do: Do) -> None:

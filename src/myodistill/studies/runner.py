@@ -24,6 +24,7 @@ from myodistill.evaluation.events import rest_of
 from myodistill.evaluation.metrics import confusion, score
 from myodistill.evaluation.results import Method, Result, Stage, named
 from myodistill.files import sha256_of, write_bytes
+from myodistill.models import log_covariance
 from myodistill.models.classical import CLASSICAL, DEFAULT_BASELINES
 from myodistill.models.registry import MODELS
 from myodistill.signals.augmentation import described
@@ -224,14 +225,12 @@ class ExperimentRunner:
         return self._store.bundle(name, self._key(*values), make)
 
     def _key(self, *values: object) -> str:
-        """Return the key of a result that depends on the training subjects and on ``values``.
-
-        A bundle is represented by its key. A setting enters only the keys of what it affects.
-        """
-        settings = self._settings
+        """Return the key of a result of the training subjects and ``values``; bundles by theirs."""
         parts = [v.origin["key"] if isinstance(v, Bundle) else v for v in values]
-        training = self._data.digests.training()
-        return digest(__version__, training, self._pipeline.seed, settings.recentre, *parts)
+        if self._data.spec.channels > log_covariance.MOST_CHANNELS:  # then electrodes are averaged
+            parts.append(log_covariance.MOST_CHANNELS)
+        people, recentre = self._data.digests.training(), self._settings.recentre
+        return digest(__version__, people, self._pipeline.seed, recentre, *parts)
 
     def _training_key(self, section: Training, model: str = "") -> object:
         """Return the part of a key for training; None for a network solved in closed form."""
