@@ -47,7 +47,7 @@ def student() -> Bundle:
 
 
 def _keeper(folder: Path, student: Bundle) -> Keeper:
-    return Keeper(folder, "anna", _facts(student, "mV"))
+    return Keeper(folder, "anna", _facts(student))
 
 
 def test_recording_by_hand(student: Bundle, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_another_persons_folder_is_refused(student: Bundle, tmp_path: Path) -> N
     with pytest.raises(DataError, match="expected recordings of 'eve'"):
         Keeper(tmp_path / "eve", "anna", PEOPLE.facts)
     with pytest.raises(DataError, match=r"sampling rate|unit|electrodes"):
-        Keeper(tmp_path / "eve", "eve", _facts(student, "mV"))
+        Keeper(tmp_path / "eve", "eve", _facts(student))
 
 
 class _Made:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from myodistill.cli import stream_options
 from myodistill.cli.flags import Command
 from myodistill.errors import SettingsError
 
@@ -19,8 +20,8 @@ _path = click.Path(path_type=Path)
 @click.option(
     "--source", default="", metavar="NAME:ADDRESS", help="e.g. lsl:armband; else a replay"
 )
-@click.option("--adapt", is_flag=True, help="follow the wearer without labels")
-@click.option("--state", type=_path, help="file that keeps what adapting learned")
+@stream_options.adapt
+@stream_options.state
 @click.option(
     "--speed",
     type=click.FloatRange(0.1, 100),
@@ -28,14 +29,8 @@ _path = click.Path(path_type=Path)
     show_default=True,
     help="of a replay, times as fast as recorded",
 )
-@click.option("--loop", is_flag=True, help="begin a replay again when it ends")
-@click.option(
-    "--rate-after",
-    type=click.FloatRange(0, 3600),
-    default=10.0,
-    show_default=True,
-    help="seconds after which a wrong sampling rate is refused; 0 for never",
-)
+@stream_options.loop
+@stream_options.rate_after
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
 @click.option(
     "--port",

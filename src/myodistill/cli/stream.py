@@ -7,14 +7,12 @@ from pathlib import Path
 
 import click
 
+from myodistill.cli import stream_options
 from myodistill.cli.flags import Command
-from myodistill.errors import SettingsError, shown
-
-_path = click.Path(path_type=Path)
 
 
 @click.command("stream", cls=Command)
-@click.argument("bundle", type=_path)
+@click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--source", required=True, metavar="NAME:ADDRESS", help="e.g. tcp-listen:7000")
 @click.option(
     "--to",
@@ -23,8 +21,8 @@ _path = click.Path(path_type=Path)
     show_default=True,
     help="json, udp:HOST:PORT, osc:HOST:PORT, lsl:NAME or keys:FILE.yaml; may be repeated",
 )
-@click.option("--adapt", is_flag=True, help="follow the wearer without labels")
-@click.option("--state", type=_path, help="file that keeps what adapting learned")
+@stream_options.adapt
+@stream_options.state
 @click.option(
     "--speed",
     type=click.FloatRange(0, 1000),
@@ -32,14 +30,8 @@ _path = click.Path(path_type=Path)
     show_default=True,
     help="of a replay, times as fast as recorded; 0 for as fast as possible",
 )
-@click.option("--loop", is_flag=True, help="begin a replay again when it ends")
-@click.option(
-    "--rate-after",
-    type=click.FloatRange(0, 3600),
-    default=10.0,
-    show_default=True,
-    help="seconds after which a wrong sampling rate is refused; 0 for never",
-)
+@stream_options.loop
+@stream_options.rate_after
 @click.option(
     "--give-up", type=click.FloatRange(0.1), help="seconds of silence that end the stream"
 )
@@ -72,12 +64,11 @@ def stream(
     from myodistill.live.logs import StreamLog
     from myodistill.live.metrics import serving
     from myodistill.live.models import StateFile
-    from myodistill.live.running import looped, paced, run_stream
+    from myodistill.live.running import is_replay, opened, run_stream
     from myodistill.live.session import Session
     from myodistill.live.sinks import open_sinks
     from myodistill.realtime.decoder import Decoder
     from myodistill.realtime.models import load_model
-    from myodistill.realtime.sources import open_chunks
 
     logger = StreamLog(log)
     with logger.closing(), ExitStack() as stack:
@@ -85,18 +76,11 @@ def stream(
         model = load_model(bundle)
         decoder = Decoder(model, adapt=adapt)
         kept = StateFile(state, decoder) if state is not None else None
-        replayed = source.startswith("replay:")
-        if loop and not replayed:
-            raise SettingsError(f"loop: expected a replay, got the source {shown(source)}")
-        chunks = open_chunks(source, model.spec)
-        if loop:
-            chunks = looped(lambda: open_chunks(source, model.spec))
-        if replayed:
-            chunks = paced(chunks, model.spec.sampling_rate, speed)
+        chunks = opened(source, model.spec, speed=speed, loop=loop)
         session = Session(
             decoder, tell=logger.tell, log=logger.log, enough=rate_after, give_up=give_up
         )
-        sink = open_sinks(to, model.spec.gestures, wait=replayed and speed == 0)
+        sink = open_sinks(to, model.spec.gestures, wait=is_replay(source) and speed == 0)
         if metrics is not None:
             stack.enter_context(serving(metrics, session, sink))
         logger.summary(run_stream(session, chunks, sink, kept), session)

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 
-from myodistill.errors import DataError
+from myodistill.datasets.recording import SignalSpec
+from myodistill.errors import DataError, SettingsError, shown
 from myodistill.live.models import StateFile
 from myodistill.live.session import Session
 from myodistill.live.sinks import Sink
-from myodistill.realtime.sources import Chunk
+from myodistill.realtime.sources import Chunk, open_chunks
 
 
 class Stop:
@@ -58,6 +59,31 @@ class Stop:
         if self._waiting:
             self._waiting = False
             raise KeyboardInterrupt
+
+
+def is_replay(source: str) -> bool:
+    """Whether a source is no device."""
+    return source.startswith("replay:")
+
+
+def opened(source: str, spec: SignalSpec, *, speed: float, loop: bool) -> Iterator[Chunk]:
+    """Return the chunks of a source, which is opened with the first; a replay's in its time.
+
+    Args:
+        source: ``NAME:ADDRESS``.
+        spec: The signal that is decoded.
+        speed: As for :func:`paced`.
+        loop: Begin a replay again when it ends.
+
+    Raises:
+        SettingsError: A device is to begin again.
+    """
+    if not is_replay(source):
+        if loop:
+            raise SettingsError(f"loop: expected a replay, got the source {shown(source)}")
+        return open_chunks(source, spec)
+    chunks = looped(lambda: open_chunks(source, spec)) if loop else open_chunks(source, spec)
+    return paced(chunks, spec.sampling_rate, speed)
 
 
 def paced(chunks: Iterable[Chunk], rate: float, speed: float) -> Iterator[Chunk]:

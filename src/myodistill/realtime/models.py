@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from myodistill.realtime.native import CModel
-from myodistill.realtime.windows import Model
+from myodistill.realtime.windows import StoredModel
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: Path) -> StoredModel:
     """Load the folder of a bundle, or what was exported, which needs no PyTorch.
 
     Exported is a ``.onnx`` file, or a folder of C with its shared library, or that library.

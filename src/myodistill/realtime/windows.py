@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,18 @@ class Model(Protocol):
 
         They are divided by the person's temperature, which calibrates the confidence.
         """
+
+
+class StoredModel(Model, Protocol):
+    """A model as it lies on disk, which says more of itself than decoding takes."""
+
+    @property
+    def unit(self) -> str:
+        """Of the samples."""
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """Where it comes from."""
 
 
 class LogitStream(Protocol):

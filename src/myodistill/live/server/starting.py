@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from myodistill.datasets.dataset import Facts
 from myodistill.datasets.recording import SignalSpec
@@ -15,13 +15,13 @@ from myodistill.errors import DataError, MyoDistillError, SettingsError, shown
 from myodistill.files import plain_name
 from myodistill.live import register_sources
 from myodistill.live.demo import SOURCE, Performer, generated
-from myodistill.live.running import looped, paced
+from myodistill.live.running import is_replay, looped, opened, paced
 from myodistill.live.server.keeping import Keeper
 from myodistill.live.server.learning import CommandCalibration
 from myodistill.live.server.tasks import Person
 from myodistill.realtime.models import load_model
 from myodistill.realtime.sources import Chunk, open_chunks
-from myodistill.realtime.windows import Model
+from myodistill.realtime.windows import StoredModel
 
 if TYPE_CHECKING:
     from myodistill.distillation.population import Population
@@ -42,7 +42,7 @@ class Started:
     name: str
     spec: SignalSpec
     unit: str
-    model: Model | None
+    model: StoredModel | None
     person: Person
 
 
@@ -100,16 +100,15 @@ def load(
     return Started(path.name, spec, facts.unit, model, person)
 
 
-def _with_decoder(path: Path, model: Model, record: Path | None, subject: str) -> Started:
-    about: Any = model  # every model tells its unit and where it comes from
+def _with_decoder(path: Path, model: StoredModel, record: Path | None, subject: str) -> Started:
     keeper = None
     if record is not None:
-        subject = subject or str(about.origin.get("subject", ""))
-        keeper = Keeper(record, subject, _facts(model, about.unit))
+        subject = subject or str(model.origin.get("subject", ""))
+        keeper = Keeper(record, subject, _facts(model))
     elif subject:
         raise SettingsError("subject: expected a folder to record into, add --record FOLDER")
-    name = str(about.origin.get("subject") or path.name)  # folders of runs have longer ones
-    return Started(name, model.spec, about.unit, model, Person(keeper=keeper))
+    name = str(model.origin.get("subject") or path.name)  # folders of runs have longer ones
+    return Started(name, model.spec, model.unit, model, Person(keeper=keeper))
 
 
 def _plain(subject: str) -> str:
@@ -122,12 +121,11 @@ def _population(path: Path) -> Population:
     return Population.load(path)
 
 
-def _require_alike(model: Model, facts: Facts) -> None:
-    about: Any = model
+def _require_alike(model: StoredModel, facts: Facts) -> None:
     for name, ours, theirs in (
         ("channels", model.spec.channels, facts.electrodes.channels),
         ("sampling rate", model.spec.sampling_rate, facts.sampling_rate),
-        ("unit", about.unit, facts.unit),
+        ("unit", model.unit, facts.unit),
     ):
         if ours != theirs:
             raise DataError(
@@ -136,7 +134,7 @@ def _require_alike(model: Model, facts: Facts) -> None:
             )
 
 
-def _facts(model: Model, unit: str) -> Facts:
+def _facts(model: StoredModel) -> Facts:
     """Return what a person's folder says of recordings for a decoder."""
     spec, fitted = model.spec, model.preprocessing
     return Facts(
@@ -145,7 +143,7 @@ def _facts(model: Model, unit: str) -> Facts:
         electrodes=spec.electrodes,
         sampling_rate=spec.sampling_rate,
         gestures=spec.gestures,
-        unit=unit,
+        unit=model.unit,
         samples=spec.samples,
         step=model.step,
         passband=fitted.passband if fitted is not None else (20.0, 0.45 * spec.sampling_rate),
@@ -189,20 +187,10 @@ def source_of(started: Started, source: str, *, speed: float = 1.0, loop: bool =
         chosen = list(open_chunks(source, spec))  # all of it, so that beginning again is no break
         title = f"{source}, as no --source is given"
         return Given(title, True, lambda asked: paced(looped(lambda: chosen), rate, speed))
-    replayed = source.startswith("replay:")
-    if loop and not replayed:
-        raise SettingsError(f"loop: expected a replay, got the source {shown(source)}")
-    if not replayed:
-        return Given(source, False, lambda asked: open_chunks(source, spec))
-    _require_unit(source.partition(":")[2], started.unit)
-
-    def replay(asked: Callable[[], str | None]) -> Iterator[Chunk]:
-        chunks = open_chunks(source, spec)
-        if loop:
-            chunks = looped(lambda: open_chunks(source, spec))
-        return paced(chunks, rate, speed)
-
-    return Given(source, True, replay)
+    chunks = opened(source, spec, speed=speed, loop=loop)
+    if is_replay(source):
+        _require_unit(source.partition(":")[2], started.unit)
+    return Given(source, is_replay(source), lambda asked: chunks)
 
 
 def _performed(spec: SignalSpec, asked: Callable[[], str | None]) -> Iterator[Chunk]:
@@ -210,10 +198,9 @@ def _performed(spec: SignalSpec, asked: Callable[[], str | None]) -> Iterator[Ch
     yield from Performer(generated(spec, seed=seed), spec, asked).chunks()
 
 
-def _own(model: Model) -> str:
+def _own(model: StoredModel) -> str:
     """Return the replay of the person whom a decoder was made for, if they are at hand."""
-    about: Any = model
-    name, subject = (str(about.origin.get(key, "")) for key in ("dataset", "subject"))
+    name, subject = (str(model.origin.get(key, "")) for key in ("dataset", "subject"))
     if name not in DATASETS or not subject:
         return ""
     try:
@@ -221,7 +208,7 @@ def _own(model: Model) -> str:
     except MyoDistillError:
         return ""
     alike = replace(dataset.facts, gestures=model.spec.gestures).spec(model.spec.samples)
-    same = alike == model.spec and dataset.facts.unit == about.unit
+    same = alike == model.spec and dataset.facts.unit == model.unit
     return f"replay:{name},{subject}" if same and subject in dataset.subjects() else ""
 
 
