@@ -115,6 +115,7 @@ class LiveStream:
         self._thread: threading.Thread | None = None
         self._begin = time.monotonic()
         self._hello: Message = {}
+        self._lasting = self._described()
         self._tell_hello()
 
     # From any thread.
@@ -293,6 +294,7 @@ class LiveStream:
         self._decoder, self._spec = decoder, decoder.spec
         if self._person.keeper is not None:
             self._name = self._person.keeper.subject
+        self._lasting = self._described()
         self._tell_hello()
 
     def _say(self, line: str) -> None:
@@ -300,11 +302,27 @@ class LiveStream:
         self._post({"type": "event", "line": one_line(line, 400)})
 
     def _tell_hello(self) -> None:
-        decoder, spec, electrodes = self._decoder, self._spec, self._spec.electrodes
+        """Tell the page how things stand, if anything changed; asked after every chunk."""
+        decoder = self._decoder
         adapter = decoder.adapter if decoder is not None else None
+        hello = self._lasting | {
+            "adapt": {
+                "available": decoder is not None and decoder.model.adaptation is not None,
+                "on": adapter is not None,
+                "suspended": adapter is not None and adapter.suspended,
+            },
+            "threshold": 0.0 if decoder is None else decoder.threshold,
+        }
+        if hello != self._hello:
+            self._hello = hello
+            self._post(hello)
+
+    def _described(self) -> Message:
+        """Return what stays as it is while one decoder, or none, is there."""
+        decoder, spec, electrodes = self._decoder, self._spec, self._spec.electrodes
         shape = {"kind": "grid", "rows": electrodes.rows, "columns": electrodes.columns}
         step = spec.samples if decoder is None else decoder.step
-        hello = {
+        return {
             "type": "hello",
             "version": 1,
             "mode": "calibrate" if decoder is None else "decode",
@@ -318,15 +336,6 @@ class LiveStream:
             "layout": shape if spec.channels > 16 else {"kind": "ring"},
             "order": electrodes.positions().ravel().tolist(),
             "buckets": self.buckets.rate,
-            "adapt": {
-                "available": decoder is not None and decoder.model.adaptation is not None,
-                "on": adapter is not None,
-                "suspended": adapter is not None and adapter.suspended,
-            },
-            "threshold": 0.0 if decoder is None else decoder.threshold,
             "record": self._person.keeper is not None,
             "guide": self._person.calibrate is not None,
         }
-        if hello != self._hello:
-            self._hello = hello
-            self._post(hello)
