@@ -10,7 +10,7 @@ import pytest
 from myodistill.datasets.recording import SignalSpec, grid, ring
 from myodistill.datasets.synthetic import Synthetic
 from myodistill.live.demo import Performer, generated
-from myodistill.live.takes import levels
+from myodistill.live.verdicts import levels
 
 
 @pytest.mark.parametrize(

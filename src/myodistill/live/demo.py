@@ -56,20 +56,20 @@ class Performer:
         self._recordings, self._asked, self._rest = recordings, asked, rest_of(spec.gestures)
         self._length = max(round(spec.sampling_rate / _CHUNKS_A_SECOND), 1)
         self._gestures = spec.gestures
-        self._takes: dict[str, list[Signal]] = {}
+        self._performed: dict[str, list[Signal]] = {}
         for one in recordings:
             resting = rest_of(one.gestures)
             for note in one.annotations:
                 name = one.gestures[note.gesture]
                 if note.gesture == resting and self._rest is not None:
                     name = spec.gestures[self._rest]
-                self._takes.setdefault(name, []).append(one.signal[note.start : note.stop])
+                self._performed.setdefault(name, []).append(one.signal[note.start : note.stop])
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the stream in chunks of 20 ms, without end."""
         number, free = 0, self._free()
         performed: str | None = None
-        numbers, take = count(), self._of(self._resting(), 0)
+        numbers, performance = count(), self._of(self._resting(), 0)
         while True:
             name = self._asked()
             if name is None:
@@ -77,8 +77,8 @@ class Performer:
             else:
                 name = name or self._resting()
                 if name != performed:
-                    take = self._of(name, next(numbers))
-                samples = next(take)
+                    performance = self._of(name, next(numbers))
+                samples = next(performance)
             performed = name
             yield Chunk(samples, number=number)
             number += len(samples)
@@ -93,11 +93,11 @@ class Performer:
 
     def _of(self, name: str, number: int) -> Iterator[Signal]:
         """Yield performances of a gesture, each time beginning with another one."""
-        others = list(self._takes)
+        others = list(self._performed)
         other = others[self._gestures.index(name) % len(others)]  # for what cannot be generated
-        takes = self._takes.get(name) or self._takes[other]
+        performances = self._performed.get(name) or self._performed[other]
         while True:
-            yield from self._cut(takes[number % len(takes)])
+            yield from self._cut(performances[number % len(performances)])
             number += 1
 
     def _cut(self, signal: Signal) -> Iterator[Signal]:

@@ -15,8 +15,8 @@ import numpy as np
 
 from myodistill.datasets.recording import Recording, Signal, SignalSpec
 from myodistill.errors import DataError, shown
-from myodistill.live.performances import Performances, Step, Take
-from myodistill.live.takes import STRONGER, TENSE, Levels, judge, levels, strength
+from myodistill.live.performances import Performance, Performances, Step
+from myodistill.live.verdicts import STRONGER, TENSE, Levels, judge, levels, strength
 
 Phase = Literal[
     "idle", "ready", "perform", "rest", "review", "paused", "learning", "done", "failed"
@@ -120,7 +120,7 @@ class Guide:
         if self.phase == "perform":
             self._performed.append(samples)
             if sum(map(len, self._performed)) >= self._wanted:
-                self._end_of_take(now)
+                self._end_of_performance(now)
             return
         self._recent.append(samples)
         while sum(map(len, self._recent)) - len(self._recent[0]) >= self._lead:
@@ -158,10 +158,10 @@ class Guide:
                 {
                     "gesture": names[step.gesture],
                     "repetition": step.repetition + 1,
-                    "ok": take.verdict.good,
-                    "line": take.verdict.line,
+                    "ok": one.verdict.good,
+                    "line": one.verdict.line,
                 }
-                for step, take in self._made.takes.items()
+                for step, one in self._made.performed.items()
             ],
             "expected": {"line": self.expected} if self.expected else None,
             "line": self.line,
@@ -197,7 +197,7 @@ class Guide:
             if not isinstance(seconds, int | float) or not 1 <= seconds <= 30:
                 raise DataError(f"guide: expected 1 to 30 seconds a gesture, got {shown(seconds)}")
             self._timing = replace(self._timing, perform=float(seconds))
-        self._made, self._rest = replace(self._made, repetitions=count, takes={}), None
+        self._made, self._rest = replace(self._made, repetitions=count, performed={}), None
         self.expected = ""
         self._steps = deque(self._made.order())
         self._get_ready(now)
@@ -209,7 +209,7 @@ class Guide:
 
     def _break_off(self, line: str) -> None:
         """Stop where it is; a performance that is not over begins anew."""
-        if self.phase == "rest" and self._steps[0] in self._made.takes:
+        if self.phase == "rest" and self._steps[0] in self._made.performed:
             self._steps.popleft()
         self.phase, self.line, self._performed = "paused", line, []
         if not self._steps:
@@ -225,12 +225,12 @@ class Guide:
     def _redo(self, message: Mapping[str, Any], now: float) -> None:
         if self.phase not in (*_RUNNING, "paused", "review", "failed"):
             raise DataError("guide: expected to redo a gesture before the end of calibration")
-        index, taken = message.get("step"), list(self._made.takes)
+        index, taken = message.get("step"), list(self._made.performed)
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(taken):
             raise DataError(f"guide: expected one of {len(taken)} performances, got {shown(index)}")
         if self.phase == "rest" and self._steps:
             self._steps.popleft()  # it is performed already
-        self._made.takes.pop(taken[index])
+        self._made.performed.pop(taken[index])
         self._steps.appendleft(taken[index])
         self._get_ready(now)
 
@@ -245,7 +245,7 @@ class Guide:
         if self.phase == "learning":
             raise DataError("guide: expected to wait, it is being learned from")
         self.phase, self.line, self._performed = "idle", "", []
-        self._made = replace(self._made, repetitions=0, takes={})
+        self._made = replace(self._made, repetitions=0, performed={})
         self._steps.clear()
 
     def _get_ready(self, now: float) -> None:
@@ -265,7 +265,7 @@ class Guide:
         self.phase = "review"
         self.line = f"{missing} performances are missing: go on to perform them" if missing else ""
 
-    def _end_of_take(self, now: float) -> None:
+    def _end_of_performance(self, now: float) -> None:
         rate, step = self._spec.sampling_rate, self._steps[0]
         lead, performed = _unbroken(self._recent), np.concatenate(self._performed)
         reaction = round(REACTION * rate)
@@ -274,7 +274,7 @@ class Guide:
         resting = step.gesture == self._made.resting
         verdict = judge(judged, rate, resting=resting, rest=self._rest)
         signal = np.concatenate([lead, performed])
-        self._made.takes[step] = Take(signal, len(lead) + reaction, verdict)
+        self._made.performed[step] = Performance(signal, len(lead) + reaction, verdict)
         if resting and verdict.usable:
             found = levels(judged, rate)
             self._rest = found if self._rest is None else np.minimum(self._rest, found)

@@ -11,7 +11,7 @@ import numpy as np
 from myodistill.datasets.recording import Annotation, Recording, Signal, SignalSpec
 from myodistill.errors import DataError
 from myodistill.evaluation.events import rest_of
-from myodistill.live.takes import Verdict
+from myodistill.live.verdicts import Verdict
 
 
 class Step(NamedTuple):
@@ -21,7 +21,7 @@ class Step(NamedTuple):
     repetition: int
 
 
-class Take(NamedTuple):
+class Performance(NamedTuple):
     """One performance: the signal ``(time, channel)``, where its label begins, and the verdict."""
 
     signal: Signal
@@ -37,13 +37,13 @@ class Performances:
         spec: The signal, and the gestures.
         repetitions: How often each gesture is performed.
         seed: Of the order.
-        takes: What was performed, in the order performed.
+        performed: What was performed, in the order performed.
     """
 
     spec: SignalSpec
     repetitions: int = 0
     seed: int = 0
-    takes: dict[Step, Take] = field(default_factory=dict)
+    performed: dict[Step, Performance] = field(default_factory=dict)
 
     @property
     def resting(self) -> int | None:
@@ -69,7 +69,7 @@ class Performances:
         return [
             step
             for step in self.order()
-            if step not in self.takes or not self.takes[step].verdict.usable
+            if step not in self.performed or not self.performed[step].verdict.usable
         ]
 
     def recordings(self, subject: str, session: str, unit: str) -> list[Recording]:
@@ -88,14 +88,14 @@ class Performances:
             Recording(
                 subject=subject,
                 session=session,
-                signal=take.signal,
+                signal=one.signal,
                 sampling_rate=self.spec.sampling_rate,
                 electrodes=self.spec.electrodes,
                 gestures=self.spec.gestures,
-                annotations=(Annotation(take.start, len(take.signal), *step),),
+                annotations=(Annotation(one.start, len(one.signal), *step),),
                 unit=unit,
                 source=f"guided calibration, {self.spec.gestures[step.gesture]}",
             )
-            for step, take in sorted(self.takes.items(), key=lambda one: one[0][::-1])
+            for step, one in sorted(self.performed.items(), key=lambda pair: pair[0][::-1])
             if step.repetition < complete
         ]

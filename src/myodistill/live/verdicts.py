@@ -23,7 +23,7 @@ _BLOCK = 0.1  # seconds
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a take will do.
+    """Whether a performance will do.
 
     Attributes:
         usable: It can be learned from, if need be.
@@ -60,7 +60,7 @@ def strength(now: Levels, rest: Levels) -> float:
 
 
 def judge(signal: Signal, rate: float, *, resting: bool, rest: Levels | None) -> Verdict:
-    """Judge a take.
+    """Judge a performance.
 
     Args:
         signal: Raw, ``(time, channel)``; not finite where samples are missing.
