@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from networks import generated, learns, logits_of
+from torch import nn
 
 from myodistill.datasets.recording import SignalSpec, grid, ring
 from myodistill.errors import DataError, ModelError
@@ -43,15 +43,6 @@ def by_size(limit: int) -> list[object]:
     return [pytest.param(n, marks=slow) if SIZES[n] > limit else n for n in EVERY if SIZES[n]]
 
 
-def generated(spec: SignalSpec, count: int = 64) -> tuple[Tensor, Tensor]:
-    """Noise whose gains over the channels tell the gesture."""
-    random = torch.Generator().manual_seed(0)
-    gains = torch.randn(spec.classes, spec.channels, 1, generator=random).exp()
-    labels = torch.arange(count) % spec.classes
-    noise = torch.randn(count, spec.channels, spec.samples, generator=random)
-    return gains[labels] * noise, labels
-
-
 def on_every_geometry() -> list[object]:
     """Every model with every signal; deep ones, whose siblings share their code, are slow."""
     deep = re.compile("densenet-(121|161|201)|inception-(s|v3)|p3d-63")
@@ -80,29 +71,15 @@ def test_every_model_on_every_geometry(name: str, spec: SignalSpec) -> None:
 @pytest.mark.parametrize("name", by_size(600_000))
 def test_a_model_overfits_64_windows(name: str) -> None:
     model = build(name, TINY, seed=0)
-    windows, labels = generated(TINY)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for step in range(300):
-        if step % 10 == 0 and (_logits(model, windows).argmax(1) == labels).all():
-            return
-        model.train()
-        optimizer.zero_grad()
-        functional.cross_entropy(model(windows), labels).backward()
-        optimizer.step()
-    pytest.fail(f"{name} has not learned 64 windows in 300 steps")
-
-
-def _logits(model: nn.Module, windows: Tensor) -> Tensor:
-    with torch.no_grad():
-        logits: Tensor = model.eval()(windows)
-    return logits
+    if not learns(model, *generated(TINY), every=10):
+        pytest.fail(f"{name} has not learned 64 windows in 300 steps")
 
 
 @pytest.mark.parametrize("name", by_size(15_000_000))
 def test_a_window_does_not_see_its_batch(name: str) -> None:
     model, windows = build(name, TINY, seed=0), generated(TINY, 32)[0]
-    batched = _logits(model, windows)
-    single = torch.cat([_logits(model, window) for window in windows.split(1)])
+    batched = logits_of(model, windows)
+    single = torch.cat([logits_of(model, window) for window in windows.split(1)])
     scale = batched.std(dim=0).mean().item()
     assert scale > 0
     torch.testing.assert_close(batched, single, rtol=1e-4, atol=1e-3 * scale)
@@ -114,7 +91,7 @@ def test_an_exported_model_gives_the_same(name: str) -> None:
     model, windows = build(name, TINY, seed=0).eval(), generated(TINY, 5)[0]
     batch = {0: torch.export.Dim("batch", min=1, max=64)}
     program = torch.export.export(model, (windows[:2],), dynamic_shapes=(batch,))
-    expected = _logits(model, windows)
+    expected = logits_of(model, windows)
     # Exported rotations stand in for a solver of eigenvectors, which in float32 knows the logarithm
     # of an eigenvalue that is a thousandth of the mean to 1e-4.
     rounding = 1e-4 * expected.abs().max().item() if name.startswith("log-covariance") else 1e-5
@@ -131,7 +108,7 @@ def test_a_stream_gives_what_the_window_gives(name: str, chunk: int) -> None:
     with torch.no_grad():
         for samples in windows.split(chunk, dim=-1):
             logits, state = model.step(samples, state)
-    torch.testing.assert_close(logits, _logits(model, windows), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(logits, logits_of(model, windows), rtol=1e-5, atol=1e-6)
     assert all(torch.is_tensor(part) for part in state)
 
 
@@ -148,10 +125,10 @@ def test_image_models_on_a_ring_do_not_mind_where_it_is_cut() -> None:
     windows = generated(spec, 4)[0]
     turned = windows.roll(4, dims=1)  # by a multiple of what the pools join
     for name in ("cnn", "densenet-34", "inception-xs"):
-        same = _logits(build(name, spec, seed=0), windows)
-        torch.testing.assert_close(_logits(build(name, spec, seed=0), turned), same)
+        same = logits_of(build(name, spec, seed=0), windows)
+        torch.testing.assert_close(logits_of(build(name, spec, seed=0), turned), same)
         edges = build(name, open_ended, seed=0)
-        assert not torch.allclose(_logits(edges, turned), _logits(edges, windows))
+        assert not torch.allclose(logits_of(edges, turned), logits_of(edges, windows))
 
 
 def test_channels_are_put_where_their_electrodes_sit() -> None:

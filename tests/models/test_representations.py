@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from decoding import bundle
-from torch import Tensor, nn
-from torch.nn import functional
+from networks import generated, learns, logits_of
+from torch import nn
 
 from myodistill.bundle import Bundle
 from myodistill.datasets.recording import SignalSpec, grid, ring
@@ -49,21 +49,6 @@ def combinations(readers: list[str], *, slow_beyond: list[str] = SMALL) -> list[
     ]
 
 
-def generated(spec: SignalSpec, count: int = 48) -> tuple[Tensor, Tensor]:
-    """Noise whose gains over the channels tell the gesture."""
-    random = torch.Generator().manual_seed(0)
-    gains = torch.randn(spec.classes, spec.channels, 1, generator=random).exp()
-    labels = torch.arange(count) % spec.classes
-    noise = torch.randn(count, spec.channels, spec.samples, generator=random)
-    return gains[labels] * noise, labels
-
-
-@torch.no_grad()
-def logits_of(model: nn.Module, windows: Tensor) -> Tensor:
-    logits: Tensor = model.eval()(windows)
-    return logits
-
-
 @pytest.mark.parametrize("name", combinations(READERS, slow_beyond=FAMILIES))
 def test_every_reader_reads_every_representation(name: str) -> None:
     for spec in SIGNALS.values():
@@ -82,16 +67,9 @@ def build_plain(name: str, spec: SignalSpec) -> Any:
 
 @pytest.mark.parametrize("name", combinations(FAMILIES))
 def test_learns_some_windows(name: str) -> None:
-    model, (windows, labels) = build(name, SPEC, seed=0), generated(SPEC)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for step in range(300):
-        if step % 5 == 0 and (logits_of(model, windows).argmax(1) == labels).all():
-            return
-        model.train()
-        optimiser.zero_grad()
-        functional.cross_entropy(model(windows), labels).backward()
-        optimiser.step()
-    pytest.fail(f"{name} has not learned {len(windows)} windows in 300 steps")
+    model, (windows, labels) = build(name, SPEC, seed=0), generated(SPEC, 48)
+    if not learns(model, windows, labels, every=5):
+        pytest.fail(f"{name} has not learned {len(windows)} windows in 300 steps")
 
 
 @pytest.mark.parametrize("name", combinations(FAMILIES))

@@ -79,9 +79,8 @@ class Subject:
         if key not in self._centres:
             centre = torch.eye(front.channels).expand_as(front.whitening)
             if self.recentred:
-                windows = self.windows(self.fitted_on)
-                unfitted = copy.deepcopy(front).cpu()
-                centre = unfitted.centre(map(torch.from_numpy, windows.batches()))
+                batches = map(torch.from_numpy, self.windows(self.fitted_on).batches())
+                centre = copy.deepcopy(front).cpu().centre(batches)
             self._centres[key] = centre
         return self._centres[key]
 
