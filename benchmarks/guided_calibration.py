@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -27,16 +26,15 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 from common import machine
-from selenium import webdriver
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
-from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Origin
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "live"))
+
+from page_browser import Browser
+from page_socket import page_socket
+from websockets.sync.client import connect
 
 from myodistill.datasets.recording import Recording, Signal
 from myodistill.datasets.registry import open_dataset
@@ -137,7 +135,8 @@ class Ear:
         self.phase, self.expected, self.line = "idle", "", ""
         self.decisions: list[tuple[int, str | None, float]] = []
         self._person, self._device = person, device
-        self._socket = _connect(address)
+        url, settings = page_socket(address)
+        self._socket = connect(url, **settings)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def close(self) -> None:
@@ -160,33 +159,18 @@ class Ear:
                 self._device.wanted = self._person.asked(told)
 
 
-def _connect(address: str) -> ClientConnection:
-    """Connect to the socket of a page as the page does."""
-    parts = urlsplit(address)
-    cookie = httpx.get(address).headers["Set-Cookie"].split(";")[0]  # it is not redirected
-    return connect(
-        f"ws://{parts.netloc}/ws",
-        origin=Origin(f"http://{parts.netloc}"),
-        additional_headers={"Cookie": cookie},
-    )
-
-
-def guided(driver: webdriver.Chrome, address: str, ear: Ear, repetitions: int) -> tuple[float, str]:
+def guided(browser: Browser, address: str, ear: Ear, repetitions: int) -> tuple[float, str]:
     """Go through the calibration on the page; return how long learning took, and what to expect."""
-    driver.get(address)
-    wait = WebDriverWait(driver, 30)
-    driver.execute_script("location.hash = '#calibrate'")
-    wait.until(lambda page: page.find_element(By.ID, "guide-repetitions").is_displayed())
-    driver.execute_script(
-        "document.getElementById('guide-repetitions').value = arguments[0]", repetitions
-    )
-    _press(driver, "Start")
+    browser.open(address, "calibrate")
+    browser.wait(lambda: browser.find("#guide-repetitions").is_displayed(), 30)
+    browser.choose("#guide-repetitions", str(repetitions))
+    _click(browser, "Start")
     while ear.phase not in ("review", "failed"):
         time.sleep(0.02)
     if ear.phase == "failed" or ear.line:
         raise SystemExit(f"guided calibration: {ear.line or ear.phase}")
     performed, known = time.monotonic(), len(ear.decisions)
-    _press(driver, "Learn from these")
+    _click(browser, "Learn from these")
     while ear.phase != "failed" and len(ear.decisions) == known:
         time.sleep(0.005)
     if ear.phase == "failed":
@@ -194,11 +178,9 @@ def guided(driver: webdriver.Chrome, address: str, ear: Ear, repetitions: int) -
     return ear.decisions[known][2] - performed, ear.expected
 
 
-def _press(driver: webdriver.Chrome, text: str) -> None:
-    button = WebDriverWait(driver, 10).until(
-        lambda page: page.find_element(By.XPATH, f"//button[normalize-space()='{text}']")
-    )
-    driver.execute_script("arguments[0].click()", button)
+def _click(browser: Browser, text: str) -> None:
+    browser.wait(lambda: browser.text("#guide button.primary") == text)
+    browser.run("document.querySelector('#guide button.primary').click()")
 
 
 def scored(ear: Ear, person: Person, device: Device) -> tuple[float, int, int]:
@@ -243,10 +225,10 @@ def main() -> None:
         address = re.sub(r"\s", "", server.stdout.readline())
         device = Device(port, person.rate, person.rest)
         ear = Ear(address, person, device)
-        driver = _browser()
+        browser = Browser(1280, 900)
         try:
             begin = time.monotonic()
-            seconds, expected = guided(driver, address, ear, given.repetitions)
+            seconds, expected = guided(browser, address, ear, given.repetitions)
             print(
                 f"{given.subject}: {len(person.gestures)} gestures x {given.repetitions} in "
                 f"{time.monotonic() - begin - seconds:.0f} s; the first decision came "
@@ -258,7 +240,7 @@ def main() -> None:
                 f"withheld; {ear.expected or expected or 'nothing said of what to expect'}"
             )
         finally:
-            driver.quit()
+            browser.close()
             ear.close()
             device.close()
             server.terminate()
@@ -271,14 +253,6 @@ def _free() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
-
-
-def _browser() -> webdriver.Chrome:
-    options = webdriver.ChromeOptions()
-    for flag in ("--headless=new", "--no-sandbox", "--window-size=1280,900"):
-        options.add_argument(flag)
-    driver = shutil.which("chromedriver")  # else Selenium looks for one in the network
-    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,10 @@ import numpy as np
 from common import machine
 from endurance import student
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "live"))
+
+from page_socket import page_socket
+
 from myodistill.datasets.recording import SignalSpec, ring
 from myodistill.deploy.export import export
 from myodistill.live.server.buckets import decode
@@ -135,25 +139,19 @@ async def watch(address: str, others: int, seconds: float) -> dict[str, Any]:
     """Return decisions with the time they came, and the first channel of each sample's bucket."""
     from websockets.asyncio.client import connect
 
-    origin, _, token = address.partition("/?token=")
-    host = origin.removeprefix("http://")
-    settings: dict[str, Any] = {
-        "additional_headers": {"Cookie": f"myodistill-{host.rpartition(':')[2]}={token}"},
-        "origin": origin,
-        "proxy": None,
-        "max_queue": None,
-    }
+    url, settings = page_socket(address)
+    settings["max_queue"] = None
     decisions: list[tuple[int, float]] = []
     buckets: list[tuple[int, float, float]] = []
     counters: dict[str, Any] = {}
 
     async def idle() -> None:
-        async with connect(f"ws://{host}/ws", **settings) as one:
+        async with connect(url, **settings) as one:
             async for _ in one:
                 pass
 
     beside = [asyncio.create_task(idle()) for _ in range(others)]
-    async with connect(f"ws://{host}/ws", **settings) as one:
+    async with connect(url, **settings) as one:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:

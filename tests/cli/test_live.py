@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import refused
 from decoding import adaptable, bundle
+from page_socket import page_socket
 from pages import until
 from people import record, write
 from streams import SIGNAL, connected, free_port
+from watched import decoder_files, start
 from websockets.asyncio.client import connect
 
 from myodistill import pretrain
 from myodistill.bundle import Bundle
 from myodistill.datasets.synthetic import Synthetic
-from myodistill.deploy.onnx import to_onnx
 from myodistill.live.server.serving import listen
-
-WATCHED = """
-import sys
-from myodistill.cli.main import main
-try:
-    main()
-finally:
-    print("torch" in sys.modules, file=sys.stderr)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +32,7 @@ def student() -> Bundle:
 @pytest.fixture
 def files(student: Bundle, tmp_path: Path) -> Path:
     """A folder with a bundle, its exported form, and a take."""
-    student.save(tmp_path / "anna")
-    (tmp_path / "anna.onnx").write_bytes(to_onnx(student).SerializeToString())
-    np.save(tmp_path / "take.npy", SIGNAL)
-    return tmp_path
+    return decoder_files(student, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -58,24 +45,13 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", WATCHED, "live", *words],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    return start(folder, '"torch" in sys.modules', "live", *words)
 
 
 async def first_messages(address: str) -> tuple[dict[str, object], dict[str, object]]:
     """Open an address as a browser does; return what a page is told first, and a decision."""
-    origin, _, token = address.partition("/?token=")
-    host = origin.removeprefix("http://")
-    cookie = f"myodistill-{host.rpartition(':')[2]}={token}"
-    headers = {"Cookie": cookie}
-    url = f"ws://{host}/ws"
-    async with connect(url, additional_headers=headers, origin=origin, proxy=None) as one:  # type: ignore[arg-type]
+    url, settings = page_socket(address)
+    async with connect(url, **settings) as one:
         return await until(one, "hello"), await until(one, "decision", seconds=10)
 
 
@@ -110,11 +86,8 @@ def test_a_source_that_fails_later_is_told_and_the_page_stays(files: Path) -> No
         device.sendall(b"garbage\n" * 30)
 
     async def look() -> str:
-        origin, _, token = address.partition("/?token=")
-        host = origin.removeprefix("http://")
-        headers = {"Cookie": f"myodistill-{host.rpartition(':')[2]}={token}"}
-        url = f"ws://{host}/ws"
-        async with connect(url, additional_headers=headers, origin=origin, proxy=None) as one:  # type: ignore[arg-type]
+        url, settings = page_socket(address)
+        async with connect(url, **settings) as one:
             return str((await until(one, "counters", seconds=10, state="ended"))["type"])
 
     assert asyncio.run(look()) == "counters"
@@ -198,13 +171,10 @@ def test_a_population_shows_its_page(people: Path, tmp_path: Path) -> None:
     process = run(tmp_path, *words)
     assert process.stdout is not None
     address = process.stdout.readline().strip()
-    origin, _, token = address.partition("/?token=")
-    host = origin.removeprefix("http://")
+    url, settings = page_socket(address)
 
     async def look() -> dict[str, object]:
-        headers = {"Cookie": f"myodistill-{host.rpartition(':')[2]}={token}"}
-        url = f"ws://{host}/ws"
-        async with connect(url, additional_headers=headers, origin=origin, proxy=None) as one:  # type: ignore[arg-type]
+        async with connect(url, **settings) as one:
             return await until(one, "hello")
 
     hello = asyncio.run(look())

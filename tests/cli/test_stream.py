@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import signal
 import socket
 import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
@@ -18,21 +16,13 @@ from commands import call, refused
 from decoding import adaptable, bundle
 from people import record, write
 from streams import SIGNAL, connected, free_port
+from watched import decoder_files, start
 
 from myodistill.bundle import Bundle
-from myodistill.deploy.onnx import to_onnx
 from myodistill.realtime.decoder import Decoder
 from myodistill.realtime.runtime import OnnxModel
 
-WATCHED = """
-import sys
-import urllib.request
-from myodistill.cli.main import main
-try:
-    main()
-finally:
-    print(sorted({"torch", "pandas", "pyarrow"} & set(sys.modules)), file=sys.stderr)
-"""
+HEAVY = """sorted({"torch", "pandas", "pyarrow"} & set(sys.modules))"""
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +33,11 @@ def student() -> Bundle:
 @pytest.fixture
 def files(student: Bundle, tmp_path: Path) -> Path:
     """A folder with a bundle, its exported form, and a take."""
-    student.save(tmp_path / "anna")
-    (tmp_path / "anna.onnx").write_bytes(to_onnx(student).SerializeToString())
-    np.save(tmp_path / "take.npy", SIGNAL)
-    return tmp_path
+    return decoder_files(student, tmp_path)
 
 
 def run(folder: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", WATCHED, "stream", *words],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    return start(folder, HEAVY, "stream", *words)
 
 
 def test_a_replay_decides_as_offline(
