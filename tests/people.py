@@ -8,7 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
+
+from myodistill.bundle import Bundle
 
 GESTURES = ("rest", "fist", "open")
 CHANNELS = 4
@@ -87,3 +90,18 @@ def write(folder: Path, takes: Takes, **changes: object) -> Path:
     path = folder / "people.yaml"
     path.write_text(yaml.safe_dump(about | changes))
     return path
+
+
+def require_another_frame(made: Bundle, worn: Bundle) -> None:
+    """Fail unless a bundle was re-centred: its map of channels is another one than before."""
+    assert worn.preprocessing is not None
+    assert made.preprocessing is not None
+    assert not np.allclose(made.preprocessing.matrix, worn.preprocessing.matrix)
+
+
+def require_the_same_but_centred(made: Bundle, worn: Bundle) -> None:
+    """Fail unless nothing else than the frame has changed, and that has."""
+    require_another_frame(made, worn)
+    for name, weights in made.network.state_dict().items():
+        same = torch.equal(weights, worn.network.state_dict()[name])
+        assert same == (name != "front.whitening")

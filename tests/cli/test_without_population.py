@@ -80,9 +80,7 @@ def test_from_ones_own_recordings_to_c(
     assert call(capsys, monkeypatch, "export", "today", "--to", "c-int8")[0] == 0
     today = Bundle.load(tmp_path / "today")
     assert today.rule == bundle.rule
-    assert today.preprocessing is not None
-    assert bundle.preprocessing is not None
-    assert not np.allclose(today.preprocessing.matrix, bundle.preprocessing.matrix)
+    people.require_another_frame(today, bundle)
 
 
 def test_the_bundle_owns_to_ones_own_recordings_and_no_others(
