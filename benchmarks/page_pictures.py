@@ -27,11 +27,13 @@ from page_signals import Person
 
 from myodistill.live.guide import Timing
 
-ANIMATED = 1_500_000
+ANIMATED = 500_000
 """Bytes that the animated picture may have."""
 SECONDS = (2.2, 5.2)
 """Of calibration, and of the live view, in the animated picture."""
 WIDTH = 960
+FRAME = 0.3
+"""Seconds that a picture of it is shown."""
 
 
 def eight() -> Stage:
@@ -204,7 +206,7 @@ def film(browser: Browser, seconds: float) -> tuple[list[Image.Image], list[int]
         image = screen(browser)
         height = round(image.height * WIDTH / image.width)
         images.append(image.resize((WIDTH, height), Image.Resampling.LANCZOS))
-        time.sleep(max(0.0, times[-1] + 0.11 - time.monotonic()))
+        time.sleep(max(0.0, times[-1] + FRAME - time.monotonic()))
         times.append(time.monotonic())
     return images, [round(1000 * (b - a)) for a, b in itertools.pairwise(times)]
 
